@@ -1,0 +1,188 @@
+"""What a brand and a campaign are once read: immutable values, with every default filled in and every unit exact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+DEFAULT_TIERS: Final = (("nano", 0), ("micro", 1_000), ("mid", 10_000), ("macro", 100_000))
+"""Lower bounds in followers, of the brands that define none."""
+UNKNOWN_TIER: Final = "unknown"
+"""The tier of a member without a profile."""
+ENGAGEMENTS: Final = ("like", "comment", "share", "save", "click")
+KINDS: Final = (*ENGAGEMENTS, "view", "reach", "post", "mention", "follow")
+SURFACES: Final = ("member_post", "brand_post")
+TRIGGERS: Final = ("interaction", "purchase", "referral")
+PLANS: Final = ("free", "pro")
+JOINS: Final = ("open", "opt_in")
+METRICS: Final = ("points", "interactions", "engagement_rate", "referred_revenue")
+CAPS: Final = ("per_event", "per_post", "per_day", "per_week", "per_month", "total")
+"""In the order they apply: `per_event` rejects, the others truncate."""
+
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60 * SECOND_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+
+
+class DefinitionError(ValueError):
+    """A definition that cannot be used: one sentence with the document, the key and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brand:
+    """One version of a brand: its plan, its time and money, its tier bands and what its points do."""
+
+    id: str
+    version: int
+    effective_at: int
+    """Epoch milliseconds from which this version applies."""
+    plan: str
+    timezone: str
+    """IANA name; its days, weeks and months are the caps', expiry's and the plan's."""
+    currency: str
+    tiers: tuple[tuple[str, int], ...]
+    """Name and lower bound in followers, ascending from 0."""
+    expire_after_days: int | None
+    """Days from the end of the hold to expiry, at local midnight; None: never."""
+    negative_balance: bool
+    """Whether what a reversal finds no points for becomes debt; else it is given up as shortfall."""
+
+    def tier_of(self, followers: int) -> str:
+        """The influence tier of that many followers."""
+        name = self.tiers[0][0]
+        for tier, bound in self.tiers:
+            if followers < bound:
+                break
+            name = tier
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One earning rule of a campaign version. Empty filters match anything."""
+
+    name: str
+    on: str
+    """`interaction`, `purchase` or `referral`."""
+    points: int
+    """Points per unit: of quantity, of money (`per` minor units), or flat."""
+    per: int
+    """Minor units of one money unit; 0 when the rule is not about money."""
+    kinds: tuple[str, ...]
+    surfaces: tuple[str, ...]
+    platforms: tuple[str, ...]
+    multipliers: tuple[tuple[str, int], ...]
+    """Tier and multiplier in thousandths; a tier that is not listed has 1000."""
+    caps: tuple[tuple[str, int], ...]
+    """Cap name and points, in the order of `CAPS`."""
+    hold_ms: int
+    """From earning to active."""
+
+    @property
+    def basis(self) -> str:
+        """`unit`, `money` or `flat`, as in `events.Grant`."""
+        if self.on == "interaction":
+            return "unit"
+        return "money" if self.per else "flat"
+
+    def multiplier_milli(self, tier: str) -> int:
+        """The tier's multiplier in thousandths."""
+        for name, milli in self.multipliers:
+            if name == tier:
+                return milli
+        return 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """One version of a campaign: when it is live, who takes part, what it pays."""
+
+    id: str
+    brand: str
+    version: int
+    effective_at: int
+    """Epoch milliseconds from which this version applies."""
+    starts_at: int
+    ends_at: int
+    """First instant at which it is over."""
+    budget: int | None
+    """Points it may pay in all; None: no limit."""
+    join: str
+    """`open`: every member takes part; `opt_in`: those who joined."""
+    earn: tuple[Rule, ...]
+    standings: str
+    """The metric of its standings."""
+    prizes: tuple[tuple[int, int], ...]
+    """Rank and points."""
+
+    def live_at(self, occurred_at: int) -> bool:
+        """Whether this version's window covers that instant."""
+        return self.starts_at <= occurred_at < self.ends_at
+
+
+def content_of(definition: Brand | Campaign) -> str:
+    """The definition as canonical JSON: equal definitions give equal text, and `parsing.from_content` reads it back."""
+    document = _brand_document(definition) if isinstance(definition, Brand) else _campaign_document(definition)
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def _brand_document(brand: Brand) -> Mapping[str, Any]:
+    expiry = "none" if brand.expire_after_days is None else f"{brand.expire_after_days}d"
+    return {
+        "brand": brand.id,
+        "version": brand.version,
+        "effective_at": brand.effective_at,
+        "plan": brand.plan,
+        "timezone": brand.timezone,
+        "currency": brand.currency,
+        "tiers": dict(brand.tiers),
+        "points": {"expire_after": expiry, "negative_balance": "allow" if brand.negative_balance else "forbid"},
+    }
+
+
+def _campaign_document(campaign: Campaign) -> Mapping[str, Any]:
+    document: dict[str, Any] = {
+        "campaign": campaign.id,
+        "brand": campaign.brand,
+        "version": campaign.version,
+        "effective_at": campaign.effective_at,
+        "starts_at": campaign.starts_at,
+        "ends_at": campaign.ends_at,
+    }
+    if campaign.budget is not None:
+        document["budget"] = campaign.budget
+    document["join"] = campaign.join
+    document["earn"] = [_rule_document(rule) for rule in campaign.earn]
+    document["standings"] = campaign.standings
+    document["prizes"] = {str(rank): points for rank, points in campaign.prizes}
+    return document
+
+
+def _rule_document(rule: Rule) -> Mapping[str, Any]:
+    document: dict[str, Any] = {"rule": rule.name, "on": rule.on}
+    for key, names in (("kind", rule.kinds), ("surface", rule.surfaces), ("platform", rule.platforms)):
+        if names:
+            document[key] = list(names)
+    if rule.per:
+        document["per_minor"] = rule.per
+    document["points"] = rule.points
+    if rule.multipliers:
+        document["tier_multiplier"] = {tier: _milli_text(milli) for tier, milli in rule.multipliers}
+    if rule.caps:
+        document["caps"] = dict(rule.caps)
+    document["hold"] = _duration_text(rule.hold_ms)
+    return document
+
+
+def _milli_text(milli: int) -> str:
+    return f"{milli // 1000}.{milli % 1000:03d}".rstrip("0").rstrip(".")
+
+
+def _duration_text(ms: int) -> str:
+    for unit, length in (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS)):
+        if ms % length == 0:
+            return f"{ms // length}{unit}"
+    return f"{ms // SECOND_MS}s"

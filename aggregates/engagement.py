@@ -1,0 +1,114 @@
+"""Engagement panes: what one activity adds to which counters of which scope, and when a pane is complete.
+
+A pane is a scope (brand, campaign, tier or member; on one platform) in a stretch of event time. Its counters only
+add up, so panes of several partitions, and the segments of one pane, merge by summing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from aggregates.activity import Activity
+
+MINUTES_5: Final = 300_000
+HOUR: Final = 3_600_000
+PARTS_PER_BILLION: Final = 1_000_000_000
+ENGAGEMENTS: Final = frozenset({"like", "comment", "share", "save", "click"})
+ON_TIME: Final = -1
+"""The segment of what arrived while its pane was open."""
+SEGMENT_OFFSETS: Final = 65_536
+"""Offsets of the activity log in one segment of late records."""
+
+
+class Scope(NamedTuple):
+    """What is counted, and how long its panes are."""
+
+    name: str
+    length_ms: int
+
+
+BRAND: Final = Scope("brand", MINUTES_5)
+BRAND_TIER: Final = Scope("brand_tier", MINUTES_5)
+CAMPAIGN: Final = Scope("campaign", MINUTES_5)
+CAMPAIGN_TIER: Final = Scope("campaign_tier", MINUTES_5)
+MEMBER: Final = Scope("member", HOUR)
+CAMPAIGN_MEMBER: Final = Scope("campaign_member", HOUR)
+SCOPES: Final = {s.name: s for s in (BRAND, BRAND_TIER, CAMPAIGN, CAMPAIGN_TIER, MEMBER, CAMPAIGN_MEMBER)}
+TIER_SCOPES: Final = frozenset({BRAND_TIER.name, CAMPAIGN_TIER.name})
+
+
+class Pane(NamedTuple):
+    """The key of a pane segment. What does not apply to the scope is empty; `platform` is empty for purchases."""
+
+    scope: str
+    brand: str
+    campaign: str
+    tier: str
+    member: str
+    platform: str
+    starts_at: int
+    segment: int
+
+
+Counters = dict[str, int]
+
+
+def increments(activity: Activity) -> Counters:
+    """What an activity adds to the counters of each of its panes; empty for one that counts nowhere.
+
+    A rated engagement adds quantity × ⌊10⁹ ÷ followers⌋ to `rate_ppb` (parts per billion), so that an unlike at the
+    same followers takes back exactly what its like gave.
+    """
+    value = activity.value
+    if activity.not_live:
+        return {}
+    if activity.type == "Interaction":
+        quantity: int = value["quantity"]
+        group = "self" if activity.is_self else value["surface"]
+        added = {f"{group}.{value['kind']}": quantity}
+        if group == "member_post" and value["kind"] in ENGAGEMENTS:
+            if activity.followers:
+                added["rate_ppb"] = quantity * (PARTS_PER_BILLION // activity.followers)
+            else:
+                added["unrated"] = quantity
+        return added
+    if activity.type == "Purchase":
+        if value["kind"] == "completed":
+            return {"purchases": 1, "revenue_minor": value["amount_minor"]}
+        return {"refunds": 1, "refunds_minor": value["amount_minor"]}
+    if activity.type == "ReferralDue":
+        sign = 1 if value["kind"] == "completed" else -1
+        return {"referred_revenue_minor": sign * value["amount_minor"]}
+    return {}
+
+
+def is_closed(starts_at: int, length_ms: int, greatest_event_time: int, grace_ms: int) -> bool:
+    """Whether event time has passed a pane's end by the grace, so that what still comes for it is late."""
+    return starts_at + length_ms + grace_ms <= greatest_event_time
+
+
+def panes_of(activity: Activity, greatest_event_time: int, grace_ms: int) -> Iterator[Pane]:
+    """The pane segments an activity belongs to.
+
+    `greatest_event_time` is that of the records at lower offsets, so that late is decided by the log alone. A late
+    record goes to the segment named by its block of offsets.
+    """
+    value = activity.value
+    at: int = value["occurred_at"]
+    brand: str = value["brand_id"]
+    member: str = value["member_id"]
+    platform: str = value.get("platform") or ""
+    block = activity.offset // SEGMENT_OFFSETS
+    minutes = at - at % MINUTES_5
+    hour = at - at % HOUR
+    short = block if is_closed(minutes, MINUTES_5, greatest_event_time, grace_ms) else ON_TIME
+    long = block if is_closed(hour, HOUR, greatest_event_time, grace_ms) else ON_TIME
+    tier = activity.tier
+    yield Pane("brand", brand, "", "", "", platform, minutes, short)
+    yield Pane("brand_tier", brand, "", tier, "", platform, minutes, short)
+    yield Pane("member", brand, "", "", member, platform, hour, long)
+    for campaign in activity.campaigns:
+        yield Pane("campaign", brand, campaign.id, "", "", platform, minutes, short)
+        yield Pane("campaign_tier", brand, campaign.id, tier, "", platform, minutes, short)
+        yield Pane("campaign_member", brand, campaign.id, "", member, platform, hour, long)

@@ -1,0 +1,274 @@
+"""What the ledger stores: the events of accounts, brands and campaigns, and their stable stored names.
+
+Points are integers ≥ 0, money is in minor units of the brand's currency, times are epoch milliseconds UTC.
+An event says what was decided; applying one never decides anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+
+class _Stored(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A stored value: immutable, JSON by field name, so a field with a default can be added later."""
+
+
+class Origin(_Stored, frozen=True):
+    """Which record of the activity log an event comes from, when that happened and when it was recorded."""
+
+    topic: str
+    partition: int
+    offset: int
+    event_id: str
+    occurred_at: int
+    recorded_at: int
+
+
+class Grant(_Stored, frozen=True):
+    """Points that one rule paid; they form one lot, whose id is `entry_id`.
+
+    The entitlement of an amount or quantity `n` under this grant is
+    `floor((n // per if per else 1 if flat, n if unit) × rate × multiplier_milli / 1000)`, see `rules.entitlement`.
+    """
+
+    entry_id: str
+    campaign: str
+    version: int
+    rule: str
+    points: int
+    """What was paid, after caps and budget; ≥ 1."""
+    entitled: int
+    """What the rule said before caps and budget."""
+    basis: str
+    """`flat`, `unit` (per unit of quantity) or `money` (per `per` minor units)."""
+    rate: int
+    """Points per unit."""
+    per: int
+    """Minor units a money unit has; 0 for the other bases."""
+    multiplier_milli: int
+    """The tier's multiplier in thousandths."""
+    active_at: int
+    """When the hold ends and the points can be spent."""
+    expires_at: int | None = None
+    """First instant at which the points are expired; None: never."""
+    limited_by: str = ""
+    """The cap (or `budget`) that kept something back; empty when nothing did."""
+    counters: tuple[str, ...] = ()
+    """Cap counters that this grant uses up, as `<campaign>/<rule>/<period>`."""
+
+
+class Refusal(_Stored, frozen=True):
+    """A rule, or a whole campaign (`rule` empty), that matched and paid nothing, and why (see `refusals`)."""
+
+    campaign: str
+    version: int
+    rule: str
+    reason: str
+
+
+class Take(_Stored, frozen=True):
+    """Points taken out of one lot."""
+
+    lot: str
+    points: int
+
+
+class Reversal(_Stored, frozen=True):
+    """Points of one grant taken back: from lots, then as debt, then given up as shortfall."""
+
+    entry_id: str
+    reverses: str
+    campaign: str
+    version: int
+    rule: str
+    points: int
+    """What the member lost: the takes and the debt. The shortfall is not in it."""
+    takes: tuple[Take, ...] = ()
+    debt: int = 0
+    shortfall: int = 0
+
+
+class InteractionRewarded(_Stored, frozen=True):
+    """An interaction that at least one rule matched."""
+
+    origin: Origin
+    kind: str
+    surface: str
+    platform: str
+    quantity: int
+    tier: str
+    followers: int | None = None
+    post_id: str | None = None
+    actor_id: str | None = None
+    grants: tuple[Grant, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
+class UnitsUndone(_Stored, frozen=True):
+    """`quantity` units of the interaction `event_id` that later unlikes undid, under one rule."""
+
+    event_id: str
+    campaign: str
+    rule: str
+    quantity: int
+
+
+class InteractionTakenBack(_Stored, frozen=True):
+    """A negative interaction (an unlike, a falling counter) that undid units some rule had judged."""
+
+    origin: Origin
+    kind: str
+    surface: str
+    platform: str
+    quantity: int
+    """Signed as on the log: negative."""
+    post_id: str | None = None
+    actor_id: str | None = None
+    undone: tuple[UnitsUndone, ...] = ()
+    reversals: tuple[Reversal, ...] = ()
+
+
+class PurchaseRecorded(_Stored, frozen=True):
+    """A completed order, judged on its amount net of the refunds that came before it."""
+
+    origin: Origin
+    order_id: str
+    amount_minor: int
+    currency: str
+    tier: str
+    campaigns: tuple[str, ...] = ()
+    """The campaigns it counted for."""
+    campaign_id: str | None = None
+    """The campaign it named."""
+    referrer_id: str | None = None
+    referral: str = ""
+    """`due`: the referrer's reward is put on the referrer's key; else the reason why not; empty without a referrer."""
+    new_customer: bool = True
+    """False when the buyer had an order before: its referral then earns nothing."""
+    grants: tuple[Grant, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
+class RefundRecorded(_Stored, frozen=True):
+    """A refund; `referrer_id` is set when its order was a referred one, whose reward is judged anew."""
+
+    origin: Origin
+    amount_minor: int
+    currency: str
+    order_id: str | None = None
+    matched: bool = False
+    """False when its purchase is not known (yet)."""
+    campaigns: tuple[str, ...] = ()
+    campaign_id: str | None = None
+    referrer_id: str | None = None
+    new_customer: bool = True
+    reversals: tuple[Reversal, ...] = ()
+
+
+class ReferralJudged(_Stored, frozen=True):
+    """A friend's order, or its refund, on the referrer's account."""
+
+    origin: Origin
+    kind: str
+    """`completed` or `refunded`."""
+    order_id: str
+    buyer_id: str
+    amount_minor: int
+    tier: str
+    campaigns: tuple[str, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    reversals: tuple[Reversal, ...] = ()
+
+
+class PointsRedeemed(_Stored, frozen=True):
+    """Active points spent; the idempotency key is the record's event id."""
+
+    origin: Origin
+    entry_id: str
+    points: int
+    takes: tuple[Take, ...]
+    requested_by: str = ""
+
+
+class CommandRefused(_Stored, frozen=True):
+    """A command that changed nothing, kept so that a retry gets the same answer."""
+
+    origin: Origin
+    kind: str
+    points: int
+    reason: str
+    requested_by: str = ""
+
+
+class BrandDefined(_Stored, frozen=True):
+    """A version of a brand's definition, as canonical JSON."""
+
+    brand: str
+    version: int
+    effective_at: int
+    content: str
+    recorded_at: int
+
+
+class CampaignLaunched(_Stored, frozen=True):
+    """A campaign of the brand that starts in `month` (`YYYY-MM` in the brand's timezone)."""
+
+    campaign: str
+    month: str
+    recorded_at: int
+
+
+class CampaignDefined(_Stored, frozen=True):
+    """A version of a campaign's definition, as canonical JSON."""
+
+    brand: str
+    campaign: str
+    version: int
+    effective_at: int
+    content: str
+    recorded_at: int
+
+
+AccountEvent = (
+    InteractionRewarded
+    | InteractionTakenBack
+    | PurchaseRecorded
+    | RefundRecorded
+    | ReferralJudged
+    | PointsRedeemed
+    | CommandRefused
+)
+ProgramEvent = BrandDefined | CampaignLaunched | CampaignDefined
+StoredEvent = AccountEvent | ProgramEvent
+
+STORED_NAMES: Final[Mapping[str, type[StoredEvent]]] = {
+    "account.interaction-rewarded.1": InteractionRewarded,
+    "account.interaction-taken-back.1": InteractionTakenBack,
+    "account.purchase-recorded.1": PurchaseRecorded,
+    "account.refund-recorded.1": RefundRecorded,
+    "account.referral-judged.1": ReferralJudged,
+    "account.points-redeemed.1": PointsRedeemed,
+    "account.command-refused.1": CommandRefused,
+    "brand.defined.1": BrandDefined,
+    "brand.campaign-launched.1": CampaignLaunched,
+    "campaign.defined.1": CampaignDefined,
+}
+"""Stored name → type. A name is never reused for another meaning; a changed shape gets the next number."""
+
+_NAME_OF: Final = {kind: name for name, kind in STORED_NAMES.items()}
+_ENCODE: Final = msgspec.json.Encoder().encode
+_DECODERS: Final = {name: msgspec.json.Decoder(kind).decode for name, kind in STORED_NAMES.items()}
+
+
+def to_stored(event: StoredEvent) -> tuple[str, bytes]:
+    """The stored name and bytes of an event."""
+    return _NAME_OF[type(event)], _ENCODE(event)
+
+
+def from_stored(name: str, state: bytes) -> StoredEvent:
+    """The event that `to_stored` wrote. Raises KeyError for a name this release does not know."""
+    return _DECODERS[name](state)

@@ -1,0 +1,60 @@
+"""The double entry: every movement of points as debits and credits of a brand's accounts, which add up to zero.
+
+| account | holds | sign |
+|---|---|---|
+| `issued` | points that rules paid | − |
+| `members` | what lots hold: what the brand owes its members | + |
+| `debt` | what members owe after reversals that their lots could not give | − |
+| `redeemed` | points spent | + |
+| `reversed` | points that were to be taken back | + |
+| `shortfall` | the part of those that could not be | − |
+
+Each leg is taken from its own field of the event (`members` from the lots taken from, `reversed` from the points), so
+that an event which does not balance shows. Expired points stay in `members` here: dates decide, so it is a read that
+moves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from aggregates.events import Grant, Reversal
+from aggregates.ledger import Recorded
+from projections.movements import Movement, movements
+from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+
+ISSUED: Final = "issued"
+MEMBERS: Final = "members"
+DEBT: Final = "debt"
+REDEEMED: Final = "redeemed"
+REVERSED: Final = "reversed"
+SHORTFALL: Final = "shortfall"
+
+BOOKS = ReadTable(
+    read_table("books", text("brand", key=True), text("account", key=True), number("points")), sums=("points",)
+)
+
+
+def legs(movement: Movement) -> list[tuple[str, int]]:
+    """Account and signed points of each side of a movement."""
+    entry = movement.entry
+    if isinstance(entry, Grant):
+        return [(ISSUED, -entry.points), (MEMBERS, entry.points)]
+    out = (MEMBERS, -sum(take.points for take in movement.takes))
+    if isinstance(entry, Reversal):
+        back = (REVERSED, entry.points + entry.shortfall)
+        return [out, (DEBT, -entry.debt), back, (SHORTFALL, -entry.shortfall)]
+    return [out, (REDEEMED, entry.points)]
+
+
+def fold(events: Sequence[Recorded]) -> Changes:
+    """What these events add to each account of each brand."""
+    rows = Coalesced(BOOKS)
+    for movement in movements(events):
+        for account, points in legs(movement):
+            rows.add({"brand": movement.brand, "account": account, "points": points})
+    return rows.changes()
+
+
+PROJECTION = Projection("books", 1, (BOOKS,), fold)

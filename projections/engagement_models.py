@@ -1,0 +1,139 @@
+"""What engagement reads answer: frozen models whose JSON is the HTTP body."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from projections.rates import Window
+
+Rate = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+"""An exact quotient rounded half to even to nine places; in JSON a number."""
+
+
+class Answer(BaseModel):
+    """An immutable answer; field names are as in its JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, serialize_by_alias=True)
+
+
+class Kinds(Answer):
+    """Quantities by kind of interaction; corrections count negative, so a sum can be below zero."""
+
+    like: int
+    comment: int
+    share: int
+    save: int
+    click: int
+    view: int
+    reach: int
+    post: int
+    mention: int
+    follow: int
+
+
+class Counts(Answer):
+    """Interactions of the window by where they happened."""
+
+    member_post: Kinds = Field(description="Received on members' own posts; rates are about these.")
+    brand_post: Kinds = Field(description="Given by members to the brand's posts; in no rate.")
+    own: Kinds = Field(alias="self", description="Self-interactions: the actor is the member. In no rate, never paid.")
+
+
+class Measures(Answer):
+    """What happened in a window, and the rates over it."""
+
+    counts: Counts
+    posts: int = Field(description="Posts of members.")
+    reach: int = Field(description="People whom members' posts reached.")
+    engagements: int = Field(description="Likes, comments, shares, saves and clicks on members' posts.")
+    purchases: int = Field(description="Completed purchases. Purchases have no platform: 0 when one is asked for.")
+    revenue_minor: int = Field(description="Revenue of the purchases, in minor units of the brand's currency.")
+    refunds: int = Field(description="Refunds.")
+    refunds_minor: int = Field(description="What was refunded, in minor units.")
+    referred_revenue_minor: int = Field(description="Revenue of purchases that a member referred, in minor units.")
+    unrated: int = Field(description="Engagements on members' posts whose author's followers were not known.")
+    rate_by_followers: Rate | None = Field(
+        description="Sum of engagements ÷ followers, by posts; null without posts.", examples=[0.081234567]
+    )
+    rate_by_reach: Rate | None = Field(description="Engagements ÷ reach; null without reach.", examples=[0.05])
+    per_post: Rate | None = Field(description="Engagements ÷ posts; null without posts.", examples=[12.5])
+
+
+class Scope(Answer):
+    """What an answer is about. The window is half-open and floored to whole panes."""
+
+    brand: str
+    campaign: str | None = Field(description="The campaign asked for; null: all of the brand.")
+    platform: str | None = Field(description="The platform asked for; null: all of them.")
+    window: Window
+    from_: str | None = Field(
+        alias="from", description="Start of the window, UTC; null: unbounded.", examples=["2026-03-01T00:00:00Z"]
+    )
+    to: str | None = Field(
+        description="End of the window, UTC, not in it; null: unbounded.", examples=["2026-03-02T00:00:00Z"]
+    )
+    position: str = Field(
+        description="What the answer reflects: `partition:offset` of the activity log, by comma.", examples=["0:17,1:9"]
+    )
+
+
+class EngagementReport(Scope, Measures):
+    """Engagement of a brand, or of one of its campaigns."""
+
+    active_members: int = Field(description="Members with any activity in the window's hours.")
+
+
+class MemberEngagement(Scope, Measures):
+    """Engagement of one member, in whole hours."""
+
+    member: str
+
+
+class Distribution(Answer):
+    """How many followers the members of a tier have; percentiles are by nearest rank, so each is some member's."""
+
+    count: int = Field(description="Members whose followers are known.")
+    min: int
+    p25: int
+    median: int
+    p75: int
+    p90: int
+    max: int
+
+
+class TierRow(Measures):
+    """One tier: who is in it now, and what its members did in the window while they were in it."""
+
+    tier: str
+    min_followers: int | None = Field(description="Lower bound of the tier; null when the brand defines none for it.")
+    members: int = Field(description="Members of the brand who are in the tier now, whatever window or campaign.")
+    followers: Distribution | None = Field(description="Followers of these members; null when none are known.")
+    active_members: int = Field(description="Those in the tier now with any activity in the window's hours.")
+
+
+class TierReport(Scope):
+    """Engagement by influence tier."""
+
+    tiers: tuple[TierRow, ...] = Field(
+        description="As the brand defines them, ascending; then tiers it defined once, and `unknown`, if not empty."
+    )
+    nano_advantage: Rate | None = Field(
+        description="Rate by followers of nano ÷ that of macro; null when either is null or the latter zero."
+    )
+
+
+class MemberTierAnswer(Answer):
+    """A member's influence tier and the followers behind it."""
+
+    brand: str
+    member: str
+    tier: str = Field(description="`unknown` without a profile.")
+    platform: str | None = Field(description="Where the member has the most followers: this decides the tier.")
+    followers: int | None = Field(description="Followers there; null without a profile.")
+    platforms: dict[str, int] = Field(description="Followers by platform.")
+    position: str = Field(
+        description="What the answer reflects: `partition:offset` of the activity log, by comma.", examples=["0:17,1:9"]
+    )

@@ -1,0 +1,80 @@
+"""Who is in which tier now: how many, how many of them active, and how their followers are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import Connection, and_, distinct, exists, func, or_, select
+
+from projections.engagement_models import Distribution
+from projections.engagement_sums import member_panes
+from projections.engagement_tables import ENGAGEMENT, MEMBERS
+from projections.rates import Bounds
+
+UNKNOWN: Final = "unknown"
+"""The tier of a member without a profile."""
+
+
+def members_by_tier(conn: Connection, brand: str) -> dict[str, int]:
+    """Members by tier now; those who were seen and have no profile are `unknown`."""
+    grouped = conn.execute(
+        select(MEMBERS.c.tier, func.count()).where(MEMBERS.c.brand == brand).group_by(MEMBERS.c.tier)
+    )
+    people = {str(tier): int(count) for tier, count in grouped}
+    profile = exists().where(MEMBERS.c.brand == brand, MEMBERS.c.member == ENGAGEMENT.c.member)
+    everything = member_panes(brand, None, None, Bounds(None, None))
+    strangers = conn.execute(
+        select(func.count(distinct(ENGAGEMENT.c.member))).where(*everything, ~profile)
+    ).scalar_one()
+    if strangers:
+        people[UNKNOWN] = people.get(UNKNOWN, 0) + strangers
+    return people
+
+
+def active_by_tier(
+    conn: Connection, brand: str, campaign: str | None, platform: str | None, hours: Bounds
+) -> dict[str, int]:
+    """Distinct members with a pane in these hours, by the tier they are in now."""
+    members = select(distinct(ENGAGEMENT.c.member).label("member"))
+    active = members.where(*member_panes(brand, campaign, platform, hours)).subquery()
+    joined = active.outerjoin(MEMBERS, and_(MEMBERS.c.brand == brand, MEMBERS.c.member == active.c.member))
+    tier = func.coalesce(MEMBERS.c.tier, UNKNOWN)
+    return {
+        str(name): int(count)
+        for name, count in conn.execute(select(tier, func.count()).select_from(joined).group_by(tier))
+    }
+
+
+def followers_by_tier(conn: Connection, brand: str) -> dict[str, Distribution]:
+    """Followers by tier, as percentiles of nearest rank (the ⌈p·n⌉-th), all in one pass over an index."""
+    ranked = (
+        select(
+            MEMBERS.c.tier,
+            MEMBERS.c.followers,
+            func.row_number().over(partition_by=MEMBERS.c.tier, order_by=MEMBERS.c.followers).label("rank"),
+            func.count().over(partition_by=MEMBERS.c.tier).label("members"),
+        )
+        .where(MEMBERS.c.brand == brand, MEMBERS.c.platforms != "{}")
+        .subquery()
+    )
+    rank, members = ranked.c.rank, ranked.c.members
+    wanted = [1, (members + 3) // 4, (members + 1) // 2, (3 * members + 3) // 4, (9 * members + 9) // 10, members]
+    found: dict[str, dict[int, int]] = {}
+    sizes: dict[str, int] = {}
+    for row in conn.execute(select(ranked).where(or_(*(rank == each for each in wanted)))):
+        found.setdefault(row.tier, {})[row.rank] = row.followers
+        sizes[row.tier] = row.members
+    return {tier: _distribution(sizes[tier], at) for tier, at in found.items()}
+
+
+def _distribution(size: int, at: Mapping[int, int]) -> Distribution:
+    return Distribution(
+        count=size,
+        min=at[1],
+        p25=at[(size + 3) // 4],
+        median=at[(size + 1) // 2],
+        p75=at[(3 * size + 3) // 4],
+        p90=at[(9 * size + 9) // 10],
+        max=at[size],
+    )

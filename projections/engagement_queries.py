@@ -1,0 +1,252 @@
+"""Typed reads of engagement, tiers and campaign scores; each in the caller's transaction, so one answer is one state.
+
+Times are epoch milliseconds UTC. `positions` are source offsets by partition, copied into the answer's `position`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Connection, distinct, func, select
+
+from projections import rates
+from projections.engagement_models import (
+    Counts,
+    EngagementReport,
+    Kinds,
+    MemberEngagement,
+    MemberTierAnswer,
+    TierReport,
+    TierRow,
+)
+from projections.engagement_people import UNKNOWN, active_by_tier, followers_by_tier, members_by_tier
+from projections.engagement_sums import Counters, member_panes, panes_of, totals
+from projections.engagement_tables import ENGAGEMENT, MEMBERS, TIERS
+from projections.rates import GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, Window
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_POSITIONS: Final[Mapping[int, int]] = {}
+_ID_CHUNK: Final = 500
+
+
+class Score(NamedTuple):
+    """One member's score in a campaign: an integer, a rate of nine places, or None when there is nothing to rate."""
+
+    member: str
+    score: int | Decimal | None
+
+
+class UnknownMetric(ValueError):
+    """A standings metric that is not scored from panes; the message names those that are."""
+
+
+def engagement(
+    conn: Connection,
+    brand: str,
+    window: str,
+    now_ms: int,
+    as_of: int | None = None,
+    campaign: str | None = None,
+    platform: str | None = None,
+    *,
+    positions: Mapping[int, int] = _NO_POSITIONS,
+) -> EngagementReport:
+    """Engagement of a brand or campaign over a window; zeros and nulls when nothing happened.
+
+    Raises UnknownWindow.
+    """
+    named = rates.window_named(window)
+    held = rates.bounds(named, GROUP_PANE_MS, now_ms, as_of)
+    scope = "campaign" if campaign else "brand"
+    ((_, counters),) = totals(conn, ENGAGEMENT, (), *panes_of(ENGAGEMENT, scope, brand, campaign, platform, held))
+    hours = rates.bounds(named, MEMBER_PANE_MS, now_ms, as_of)
+    active = conn.execute(
+        select(func.count(distinct(ENGAGEMENT.c.member))).where(*member_panes(brand, campaign, platform, hours))
+    ).scalar_one()
+    return EngagementReport(
+        **_scope(brand, campaign, platform, named, held, positions), **_measures(counters), active_members=active
+    )
+
+
+def member_engagement(
+    conn: Connection,
+    brand: str,
+    member: str,
+    window: str,
+    now_ms: int,
+    as_of: int | None = None,
+    campaign: str | None = None,
+    platform: str | None = None,
+    *,
+    positions: Mapping[int, int] = _NO_POSITIONS,
+) -> MemberEngagement:
+    """Engagement of one member over a window of whole hours; zeros and nulls for a member never seen.
+
+    Raises UnknownWindow.
+    """
+    named = rates.window_named(window)
+    held = rates.bounds(named, MEMBER_PANE_MS, now_ms, as_of)
+    panes = member_panes(brand, campaign, platform, held)
+    ((_, counters),) = totals(conn, ENGAGEMENT, (), *panes, ENGAGEMENT.c.member == member)
+    return MemberEngagement(
+        **_scope(brand, campaign, platform, named, held, positions), **_measures(counters), member=member
+    )
+
+
+def tiers(
+    conn: Connection,
+    brand: str,
+    window: str,
+    now_ms: int,
+    as_of: int | None = None,
+    campaign: str | None = None,
+    platform: str | None = None,
+    *,
+    tiers: Sequence[tuple[str, int]],
+    positions: Mapping[int, int] = _NO_POSITIONS,
+) -> TierReport:
+    """Engagement by influence tier; `tiers` are the brand's, name and lower bound in followers, ascending.
+
+    What happened counts in the tier a member had then; members and their followers are those of now, even with
+    `as_of`. Raises UnknownWindow.
+    """
+    named = rates.window_named(window)
+    held = rates.bounds(named, GROUP_PANE_MS, now_ms, as_of)
+    scope = "campaign_tier" if campaign else "brand_tier"
+    panes = panes_of(TIERS, scope, brand, campaign, platform, held)
+    counted = {str(keys[0]): counters for keys, counters in totals(conn, TIERS, (TIERS.c.tier,), *panes)}
+    people = members_by_tier(conn, brand)
+    active = active_by_tier(conn, brand, campaign, platform, rates.bounds(named, MEMBER_PANE_MS, now_ms, as_of))
+    followers = followers_by_tier(conn, brand)
+    lower = dict(tiers)
+    filled = {tier for tier, sums in counted.items() if any(sums.values())} | set(people) | set(active)
+    extra = sorted(filled - set(lower) - {UNKNOWN}) + ([UNKNOWN] if UNKNOWN in filled - set(lower) else [])
+    rows = tuple(
+        TierRow(
+            tier=tier,
+            min_followers=lower.get(tier),
+            members=people.get(tier, 0),
+            followers=followers.get(tier),
+            active_members=active.get(tier, 0),
+            **_measures(counted.get(tier, {})),
+        )
+        for tier in (*lower, *extra)
+    )
+    advantage = rates.advantage(counted.get("nano", {}), counted.get("macro", {}))
+    return TierReport(
+        **_scope(brand, campaign, platform, named, held, positions),
+        tiers=rows,
+        nano_advantage=rates.rounded(advantage),
+    )
+
+
+def member_tier(
+    conn: Connection, brand: str, member: str, *, positions: Mapping[int, int] = _NO_POSITIONS
+) -> MemberTierAnswer:
+    """The tier a member is in now; `unknown` for one without a profile."""
+    found = conn.execute(
+        select(MEMBERS.c.tier, MEMBERS.c.followers, MEMBERS.c.platforms).where(
+            MEMBERS.c.brand == brand, MEMBERS.c.member == member
+        )
+    ).one_or_none()
+    profiles: dict[str, int] = json.loads(found.platforms) if found else {}
+    deciding = min(profiles, key=lambda name: (-profiles[name], name), default=None)
+    return MemberTierAnswer(
+        brand=brand,
+        member=member,
+        tier=found.tier if found else UNKNOWN,
+        platform=deciding,
+        followers=found.followers if found and profiles else None,
+        platforms=profiles,
+        position=position_text(positions),
+    )
+
+
+def member_tiers(conn: Connection, brand: str, members: Iterable[str]) -> dict[str, str]:
+    """The tier of each of these members now; `unknown` for one without a profile."""
+    asked = dict.fromkeys(members, UNKNOWN)
+    ids = list(asked)
+    for start in range(0, len(ids), _ID_CHUNK):
+        chunk = ids[start : start + _ID_CHUNK]
+        found = conn.execute(
+            select(MEMBERS.c.member, MEMBERS.c.tier).where(MEMBERS.c.brand == brand, MEMBERS.c.member.in_(chunk))
+        )
+        asked.update((row.member, row.tier) for row in found)
+    return asked
+
+
+def campaign_scores(
+    conn: Connection, brand: str, campaign: str, metric: str, as_of: int | None = None, min_posts: int = 1
+) -> list[Score]:
+    """Everyone who did anything for a campaign before `as_of` (floored to the hour), best first, None last, then by id.
+
+    `interactions` sums engagements on member and brand posts; `engagement_rate` is by followers, None for those with
+    fewer than `min_posts` posts; `referred_revenue` is in minor units. Raises UnknownMetric for another metric.
+    """
+    if metric not in ("interactions", "engagement_rate", "referred_revenue"):
+        raise UnknownMetric(
+            f"metric: `{metric}` is not scored from panes; use interactions, engagement_rate or referred_revenue"
+        )
+    held = rates.bounds(Window.ALL, MEMBER_PANE_MS, 0, as_of)
+    panes = member_panes(brand, campaign, None, held)
+    scores = [
+        Score(str(keys[0]), _score(metric, counters, min_posts))
+        for keys, counters in totals(conn, ENGAGEMENT, (ENGAGEMENT.c.member,), *panes)
+    ]
+    return sorted(scores, key=lambda one: (one.score is None, -(one.score or 0), one.member))
+
+
+def position_text(positions: Mapping[int, int]) -> str:
+    """`partition:offset` of each partition, ascending, joined by commas; empty without any."""
+    return ",".join(f"{partition}:{offset}" for partition, offset in sorted(positions.items()))
+
+
+def _score(metric: str, counters: Counters, min_posts: int) -> int | Decimal | None:
+    if metric == "interactions":
+        return rates.interactions(counters)
+    if metric == "referred_revenue":
+        return counters["referred_revenue_minor"]
+    return rates.rounded(rates.rate_by_followers(counters)) if rates.posts(counters) >= min_posts else None
+
+
+def _measures(counters: Mapping[str, int]) -> dict[str, Any]:
+    groups = {
+        group: Kinds(**{kind: counters.get(f"{group}.{kind}", 0) for kind in rates.KINDS}) for group in rates.GROUPS
+    }
+    return {
+        "counts": Counts.model_validate(groups),
+        "posts": rates.posts(counters),
+        "reach": rates.reach(counters),
+        "engagements": rates.engagements(counters),
+        **{name: counters.get(name, 0) for name in rates.TOTALS if name != "rate_ppb"},
+        "rate_by_followers": rates.rounded(rates.rate_by_followers(counters)),
+        "rate_by_reach": rates.rounded(rates.rate_by_reach(counters)),
+        "per_post": rates.rounded(rates.per_post(counters)),
+    }
+
+
+def _scope(
+    brand: str,
+    campaign: str | None,
+    platform: str | None,
+    window: Window,
+    held: Bounds,
+    positions: Mapping[int, int],
+) -> dict[str, Any]:
+    return {
+        "brand": brand,
+        "campaign": campaign,
+        "platform": platform,
+        "window": window,
+        "from_": _instant(held.start),
+        "to": _instant(held.end),
+        "position": position_text(positions),
+    }
+
+
+def _instant(time_ms: int | None) -> str | None:
+    return None if time_ms is None else (_EPOCH + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%dT%H:%M:%SZ")

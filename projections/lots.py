@@ -1,0 +1,44 @@
+"""What is left of every lot of points: the part of a balance that time turns from pending to active to expired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aggregates.events import Grant
+from aggregates.ledger import Recorded
+from projections.movements import movements
+from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+
+LOTS = ReadTable(
+    read_table(
+        "lots",
+        text("brand", key=True),
+        text("member", key=True),
+        text("lot", key=True),
+        text("campaign"),
+        number("granted"),
+        number("points_left"),
+        number("active_at"),
+        number("expires_at", optional=True),
+    ),
+    sums=("granted", "points_left"),
+)
+
+
+def fold(events: Sequence[Recorded]) -> Changes:
+    """A row for every lot granted, less what was taken. A take finds its lot's row there: the grant came before it."""
+    rows = Coalesced(LOTS)
+    for movement in movements(events):
+        entry = movement.entry
+        owner = {"brand": movement.brand, "member": movement.member}
+        if isinstance(entry, Grant):
+            held = {"granted": entry.points, "points_left": entry.points}
+            dates = {"active_at": entry.active_at, "expires_at": entry.expires_at}
+            rows.add({**owner, "lot": entry.entry_id, "campaign": entry.campaign, **held, **dates})
+        for take in movement.takes:
+            held = {"granted": 0, "points_left": -take.points}
+            rows.add({**owner, "lot": take.lot, "campaign": "", **held, "active_at": 0, "expires_at": None})
+    return rows.changes()
+
+
+PROJECTION = Projection("lots", 1, (LOTS,), fold)

@@ -1,0 +1,55 @@
+"""Every version of every brand's and campaign's definition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from aggregates.events import BrandDefined, CampaignDefined
+from aggregates.ledger import Recorded
+from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+
+BRAND: Final = "brand"
+CAMPAIGN: Final = "campaign"
+
+PROGRAMS = ReadTable(
+    read_table(
+        "programs",
+        text("brand", key=True),
+        text("subject", key=True),
+        text("subject_id", key=True),
+        number("version", key=True),
+        number("seq"),
+        number("effective_at"),
+        number("recorded_at"),
+        text("content"),
+    ),
+    latest=("seq", "effective_at", "recorded_at", "content"),
+    volatile=frozenset({"seq", "recorded_at"}),
+)
+"""`subject` is `brand` or `campaign`; `content` is the definition as canonical JSON."""
+
+
+def fold(events: Sequence[Recorded]) -> Changes:
+    """A row for every version."""
+    rows = Coalesced(PROGRAMS)
+    for seq, _, event in events:
+        if not isinstance(event, BrandDefined | CampaignDefined):
+            continue
+        campaign = isinstance(event, CampaignDefined)
+        rows.add(
+            {
+                "brand": event.brand,
+                "subject": CAMPAIGN if campaign else BRAND,
+                "subject_id": event.campaign if campaign else event.brand,
+                "version": event.version,
+                "seq": seq,
+                "effective_at": event.effective_at,
+                "recorded_at": event.recorded_at,
+                "content": event.content,
+            }
+        )
+    return rows.changes()
+
+
+PROJECTION = Projection("programs", 1, (PROGRAMS,), fold)

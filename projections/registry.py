@@ -1,0 +1,24 @@
+"""The one list of read models: what the runner keeps up, and what digests and `replay verify` cover, in order."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from projections import balances, books, lots, outcomes, programs, refusals, standings, statements
+from projections.digest import DigestSource, of_projection
+from projections.projection import Projection
+
+LEDGER: Final[tuple[Projection, ...]] = (
+    balances.PROJECTION,
+    statements.PROJECTION,
+    standings.PROJECTION,
+    lots.PROJECTION,
+    refusals.PROJECTION,
+    outcomes.PROJECTION,
+    programs.PROJECTION,
+    books.PROJECTION,
+)
+"""The read models of the ledger. Balances, statements and standings stay first."""
+
+DIGESTED: Final[tuple[DigestSource, ...]] = tuple(of_projection(projection) for projection in LEDGER)
+"""What `groundswell digest` lists. A read model of another topic is added here as a `DigestSource`."""

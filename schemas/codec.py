@@ -1,0 +1,113 @@
+"""Records to bytes and back: Avro single-object encoding (C3 01, the schema's CRC-64-AVRO, the body).
+
+Times are integers (epoch milliseconds) on both sides. Whatever released schema wrote a record, it is decoded into
+the fields of the current one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+from schemas.avro_write import Writer, writer
+from schemas.catalogue import Schema, crc64, current, released
+from schemas.dead_letters import Reason
+from schemas.avro_read import DecodeError, Reader, explain, reader
+
+__all__ = ["DecodeError", "EncodeError", "decode", "encode", "fingerprint_header"]
+
+SINGLE_OBJECT: Final = b"\xc3\x01"
+CONFLUENT: Final = b"\x00"
+_HEADER: Final = 10
+"""Bytes before the body: the marker and the fingerprint."""
+
+
+class EncodeError(ValueError):
+    """A value that does not fit its schema; `validate.problem` says the same before, with the field."""
+
+
+def encode(record_type: str, value: Mapping[str, Any]) -> bytes:
+    """The bytes of a record; a missing optional field is null.
+
+    Raises EncodeError for an unknown record type and for a value that does not fit (a wrong type, a missing or
+    unknown field). Semantic rules are `validate.problem`'s.
+    """
+    write = _writers().get(record_type)
+    if write is None:
+        raise EncodeError(f"unknown record type {record_type!r}: one of {', '.join(_writers())}")
+    try:
+        return write(value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EncodeError(f"{record_type} cannot be encoded: {_why(current()[record_type], value, error)}") from error
+
+
+def decode(data: bytes | None) -> tuple[str, dict[str, Any]]:
+    """The record type and the fields, every field of the current schema present.
+
+    Raises DecodeError, and nothing else, for whatever is not exactly one record.
+    """
+    if data is None:
+        raise DecodeError(Reason.NO_VALUE, "the record has no value: send the encoded event")
+    found = _readers().get(data[:_HEADER])
+    if found is None:
+        raise _unknown(data)
+    record_type, read, written = found
+    try:
+        return record_type, read(data, _HEADER)
+    except (IndexError, KeyError, ValueError):
+        raise explain(written, data, _HEADER) from None
+
+
+def fingerprint_header(record_type: str) -> bytes:
+    """The first 10 bytes of every record that this release writes of a type. Raises KeyError for an unknown type."""
+    return SINGLE_OBJECT + crc64(current()[record_type])
+
+
+def _unknown(data: bytes) -> DecodeError:
+    if data[:1] == CONFLUENT and len(data) >= 5:
+        return _confluent(data)
+    if data[:2] != SINGLE_OBJECT:
+        return DecodeError(
+            Reason.NOT_AVRO,
+            f"the value begins with {data[:2].hex(' ') or 'nothing'}, not c3 01: use single-object encoding",
+        )
+    if len(data) < _HEADER:
+        return DecodeError(Reason.TRUNCATED, f"{len(data)} bytes are shorter than the header of {_HEADER}")
+    return DecodeError(
+        Reason.UNKNOWN_SCHEMA,
+        f"fingerprint {data[2:_HEADER][::-1].hex()} is of no released schema: write with a released .avsc file",
+    )
+
+
+def _confluent(data: bytes) -> DecodeError:
+    """Where records framed with a schema registry's id would be read: 00, 4 bytes of id, the same body."""
+    number = int.from_bytes(data[1:5], "big")
+    return DecodeError(
+        Reason.CONFLUENT_FRAMING,
+        f"framed with registry id {number}, and no registry is read: use single-object encoding",
+    )
+
+
+@cache
+def _readers() -> Mapping[bytes, tuple[str, Reader, Schema]]:
+    """The reader of every schema that may have written a record, by the record's first 10 bytes."""
+    table: dict[bytes, tuple[str, Reader, Schema]] = {}
+    for record_type, now in current().items():
+        for written in (*released()[record_type].values(), now):
+            table[SINGLE_OBJECT + crc64(written)] = (record_type, reader(written, now), written)
+    return table
+
+
+@cache
+def _writers() -> Mapping[str, Writer]:
+    return {record_type: writer(schema, fingerprint_header(record_type)) for record_type, schema in current().items()}
+
+
+def _why(schema: Schema, value: Mapping[str, Any], error: Exception) -> str:
+    fields = {field["name"]: "default" in field for field in schema["fields"]}
+    unknown = [name for name in value if name not in fields]
+    missing = [name for name, has_default in fields.items() if not has_default and name not in value]
+    if unknown:
+        return f"`{unknown[0]}` is no field of it"
+    return f"`{missing[0]}` is missing" if missing else str(error)

@@ -1,0 +1,100 @@
+"""How every error of the HTTP API becomes an `application/problem+json` answer with a stable code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from service.problems import MEDIA_TYPE, Refusal, Unusable, document
+
+T = TypeVar("T")
+log: Final = logging.getLogger(__name__)
+
+
+class ProblemDocument(BaseModel):
+    """What every answer that is not a success looks like (RFC 9457)."""
+
+    type: str = Field(examples=["urn:groundswell:problem:unknown_brand"])
+    title: str = Field(examples=["No such brand"])
+    status: int = Field(examples=[404])
+    detail: str
+    code: str = Field(description="Stable: match on this", examples=["unknown_brand"])
+
+
+DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"description": text, "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}}}
+    for status, text in (
+        (404, "Unknown brand or campaign"),
+        (422, "Not valid, or refused: see `code`"),
+        (503, "Some part does not answer"),
+        (504, "`min_position` is not reached yet"),
+    )
+}
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run a blocking function off the event loop."""
+    return await run_in_threadpool(function, *args)
+
+
+def problem(code: str, detail: str, headers: dict[str, str] | None = None, **members: Any) -> JSONResponse:
+    """A problem answer; its status is that of the code."""
+    body = document(code, detail, **members)
+    return JSONResponse(body, status_code=body["status"], headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Register the handler of every kind of error."""
+    app.add_exception_handler(Refusal, _refusal)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(Unusable, _unusable)
+    app.add_exception_handler(Exception, _defect)
+
+
+async def _refusal(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)
+    return problem(error.code, error.detail, error.headers, **error.members)
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"where": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])} for item in error.errors()
+    ]
+    detail = "; ".join(f"{item['where']}: {item['message']}" for item in errors)
+    return problem("invalid_request", detail, errors=errors)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return problem("not_found", f"Nothing is at {request.url.path}; the routes are described at /docs.")
+    if error.status_code == 405:
+        return problem("method_not_allowed", f"{request.method} is not possible here.", dict(error.headers or {}))
+    body = document("invalid_request", str(error.detail)) | {"status": error.status_code}
+    return JSONResponse(body, error.status_code, dict(error.headers or {}), media_type=MEDIA_TYPE)
+
+
+async def _database(_request: Request, error: Exception) -> JSONResponse:
+    log.error("the database refused a read: %s", error)
+    return problem("unavailable", "The database does not answer this; try again.", {"Retry-After": "1"})
+
+
+async def _unusable(_request: Request, error: Exception) -> JSONResponse:
+    return problem("unavailable", str(error), {"Retry-After": "1"})
+
+
+async def _defect(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem("internal_error", "This should not have happened; the log of the API has the details.")

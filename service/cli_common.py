@@ -1,0 +1,158 @@
+"""What every command shares: its options, how it prints, and how an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+
+import typer
+
+from service.problems import COULD_NOT_RUN, REFUSED, Refusal, Unusable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from service.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="GROUNDSWELL_DATA_DIR",
+        help="Directory of the embedded stack to work on; without a running one there, the settings say where.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the HTTP body, unchanged, instead of tables.")]
+Brand = Annotated[str, typer.Argument(metavar="BRAND", help="Brand id.")]
+Member = Annotated[str, typer.Argument(metavar="MEMBER", help="Member id, an opaque pseudonym.")]
+Campaign = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Campaign id.")]
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", metavar="T", help="Effective time, ISO 8601 with zone; default: now.")
+]
+KnownAt = Annotated[
+    str | None, typer.Option("--known-at", metavar="T", help="Only what had been recorded by T, ISO 8601 with zone.")
+]
+MinPosition = Annotated[
+    str | None,
+    typer.Option("--min-position", metavar="P", help="Wait for this position: one of an answer, or partition:offset."),
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows at most.")]
+Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended: its next_cursor.")]
+
+
+class Printable(Protocol):
+    """An answer that has an HTTP body."""
+
+    def model_dump_json(self, *, by_alias: bool | None = None) -> str:
+        """The HTTP body."""
+
+
+def group(name: str, about: str) -> typer.Typer:
+    """A group of commands, such as `topics`."""
+    return typer.Typer(name=name, help=about, no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+
+
+def command(app: typer.Typer, name: str, example: str) -> Callable[[F], F]:
+    """Register a command under `name`; its `--help` ends with `example`."""
+    return app.command(name, epilog=f"Example: {example}")
+
+
+def settings_of(data_dir: Path | None) -> Settings:
+    """The settings the command works with. Raises `Unusable` when nothing runs there and nothing is configured."""
+    from service.settings import load
+
+    return load(data_dir)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The terminal, or 100 plain columns into a pipe or file."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 100
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def say(line: str) -> None:
+    """One line of result on standard output, as it is."""
+    typer.echo(line)
+
+
+def note(line: str) -> None:
+    """One line for a person on standard error."""
+    typer.echo(line, err=True)
+
+
+def show(body: Printable, as_json: bool, render: Callable[[Any], Any]) -> None:
+    """Print an answer: its HTTP body, or what `render` makes of it for a person."""
+    if as_json:
+        typer.echo(body.model_dump_json(by_alias=True))
+    else:
+        console().print(render(body))
+
+
+def show_data(data: Any, as_json: bool, render: Callable[[Any], Any]) -> None:
+    """Like `show`, for plain data that has no HTTP route."""
+    import json
+
+    if as_json:
+        typer.echo(json.dumps(data, ensure_ascii=False))
+    else:
+        console().print(render(data))
+
+
+def refused(condition: bool) -> None:
+    """End with exit code 1 when something was refused or differs."""
+    if condition:
+        raise typer.Exit(REFUSED)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error when that is a terminal; yields a function that takes how many are done."""
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def failure(error: BaseException) -> tuple[int, str] | None:
+    """The exit code and the one line of an error a person can act on; None for one that is a defect of ours."""
+    if isinstance(error, Unusable):
+        return COULD_NOT_RUN, str(error)
+    if isinstance(error, Refusal):
+        return error.kind.exit_code, f"{error.detail} [{error.code}]"
+    if isinstance(error, KeyboardInterrupt):
+        return COULD_NOT_RUN, "interrupted"
+    name = f"{type(error).__module__}.{type(error).__name__}"
+    if name == "service.reading.InputError":
+        return COULD_NOT_RUN, str(error)
+    if name == "aggregates.programs.DefinitionError":
+        return REFUSED, str(error)
+    if name.startswith("sqlalchemy.exc."):
+        return COULD_NOT_RUN, database_line(error)
+    if name.startswith("aiokafka.errors."):
+        return COULD_NOT_RUN, f"Kafka does not do what was asked: {type(error).__name__} {error}".strip()
+    if isinstance(error, OSError):
+        about = f"{error.filename}: " if error.filename else ""
+        return COULD_NOT_RUN, f"{about}{error.strerror or error}"
+    return None
+
+
+def database_line(error: BaseException) -> str:
+    """What a database error means to who runs the command."""
+    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    if "no such table" in cause or "does not exist" in cause:
+        return f"the database has no tables of this release ({cause}): run `groundswell migrate` first"
+    return f"the database does not answer ({cause}): check GROUNDSWELL_DATABASE"

@@ -1,0 +1,60 @@
+"""Which roles are alive and ready: each says so in the database every second."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+METADATA = sa.MetaData()
+HEARTBEATS = sa.Table(
+    "heartbeats",
+    METADATA,
+    sa.Column("role", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, primary_key=True, comment="host:pid"),
+    sa.Column("at", sa.BigInteger, nullable=False, comment="epoch milliseconds"),
+    sa.Column("partitions", sa.BigInteger, nullable=False, comment="owned and ready; 0 for roles without"),
+)
+EVERY_SECONDS = 1.0
+ALIVE_MS = 5_000
+
+
+def instance() -> str:
+    """This process, as `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def beat(engine: sa.Engine, role: str, partitions: int = 0) -> None:
+    """Say that this process works as `role` and is ready."""
+    now = time.time_ns() // 1_000_000
+    with engine.begin() as connection:
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        row = {"role": role, "instance": instance(), "at": now, "partitions": partitions}
+        statement = insert(HEARTBEATS).values(row)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["role", "instance"], set_={"at": now, "partitions": partitions}
+            )
+        )
+        connection.execute(sa.delete(HEARTBEATS).where(HEARTBEATS.c.at < now - 60 * ALIVE_MS))
+
+
+def leave(engine: sa.Engine, role: str) -> None:
+    """Say that this process stops."""
+    with engine.begin() as connection:
+        mine = (HEARTBEATS.c.role == role) & (HEARTBEATS.c.instance == instance())
+        connection.execute(sa.delete(HEARTBEATS).where(mine))
+
+
+def alive(connection: sa.Connection) -> dict[str, int]:
+    """Role → partitions that its living processes own together (0 for roles without partitions)."""
+    since = time.time_ns() // 1_000_000 - ALIVE_MS
+    rows = connection.execute(
+        sa.select(HEARTBEATS.c.role, sa.func.sum(HEARTBEATS.c.partitions))
+        .where(HEARTBEATS.c.at >= since)
+        .group_by(HEARTBEATS.c.role)
+    )
+    return {role: int(partitions) for role, partitions in rows}

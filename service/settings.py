@@ -1,0 +1,107 @@
+"""The one typed settings class: what `GROUNDSWELL_…` variables and a running embedded stack say."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.problems import Unusable
+
+DEFAULT_DATA_DIR: Final = Path(".groundswell")
+STACK_FILE: Final = "stack.json"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Durations say their unit in their name."""
+
+    model_config = SettingsConfigDict(env_prefix="GROUNDSWELL_", frozen=True, extra="ignore")
+
+    kafka: str = Field("", description="Kafka bootstrap servers, `host:port,host:port`.")
+    database: str = Field("", description="`sqlite:///FILE` (the embedded default) or `postgresql://…`.")
+    data_dir: Path = Field(DEFAULT_DATA_DIR, description="Directory of the embedded stack.")
+    schema_registry: str = Field("", description="Address of a Confluent-compatible schema registry; optional.")
+    api_keys_file: Path | None = Field(None, description="File with hashed API keys; without it: loopback only.")
+    secret: SecretStr = Field(SecretStr(""), description="Signs internal records; the same for every role.")
+    epoch: str = Field("1", description="Names this creation of the activity log; change it when it is made anew.")
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of a topic that is created.")
+    port: int = Field(8080, ge=1, le=65535, description="Port of the API.")
+    flush_interval_ms: int = Field(1000, ge=10, description="How often panes and read-state are written.")
+    grace_hours: int = Field(24, ge=1, description="How long after its end a pane stays open to late events.")
+    session_seconds: float = Field(6.0, ge=2, description="How long a silent worker keeps its partitions.")
+    dead_letter_run: int = Field(1_000, ge=1, description="So many rejected records in a row stop the worker.")
+    dead_letter_percent: int = Field(50, ge=1, le=100, description="So many rejected of each 2,000 stop the worker.")
+    min_posts: int = Field(1, ge=1, description="Posts a member needs for a place by engagement rate.")
+
+    @property
+    def signing_key(self) -> bytes:
+        """The secret as bytes."""
+        return self.secret.get_secret_value().encode()
+
+
+def _from_environment(**overrides: Any) -> Settings:
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"GROUNDSWELL_{'_'.join(str(part) for part in first['loc']).upper()}"
+        raise Unusable(f"{name}: {first['msg']}") from None
+
+
+def stack_file(data_dir: Path) -> Path:
+    """Where a running stack says how to reach it."""
+    return data_dir / STACK_FILE
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process with this id runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def running_stack(data_dir: Path) -> dict[str, Any] | None:
+    """What the stack that runs on `data_dir` says of itself; None when none runs there."""
+    try:
+        stack: dict[str, Any] = json.loads(stack_file(data_dir).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{stack_file(data_dir)} cannot be read: {error}") from None
+    return stack if is_alive(int(stack["pid"])) else None
+
+
+def load(data_dir: Path | None = None) -> Settings:
+    """The settings to work with: those of the stack that runs on the data directory, else the environment's.
+
+    Raises `Unusable` when no stack runs there and the environment names no Kafka and database, or something in it
+    is not valid.
+    """
+    settings = _from_environment()
+    where = data_dir or settings.data_dir
+    stack = running_stack(where)
+    if stack is not None:
+        names = ("kafka", "database", "secret", "epoch", "partitions", "port")
+        return _from_environment(data_dir=where, **{name: stack[name] for name in names})
+    if data_dir is not None and not (settings.kafka and settings.database):
+        raise Unusable(f"no stack runs on {data_dir}: start one with `groundswell up --data-dir {data_dir}`")
+    if not settings.kafka or not settings.database:
+        raise Unusable(
+            f"no stack runs on {where}: start one with `groundswell up`, name its directory with --data-dir, or set "
+            "GROUNDSWELL_KAFKA and GROUNDSWELL_DATABASE"
+        )
+    if not settings.secret.get_secret_value():
+        raise Unusable("GROUNDSWELL_SECRET is not set: internal records are signed with it, give every role the same")
+    if not settings.database.startswith("sqlite:///"):
+        raise Unusable(
+            f"GROUNDSWELL_DATABASE: {settings.database.split(':', 1)[0]} is not supported yet, use sqlite:///FILE"
+        )
+    return settings

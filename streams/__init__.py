@@ -1,0 +1,1 @@
+"""The stream worker: chunked transport, intake, the engagement and rewards stages, durable pane state."""

@@ -1,0 +1,244 @@
+"""Intake: decode, check, and find duplicates; what is accepted goes on as activities, what is not as dead letters.
+
+Records are taken in log order, and each sees the profiles, memberships and definitions before it. The outcome is a
+function of the log alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka.partitioner import murmur2
+from schemas.codec import DecodeError, decode
+from schemas.signing import SIGNATURE_HEADER, verify
+from schemas.topics import TRUSTED, activity_key
+from schemas.validate import problem
+
+from aggregates.activity import Activity
+from aggregates.programs import Judgement
+from streams.readstate import ReadState
+from streams.recent import Recent, identity
+
+FUTURE_MS = 24 * 3_600_000
+"""How far ahead of its record's own timestamp an event may be."""
+BROADCAST = frozenset({"Definition", "CampaignClosing"})
+"""Record types that stand in every partition, under any key."""
+PANE_TYPES = frozenset({"Interaction", "Purchase", "ReferralDue"})
+"""Record types that make panes; only they move event time."""
+
+REASONS = {
+    "undecodable": "the bytes are not a record of a known schema",
+    "invalid": "a field is missing, of the wrong type or out of range",
+    "forged": "an internal record without a good signature",
+    "wrong_key": "the key is not <brand>/<member>, or the partition is not the key's",
+    "future": "it occurred more than a day after its record was written",
+    "unknown_brand": "no definition of this brand stands before it in the log",
+    "unknown_campaign": "no definition of the campaign it names stands before it in the log",
+    "wrong_currency": "its currency is not the brand's",
+}
+"""Reason codes of dead letters, each with what it means."""
+
+
+class DeadLetter(NamedTuple):
+    """A rejected record, kept whole."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+    detail: str
+
+
+class TooManyRejected(Exception):
+    """Bad input passed a limit: the worker stops instead of draining a log that it cannot read."""
+
+
+@dataclass(slots=True, frozen=True)
+class Limits:
+    """When rejected records stop the worker. Ratio in percent of the last `window` records."""
+
+    run: int = 1_000
+    percent: int = 50
+    window: int = 2_000
+
+
+class _Rejected(Exception):
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class Intake:
+    """The intake of one partition."""
+
+    def __init__(
+        self, partition: int, partitions: int, state: ReadState, recent: Recent, secret: bytes, limits: Limits
+    ) -> None:
+        self.partition = partition
+        self.partitions = partitions
+        self.state = state
+        self.recent = recent
+        self.secret = secret
+        self.limits = limits
+        self.changed_profiles: set[tuple[str, str]] = set()
+        self._good_keys: set[bytes] = set()
+        self._run = 0
+        self._window = [0, 0]
+        self._last: _Rejected | None = None
+
+    def take(self, records: Iterable[Any]) -> tuple[list[tuple[Activity, int]], list[DeadLetter]]:
+        """The activities of `records`, each with the greatest event time before it, and the dead letters.
+
+        Raises `TooManyRejected`.
+        """
+        activities: list[tuple[Activity, int]] = []
+        letters: list[DeadLetter] = []
+        state = self.state
+        for record in records:
+            self.recent.tick(record.timestamp)
+            state.greatest_record_time = self.recent.greatest_time
+            before = state.greatest_event_time
+            try:
+                activity = self._accept(record)
+            except _Rejected as no:
+                letters.append(
+                    DeadLetter(record.offset, record.timestamp, record.key, record.value, no.reason, no.detail)
+                )
+                state.reject(record.offset)
+                state.counts[f"rejected_{no.reason}"] += 1
+                self._limit(record.offset, no)
+                continue
+            self._limit(record.offset, None)
+            if activity is not None:
+                activities.append((activity, before))
+        return activities, letters
+
+    def _accept(self, record: Any) -> Activity | None:
+        try:
+            kind, value = decode(record.value or b"")
+        except DecodeError as error:
+            raise _Rejected("undecodable", f"{error.reason}: {error.detail}") from error
+        if kind in TRUSTED and not self._is_signed(record):
+            raise _Rejected("forged", f"{kind}: the {SIGNATURE_HEADER} header is missing or not ours")
+        fault = problem(kind, value)
+        if fault is not None:
+            raise _Rejected("invalid", f"{fault.field}: {fault.message}")
+        brand: str = value["brand_id"]
+        if kind in BROADCAST:
+            return self._broadcast(kind, value, record.offset)
+        member: str = value["member_id"]
+        self._check_key(record.key, brand, member)
+        if value["occurred_at"] > record.timestamp + FUTURE_MS:
+            raise _Rejected(
+                "future", f"occurred_at {value['occurred_at']} is more than a day after {record.timestamp}"
+            )
+        judged = self._judge(kind, value, brand, member)
+        if self.recent.add(identity(kind, brand, member, value["event_id"]), record.offset, record.timestamp):
+            self.state.counts["duplicate"] += 1
+            return None
+        self.state.counts["accepted"] += 1
+        return self._enrich(kind, value, judged, record.offset)
+
+    def _is_signed(self, record: Any) -> bool:
+        return any(
+            name == SIGNATURE_HEADER and verify(self.secret, record.key or b"", record.value, signature)
+            for name, signature in record.headers
+        )
+
+    def _check_key(self, key: bytes | None, brand: str, member: str) -> None:
+        expected = activity_key(brand, member)
+        if key != expected:
+            raise _Rejected("wrong_key", f"the key is {key!r}, not {expected!r}")
+        if key in self._good_keys:
+            return
+        partition = (murmur2(key) & 0x7FFFFFFF) % self.partitions
+        if partition != self.partition:
+            raise _Rejected(
+                "wrong_key", f"key {key!r} belongs to partition {partition} (murmur2), it came in {self.partition}"
+            )
+        if len(self._good_keys) > 100_000:
+            self._good_keys.clear()
+        self._good_keys.add(key)
+
+    def _judge(self, kind: str, value: dict[str, Any], brand: str, member: str) -> Judgement:
+        at: int = value["occurred_at"]
+        judged = self.state.programs.judge(
+            brand,
+            value.get("campaign_id") if kind != "Enrolment" else None,
+            at,
+            lambda campaign: self.state.is_member((brand, member, campaign), at),
+        )
+        named = value.get("campaign_id")
+        known = judged.problem or (
+            "unknown_campaign" if kind == "Enrolment" and not self.state.programs.knows(brand, named) else ""
+        )
+        if known:
+            subject = brand if known == "unknown_brand" else f"{brand}/{named}"
+            raise _Rejected(known, f"{subject} is not defined before this record")
+        assert judged.brand is not None
+        currency = value.get("currency")
+        if currency is not None and currency != judged.brand.currency:
+            raise _Rejected("wrong_currency", f"currency {currency}: {brand} has {judged.brand.currency}")
+        return judged
+
+    def _broadcast(self, kind: str, value: dict[str, Any], offset: int) -> None:
+        if kind == "Definition":
+            self.state.define(offset, value["content"])
+        self.state.counts["accepted"] += 1
+
+    def _enrich(self, kind: str, value: dict[str, Any], judged: Judgement, offset: int) -> Activity | None:
+        state = self.state
+        brand_id, member, at = value["brand_id"], value["member_id"], value["occurred_at"]
+        if kind == "ProfileSnapshot":
+            self._profile(brand_id, member, value["platform"], value["followers"])
+            return None
+        if kind == "Enrolment":
+            state.set_membership((brand_id, member, value["campaign_id"]), at, offset, value["kind"] == "joined")
+            return None
+        followers: int | None = None
+        is_self = False
+        if kind == "Interaction":
+            is_self = value["actor_id"] == member and value["kind"] != "post"
+            if value["surface"] == "member_post":
+                followers = value["followers"]
+                if followers is not None:
+                    self._profile(brand_id, member, value["platform"], followers)
+        profile = state.profiles.get((brand_id, member))
+        if kind == "Interaction" and followers is None and profile:
+            followers = profile.get(value["platform"])
+        assert judged.brand is not None
+        tier = judged.brand.tier_of(max(profile.values())) if profile else "unknown"
+        if kind in PANE_TYPES and at > state.greatest_event_time:
+            state.greatest_event_time = at
+        if judged.not_live:
+            state.counts["not_live"] += 1
+        return Activity(
+            kind, offset, value, judged.brand, judged.campaigns, judged.not_live, judged.not_joined, tier, followers,
+            is_self,
+        )  # fmt: skip
+
+    def _profile(self, brand: str, member: str, platform: str, followers: int) -> None:
+        if self.state.set_followers(brand, member, platform, followers):
+            self.changed_profiles.add((brand, member))
+
+    def _limit(self, offset: int, no: _Rejected | None) -> None:
+        self._run = self._run + 1 if no else 0
+        self._last = no or self._last
+        self._window[0] += 1
+        self._window[1] += no is not None
+        seen, bad = self._window
+        over = self._run >= self.limits.run
+        if seen >= self.limits.window:
+            over = over or bad * 100 > seen * self.limits.percent
+            self._window = [0, 0]
+        if over and self._last is not None:
+            raise TooManyRejected(
+                f"partition {self.partition} offset {offset}: {self._run} records in a row and {bad} of the last "
+                f"{seen} were rejected, the last as {self._last.reason} ({self._last.detail}). They are not committed. "
+                "See what is written to the topic, or raise GROUNDSWELL_DEAD_LETTER_RUN and "
+                "GROUNDSWELL_DEAD_LETTER_PERCENT to let them pass to the dead letters."
+            )

@@ -1,0 +1,250 @@
+"""Read-state: whatever a fold reads of the past, kept for each source partition with the position it belongs to.
+
+Profiles and tiers, memberships, definitions, the greatest times, rejected offsets and counts. It is written last in
+the order of durability (ledger, then panes and dead letters, then this), so work resumes at its position and a record
+folded again meets the read-state it met the first time.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import insort
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from aggregates.ledger import Fenced, Source
+from aggregates.programs import Programs
+from streams.recent import HORIZON_OFFSETS
+
+METADATA = sa.MetaData()
+
+POSITIONS = sa.Table(
+    "stream_positions",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True, comment="topic/epoch/partition"),
+    sa.Column("partition", sa.BigInteger, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False, comment="next offset of the activity log"),
+    sa.Column("writer", sa.Text, nullable=False),
+    sa.Column("greatest_event_time", sa.BigInteger, nullable=False),
+    sa.Column("greatest_record_time", sa.BigInteger, nullable=False),
+    sa.Column("counts", sa.Text, nullable=False, comment="JSON: accepted, duplicate, late, rejected…"),
+    sa.Column("outputs", sa.Text, nullable=False, comment="JSON: output topic → end offset after the flush"),
+)
+PROFILES = sa.Table(
+    "stream_profiles",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("brand", sa.Text, primary_key=True),
+    sa.Column("member", sa.Text, primary_key=True),
+    sa.Column("platforms", sa.Text, nullable=False, comment="JSON: platform → followers"),
+)
+MEMBERSHIPS = sa.Table(
+    "stream_memberships",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("brand", sa.Text, primary_key=True),
+    sa.Column("member", sa.Text, primary_key=True),
+    sa.Column("campaign", sa.Text, primary_key=True),
+    sa.Column("changes", sa.Text, nullable=False, comment="JSON: [[occurred_at, offset, joined]…]"),
+)
+DEFINITIONS = sa.Table(
+    "stream_definitions",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("offset", sa.BigInteger, primary_key=True),
+    sa.Column("content", sa.Text, nullable=False),
+)
+REJECTED = sa.Table(
+    "stream_rejected",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("offset", sa.BigInteger, primary_key=True),
+)
+
+MemberKey = tuple[str, str]
+"""Brand and member."""
+MembershipKey = tuple[str, str, str]
+"""Brand, member and campaign."""
+Change = tuple[int, int, bool]
+"""When it occurred, its offset, and whether the member joined (else left)."""
+
+
+@dataclass(slots=True)
+class Delta:
+    """What changed since the last save, with its values at `position`."""
+
+    previous: int | None
+    position: int
+    greatest_event_time: int
+    greatest_record_time: int
+    counts: dict[str, int]
+    profiles: dict[MemberKey, dict[str, int]]
+    memberships: dict[MembershipKey, list[Change]]
+    definitions: list[tuple[int, str]]
+    rejected: list[int]
+
+
+@dataclass(slots=True)
+class ReadState:
+    """The read-state of one partition in memory."""
+
+    saved: int | None = None
+    """The position it has in the database; None: no row yet."""
+    greatest_event_time: int = 0
+    greatest_record_time: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    profiles: dict[MemberKey, dict[str, int]] = field(default_factory=dict)
+    memberships: dict[MembershipKey, list[Change]] = field(default_factory=dict)
+    programs: Programs = field(default_factory=Programs)
+    rejected: deque[int] = field(default_factory=deque)
+    outputs: dict[str, int] = field(default_factory=dict)
+    _profiles: set[MemberKey] = field(default_factory=set)
+    _memberships: set[MembershipKey] = field(default_factory=set)
+    _definitions: list[tuple[int, str]] = field(default_factory=list)
+    _rejected: list[int] = field(default_factory=list)
+
+    def set_followers(self, brand: str, member: str, platform: str, followers: int) -> bool:
+        """Note a member's followers on a platform; True when they changed."""
+        profile = self.profiles.setdefault((brand, member), {})
+        if profile.get(platform) == followers:
+            return False
+        profile[platform] = followers
+        self._profiles.add((brand, member))
+        return True
+
+    def set_membership(self, key: MembershipKey, occurred_at: int, offset: int, joined: bool) -> None:
+        """Note that a member joined or left a campaign."""
+        insort(self.memberships.setdefault(key, []), (occurred_at, offset, joined))
+        self._memberships.add(key)
+
+    def is_member(self, key: MembershipKey, at: int) -> bool:
+        """Whether the member takes part at `at` (epoch milliseconds), by the changes seen so far."""
+        joined = False
+        for occurred_at, _, value in self.memberships.get(key, ()):
+            if occurred_at > at:
+                break
+            joined = value
+        return joined
+
+    def define(self, offset: int, content: str) -> None:
+        """Add an accepted definition."""
+        self.programs.add(content)
+        self._definitions.append((offset, content))
+
+    def reject(self, offset: int) -> None:
+        """Note the offset of a dead letter."""
+        self.rejected.append(offset)
+        self._rejected.append(offset)
+        while self.rejected[0] <= offset - HORIZON_OFFSETS:
+            self.rejected.popleft()
+
+    def take(self, position: int) -> Delta:
+        """What is to be saved for `position`, which must be the position reached now."""
+        delta = Delta(
+            self.saved,
+            position,
+            self.greatest_event_time,
+            self.greatest_record_time,
+            dict(self.counts),
+            {key: dict(self.profiles[key]) for key in self._profiles},
+            {key: list(self.memberships[key]) for key in self._memberships},
+            self._definitions,
+            self._rejected,
+        )
+        self._profiles, self._memberships, self._definitions, self._rejected = set(), set(), [], []
+        return delta
+
+
+def create_tables(engine: sa.Engine) -> None:
+    """Create the read-state tables where they are missing."""
+    METADATA.create_all(engine)
+
+
+def load(engine: sa.Engine, source: Source) -> ReadState:
+    """The saved read-state of a partition; an empty one (`saved` None) where there is none."""
+    state = ReadState()
+    with engine.begin() as connection:
+        row = connection.execute(sa.select(POSITIONS).where(POSITIONS.c.source == source.name)).one_or_none()
+        if row is None:
+            return state
+        state.saved = row.position
+        state.greatest_event_time = row.greatest_event_time
+        state.greatest_record_time = row.greatest_record_time
+        state.counts = Counter(json.loads(row.counts))
+        state.outputs = json.loads(row.outputs)
+        for p in connection.execute(sa.select(PROFILES).where(PROFILES.c.source == source.name)):
+            state.profiles[p.brand, p.member] = json.loads(p.platforms)
+        for m in connection.execute(sa.select(MEMBERSHIPS).where(MEMBERSHIPS.c.source == source.name)):
+            state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
+        for d in connection.execute(
+            sa.select(DEFINITIONS).where(DEFINITIONS.c.source == source.name).order_by(DEFINITIONS.c.offset)
+        ):
+            state.programs.add(d.content)
+        rejected = sa.select(REJECTED.c.offset).where(REJECTED.c.source == source.name).order_by(REJECTED.c.offset)
+        state.rejected = deque(connection.execute(rejected).scalars())
+    return state
+
+
+def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: dict[str, int]) -> None:
+    """Write a delta and its position in one transaction. Raises `Fenced` when the position is not the one before."""
+    row = {
+        "source": source.name,
+        "partition": source.partition,
+        "position": delta.position,
+        "writer": writer,
+        "greatest_event_time": delta.greatest_event_time,
+        "greatest_record_time": delta.greatest_record_time,
+        "counts": json.dumps(delta.counts, sort_keys=True),
+        "outputs": json.dumps(outputs, sort_keys=True),
+    }
+    with engine.begin() as connection:
+        if delta.previous is None:
+            moved = connection.execute(_upsert(connection, POSITIONS, ignore=True), row).rowcount
+        else:
+            where = (POSITIONS.c.source == source.name) & (POSITIONS.c.position == delta.previous)
+            moved = connection.execute(sa.update(POSITIONS).where(where).values(**row)).rowcount
+        if moved != 1:
+            raise Fenced(
+                f"{source.topic} partition {source.partition}: the saved read-state is no longer at {delta.previous}. "
+                "Another worker owns the partition; this one must stop writing it."
+            )
+        profiles = [
+            {"source": source.name, "brand": b, "member": m, "platforms": json.dumps(p, sort_keys=True)}
+            for (b, m), p in delta.profiles.items()
+        ]
+        memberships = [
+            {"source": source.name, "brand": b, "member": m, "campaign": c, "changes": json.dumps(changes)}
+            for (b, m, c), changes in delta.memberships.items()
+        ]
+        definitions = [{"source": source.name, "offset": o, "content": c} for o, c in delta.definitions]
+        rejected = [{"source": source.name, "offset": o} for o in delta.rejected]
+        for table, rows in (
+            (PROFILES, profiles),
+            (MEMBERSHIPS, memberships),
+            (DEFINITIONS, definitions),
+            (REJECTED, rejected),
+        ):
+            if rows:
+                connection.execute(_upsert(connection, table), rows)
+        passed = (REJECTED.c.source == source.name) & (REJECTED.c.offset <= delta.position - HORIZON_OFFSETS)
+        connection.execute(sa.delete(REJECTED).where(passed))
+
+
+def _upsert(connection: sa.Connection, table: sa.Table, *, ignore: bool = False) -> Any:
+    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table)
+    keys = [c.name for c in table.primary_key]
+    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
+    if ignore or not changed:
+        return statement.on_conflict_do_nothing(index_elements=keys)
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+def positions(connection: sa.Connection) -> Iterable[Any]:
+    """Every partition's saved row: `source, partition, position, counts, outputs, …`."""
+    return connection.execute(sa.select(POSITIONS).order_by(POSITIONS.c.source)).all()

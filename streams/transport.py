@@ -1,0 +1,165 @@
+"""Faust's Kafka transport, changed to hand an agent one message for each fetched chunk of one partition.
+
+Faust creates several tasks and objects for each record; a chunk has them once. Faust still does group membership,
+rebalancing, agents and lifecycle. Whatever it loses, repeats or cancels, a chunk says which position it starts from
+and which seek it was fetched after, and the stage applies only the one that continues its own position.
+
+Four overrides of faust-streaming 0.15 (tests/streams/test_transport.py holds what they rely on).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+import faust
+from aiokafka import TopicPartition
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import TRANSPORTS
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
+from faust.transport.drivers.aiokafka import Transport as FaustTransport
+from faust.types.tuples import ConsumerMessage
+
+SCHEME = "groundswell"
+
+
+class Chunk(NamedTuple):
+    """Records of one partition as they were fetched, in offset order."""
+
+    start: int | None
+    """The position before them; None when it was not known."""
+    epoch: int
+    """How often the partition had been sought when they were fetched."""
+    records: list[Any]
+
+
+class ChunkedApp(faust.App):  # type: ignore[misc]
+    """A Faust app with topics that arrive in chunks; `positions[topic](partition)` is the stage's next offset."""
+
+    positions: dict[str, Callable[[int], int | None]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.positions = {}
+        super().__init__(*args, **kwargs)
+
+    @property
+    def consumer_thread(self) -> ConsumerThread:
+        """The thread that fetches, seeks and commits."""
+        thread = self.consumer._thread
+        assert isinstance(thread, ConsumerThread)
+        return thread
+
+
+class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Every fetch and every seek of a chunked partition happens in this thread, so `_position` is exact."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._position: dict[TopicPartition, int | None] = {}
+        self._epoch: dict[TopicPartition, int] = {}
+
+    @property
+    def _positions(self) -> Mapping[str, Callable[[int], int | None]]:
+        positions: Mapping[str, Callable[[int], int | None]] = self.consumer.app.positions
+        return positions
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
+    ) -> dict[Any, list[Any]]:
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout=timeout, max_records=max_records)
+        out: dict[Any, list[Any]] = {}
+        for tp, records in fetched.items():
+            if tp.topic not in self._positions:
+                out[tp] = records
+            elif records:
+                out[ensure_TP(tp)] = [Chunk(self._position.get(tp), self._epoch.get(tp, 0), records)]
+                self._position[tp] = records[-1].offset + 1
+        return out
+
+    async def seek_to_committed(self) -> Mapping[Any, int]:
+        sought: Mapping[Any, int] = await self.call_thread(self._seek_all)
+        return sought
+
+    async def _seek_all(self) -> dict[Any, int]:
+        consumer = self._ensure_consumer()
+        sought: dict[Any, int] = {}
+        for tp in consumer.assignment():
+            if tp.topic in self._positions:
+                sought.update(self._seek_one(consumer, tp))
+            else:
+                sought.update(await consumer.seek_to_committed(tp))
+        return sought
+
+    def _seek_one(self, consumer: Any, tp: TopicPartition) -> dict[Any, int]:
+        position = self._positions[tp.topic](tp.partition)
+        self._epoch[tp] = self._epoch.get(tp, 0) + 1
+        self._position[tp] = position
+        if position is None:
+            return {}
+        consumer.seek(tp, position)
+        return {tp: position}
+
+    async def seek_again(self, tp: TopicPartition) -> None:
+        """Seek to the stage's next offset; what was fetched before is from then on an older epoch."""
+
+        async def seek() -> None:
+            consumer = self._ensure_consumer()
+            if tp in consumer.assignment():
+                self._seek_one(consumer, tp)
+
+        await self.call_thread(seek)
+
+    def epoch(self, tp: TopicPartition) -> int:
+        """How often the partition was sought; a chunk of another epoch is stale."""
+        return self._epoch.get(tp, 0)
+
+    def generation(self) -> int:
+        """The group generation of this member; −1 once its session is lost."""
+        consumer = self._consumer
+        return -1 if consumer is None or consumer._coordinator is None else consumer._coordinator.generation
+
+    async def run(self, function: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Run a coroutine function of the aiokafka consumer in its own thread."""
+
+        async def call() -> Any:
+            return await function(self._ensure_consumer())
+
+        return await self.call_thread(call)
+
+
+class Consumer(FaustConsumer):  # type: ignore[misc]
+    """Wraps a chunk as one Faust message; its offset is that of its last record."""
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: Any, record: Any) -> ConsumerMessage:
+        if type(record) is not Chunk:
+            return super()._to_message(tp, record)
+        self._read_offset[tp] = None  # Faust's own drop and gap logic does not apply: `Chunk.start` is exact
+        last = record.records[-1]
+        return ConsumerMessage(
+            last.topic,
+            last.partition,
+            last.offset,
+            last.timestamp / 1000,
+            last.timestamp_type,
+            (),
+            b"",
+            record,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+
+class Transport(FaustTransport):  # type: ignore[misc]
+    """Registered for `groundswell://host:port` broker addresses."""
+
+    Consumer = Consumer
+
+
+TRANSPORTS.update({SCHEME: "streams.transport:Transport"})
