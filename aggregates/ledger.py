@@ -171,9 +171,7 @@ class Ledger(EventSourcedProjection[str]):
                 batch.recorded_at,
             )
             loaded = self._load(aggregate)
-            left = {
-                c.id: c.budget - tracking.spent[c.brand, c.id] for c in activity.campaigns if c.budget is not None
-            }
+            left = {c.id: c.budget - tracking.spent[c.brand, c.id] for c in activity.campaigns if c.budget is not None}
             for event in decide(loaded.state, activity, origin, left):
                 for grant in getattr(event, "grants", ()):
                     if grant.campaign in left:

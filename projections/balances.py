@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aggregates.events import Grant, Reversal
-from aggregates.ledger import Recorded
 from projections.movements import movements
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 BALANCES = ReadTable(
     read_table(
@@ -47,7 +49,7 @@ class LotLeft(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A member's points at one instant. active + pending + expired = earned − reversed − spent."""
+    """A member's points at one instant. active + pending + expired = earned - reversed - spent."""
 
     active: int
     pending: int

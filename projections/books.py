@@ -2,12 +2,12 @@
 
 | account | holds | sign |
 |---|---|---|
-| `issued` | points that rules paid | − |
+| `issued` | points that rules paid | - |
 | `members` | what lots hold: what the brand owes its members | + |
-| `debt` | what members owe after reversals that their lots could not give | − |
+| `debt` | what members owe after reversals that their lots could not give | - |
 | `redeemed` | points spent | + |
 | `reversed` | points that were to be taken back | + |
-| `shortfall` | the part of those that could not be | − |
+| `shortfall` | the part of those that could not be | - |
 
 Each leg is taken from its own field of the event (`members` from the lots taken from, `reversed` from the points), so
 that an event which does not balance shows. Expired points stay in `members` here: dates decide, so it is a read that
@@ -17,12 +17,14 @@ moves them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aggregates.events import Grant, Reversal
-from aggregates.ledger import Recorded
 from projections.movements import Movement, movements
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 ISSUED: Final = "issued"
 MEMBERS: Final = "members"

@@ -6,38 +6,27 @@ greater stamp replaces a row. The position is compared before it is set, so of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Table, create_engine, select, update
+from sqlalchemy import Connection, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from projections.engagement_sums import totals
+from aggregates.engagement import SCOPES, TIER_SCOPES
 from projections.engagement_tables import (
     ENGAGEMENT,
     KEY,
-    MEMBERS,
     POSITIONS,
     TIERS,
     column_of,
-    create_tables,
     newest,
     write_newer,
 )
 from projections.members import write_members
 from projections.rates import COUNTERS
 
-TABLE_OF_SCOPE: Final[Mapping[str, Table]] = {
-    "brand": ENGAGEMENT,
-    "campaign": ENGAGEMENT,
-    "member": ENGAGEMENT,
-    "campaign_member": ENGAGEMENT,
-    "brand_tier": TIERS,
-    "campaign_tier": TIERS,
-}
-DIGESTED: Final = (ENGAGEMENT.name, TIERS.name, MEMBERS.name)
-"""The tables that have a digest, by name."""
+TABLE_OF_SCOPE: Final[Mapping[str, Table]] = {name: TIERS if name in TIER_SCOPES else ENGAGEMENT for name in SCOPES}
+"""Where the panes of each scope are kept."""
 
 _COLUMN: Final = {counter: column_of(counter) for counter in COUNTERS}
 _NOTHING: Final = dict.fromkeys(_COLUMN.values(), 0)
@@ -58,14 +47,13 @@ class UnknownRecord(ValueError):
     """A record that this release cannot store; the message names what it does not know."""
 
 
-class Batch(NamedTuple):
-    """Records read of one partition: those at offsets in [start_position, end_position)."""
+class Applied(NamedTuple):
+    """What became of a batch."""
 
-    topic: str
-    partition: int
-    start_position: int
-    end_position: int
-    records: Sequence[Mapping[str, Any]]
+    rows: int
+    """Rows that it came down to, one a key; those older than what is stored changed nothing."""
+    skipped: int
+    """Panes of scopes that this release does not know: their schema says that more may come."""
 
 
 def position(conn: Connection, topic: str, partition: int) -> int:
@@ -76,6 +64,12 @@ def position(conn: Connection, topic: str, partition: int) -> int:
     return found or 0
 
 
+def positions(conn: Connection, topic: str) -> dict[int, int]:
+    """The next offset to consume of each partition of a topic that was ever consumed."""
+    found = conn.execute(select(POSITIONS.c.partition, POSITIONS.c.position).where(POSITIONS.c.topic == topic))
+    return {int(row.partition): int(row.position) for row in found}
+
+
 def apply(
     conn: Connection,
     topic: str,
@@ -83,14 +77,14 @@ def apply(
     start_position: int,
     end_position: int,
     records: Iterable[Mapping[str, Any]],
-) -> int:
+) -> Applied:
     """Write decoded `EngagementPane` and `MemberTier` records and the position, in the caller's transaction.
 
     `start_position` is what `position` gave, whether or not a record still stands there (compaction leaves gaps);
-    `end_position` is the offset after the last one read. Returns the number of rows that the batch came down to.
+    `end_position` is the offset after the last one read.
 
-    Raises PositionMoved when the tables stand elsewhere, UnknownRecord for a scope or counter that has no column,
-    ValueError when the end is before the start; the caller's transaction must then be rolled back.
+    Raises PositionMoved when the tables stand elsewhere, UnknownRecord for a counter that has no column or a record
+    that is neither of the two, ValueError when the end is before the start; the caller then rolls back.
     """
     if end_position < start_position:
         raise ValueError(
@@ -99,30 +93,31 @@ def apply(
     _advance(conn, topic, partition, start_position, end_position)
     members: list[Mapping[str, Any]] = []
     panes: dict[Table, list[dict[str, Any]]] = {ENGAGEMENT: [], TIERS: []}
+    skipped = 0
     for record in records:
         if "scope" in record:
-            table, row = pane_row(record)
-            panes[table].append(row)
+            table = TABLE_OF_SCOPE.get(record["scope"])
+            if table is None:
+                skipped += 1
+            else:
+                panes[table].append(pane_row(record))
         elif "platforms" in record:
             members.append(record)
         else:
             raise UnknownRecord(f"{topic}[{partition}]: neither a pane nor a member's tier: fields {sorted(record)}")
-    written = 0
-    for table, rows in panes.items():
-        kept = newest(rows, KEY)
+    rows = write_members(conn, members)
+    for table, found in panes.items():
+        kept = newest(found, KEY)
         write_newer(conn, table, kept)
-        written += len(kept)
-    return written + write_members(conn, members)
+        rows += len(kept)
+    return Applied(rows, skipped)
 
 
-def pane_row(record: Mapping[str, Any]) -> tuple[Table, dict[str, Any]]:
-    """The table and the row of an `EngagementPane` record.
+def pane_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of an `EngagementPane` record.
 
-    Raises UnknownRecord for a scope or a counter that has no place, KeyError when the record lacks a field.
+    Raises UnknownRecord for a counter that has no column, KeyError when the record lacks a field.
     """
-    table = TABLE_OF_SCOPE.get(record["scope"])
-    if table is None:
-        raise UnknownRecord(f"pane of brand {record['brand_id']}: unknown scope `{record['scope']}`; update the reader")
     row = {
         "scope": record["scope"],
         "brand": record["brand_id"],
@@ -144,41 +139,7 @@ def pane_row(record: Mapping[str, Any]) -> tuple[Table, dict[str, Any]]:
                 f"pane of brand {record['brand_id']}: unknown counter `{counter}`; update the reader, then its tables"
             )
         row[column] = value
-    return table, row
-
-
-def digest_rows(conn: Connection, table: str) -> Iterator[dict[str, str | int]]:
-    """The canonical rows of a table of `DIGESTED`, in no order: what two builds from one log must agree on.
-
-    Panes are merged over segments and source partitions, and stamps are left out, so that it does not matter where
-    in the log a record stood. Counters of 0 are left out, and rows that have no others. Raises KeyError for a table
-    that has no digest.
-    """
-    if table == MEMBERS.name:
-        columns = (MEMBERS.c.brand, MEMBERS.c.member, MEMBERS.c.tier, MEMBERS.c.followers, MEMBERS.c.platforms)
-        for found in conn.execute(select(*columns)):
-            yield dict(found._mapping)
-        return
-    panes = {ENGAGEMENT.name: ENGAGEMENT, TIERS.name: TIERS}[table]
-    names = (*(key for key in KEY if key not in ("segment", "partition")), "length_ms")
-    for keys, counters in totals(conn, panes, [panes.c[name] for name in names]):
-        filled = {_COLUMN[counter]: value for counter, value in counters.items() if value}
-        if filled:
-            yield {**dict(zip(names, keys, strict=True)), **filled}
-
-
-@contextmanager
-def rebuild(batches: Iterable[Batch]) -> Iterator[Connection]:
-    """The tables built from these batches alone, in a scratch database that is gone afterwards."""
-    engine = create_engine("sqlite://")
-    try:
-        with engine.connect() as conn:
-            create_tables(conn)
-            for batch in batches:
-                apply(conn, *batch)
-            yield conn
-    finally:
-        engine.dispose()
+    return row
 
 
 def _advance(conn: Connection, topic: str, partition: int, expected: int, new: int) -> None:

@@ -102,11 +102,11 @@ def tiers(
     brand: str,
     window: str,
     now_ms: int,
+    tiers: Sequence[tuple[str, int]],
     as_of: int | None = None,
     campaign: str | None = None,
     platform: str | None = None,
     *,
-    tiers: Sequence[tuple[str, int]],
     positions: Mapping[int, int] = _NO_POSITIONS,
 ) -> TierReport:
     """Engagement by influence tier; `tiers` are the brand's, name and lower bound in followers, ascending.

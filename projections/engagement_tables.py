@@ -12,6 +12,9 @@ from projections.rates import COUNTERS
 
 METADATA: Final = MetaData()
 
+STRING: Final = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+"""Text that every database compares by its bytes."""
+
 KEY: Final = ("scope", "brand", "campaign", "tier", "member", "platform", "starts_at", "segment", "partition")
 """What makes a pane record one row; ids that a scope does not have are empty."""
 
@@ -27,11 +30,13 @@ def _pane_table(name: str, clustered_by: Sequence[str]) -> Table:
     return Table(
         name,
         METADATA,
-        *(Column(key, BigInteger if key in whole else Text, primary_key=True, nullable=False) for key in clustered_by),
+        *(
+            Column(key, BigInteger if key in whole else STRING, primary_key=True, nullable=False)
+            for key in clustered_by
+        ),
         Column("stamp", BigInteger, nullable=False),
         Column("length_ms", BigInteger, nullable=False),
         *(Column(column_of(counter), BigInteger, nullable=False, server_default="0") for counter in COUNTERS),
-        sqlite_with_rowid=False,
     )
 
 
@@ -57,25 +62,23 @@ TIERS: Final = _pane_table(
 MEMBERS: Final = Table(
     "members",
     METADATA,
-    Column("brand", Text, primary_key=True, nullable=False),
-    Column("member", Text, primary_key=True, nullable=False),
-    Column("tier", Text, nullable=False),
+    Column("brand", STRING, primary_key=True, nullable=False),
+    Column("member", STRING, primary_key=True, nullable=False),
+    Column("tier", STRING, nullable=False),
     Column("followers", BigInteger, nullable=False),
-    Column("platforms", Text, nullable=False),
+    Column("platforms", STRING, nullable=False),
     Column("partition", BigInteger, nullable=False),
     Column("stamp", BigInteger, nullable=False),
     Index("members_tier", "brand", "tier", "followers"),
-    sqlite_with_rowid=False,
 )
 """The tier a member is in now, and the followers behind it; `platforms` is canonical JSON, platform → followers."""
 
 POSITIONS: Final = Table(
     "engagement_positions",
     METADATA,
-    Column("topic", Text, primary_key=True, nullable=False),
+    Column("topic", STRING, primary_key=True, nullable=False),
     Column("partition", BigInteger, primary_key=True, nullable=False),
     Column("position", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
 )
 """The next offset to consume of each partition of the pane topics: everything before it is in the tables."""
 

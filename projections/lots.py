@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aggregates.events import Grant
-from aggregates.ledger import Recorded
 from projections.movements import movements
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 LOTS = ReadTable(
     read_table(

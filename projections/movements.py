@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aggregates.events import (
     AccountEvent,
@@ -22,7 +22,9 @@ from aggregates.events import (
     Reversal,
     Take,
 )
-from aggregates.ledger import Recorded
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 EARNED: Final = "earned"
 REVERSED: Final = "reversed"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from aggregates.events import CommandRefused, PointsRedeemed
-from aggregates.ledger import Recorded
 from projections.movements import account_of
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 OUTCOMES = ReadTable(
     read_table(
@@ -39,17 +42,20 @@ def fold(events: Sequence[Recorded]) -> Changes:
         account = account_of(originator)
         if account is None or not isinstance(event, PointsRedeemed | CommandRefused):
             continue
-        refused = isinstance(event, CommandRefused)
+        if isinstance(event, CommandRefused):
+            kind, reason, entry_id = event.kind, event.reason, ""
+        else:
+            kind, reason, entry_id = "redeem", "", event.entry_id
         rows.add(
             {
                 "brand": account[0],
                 "member": account[1],
                 "idempotency_key": event.origin.event_id,
                 "seq": seq,
-                "kind": event.kind if refused else "redeem",
+                "kind": kind,
                 "points": event.points,
-                "reason": event.reason if refused else "",
-                "entry_id": "" if refused else event.entry_id,
+                "reason": reason,
+                "entry_id": entry_id,
                 "requested_by": event.requested_by,
                 "occurred_at": event.origin.occurred_at,
                 "recorded_at": event.origin.recorded_at,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aggregates.events import BrandDefined, CampaignDefined
-from aggregates.ledger import Recorded
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 BRAND: Final = "brand"
 CAMPAIGN: Final = "campaign"
@@ -36,12 +38,12 @@ def fold(events: Sequence[Recorded]) -> Changes:
     for seq, _, event in events:
         if not isinstance(event, BrandDefined | CampaignDefined):
             continue
-        campaign = isinstance(event, CampaignDefined)
+        subject, subject_id = (CAMPAIGN, event.campaign) if isinstance(event, CampaignDefined) else (BRAND, event.brand)
         rows.add(
             {
                 "brand": event.brand,
-                "subject": CAMPAIGN if campaign else BRAND,
-                "subject_id": event.campaign if campaign else event.brand,
+                "subject": subject,
+                "subject_id": subject_id,
                 "version": event.version,
                 "seq": seq,
                 "effective_at": event.effective_at,

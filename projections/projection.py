@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from aggregates.ledger import Recorded
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 METADATA: Final = MetaData()
 """Every table of the ledger's read models."""
@@ -28,7 +29,7 @@ Row = dict[str, Value]
 Key = tuple[Value, ...]
 Changes = Mapping[str, Iterable[Row]]
 """Table name → rows, each key at most once."""
-Source = Callable[[int, int], list[Recorded]]
+Source: TypeAlias = "Callable[[int, int], list[Recorded]]"
 """`(after, limit)` → at most `limit` ledger events with a notification id above `after`, oldest first."""
 
 
@@ -102,5 +103,5 @@ def number(name: str, *, key: bool = False, optional: bool = False) -> Column[An
 
 
 def read_table(name: str, *columns: Column[Any] | Index) -> Table:
-    """A table in `METADATA`, stored by its primary key."""
-    return Table(name, METADATA, *columns, sqlite_with_rowid=False)
+    """A table in `METADATA`."""
+    return Table(name, METADATA, *columns)

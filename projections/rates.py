@@ -11,18 +11,16 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-MINUTE_MS: Final = 60_000
-HOUR_MS: Final = 60 * MINUTE_MS
-DAY_MS: Final = 24 * HOUR_MS
+from aggregates.engagement import ENGAGEMENTS, HOUR, MINUTES_5, PARTS_PER_BILLION
 
-GROUP_PANE_MS: Final = 5 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR
+
+GROUP_PANE_MS: Final = MINUTES_5
 """Length of a pane of a brand, a campaign, or one of their tiers."""
-MEMBER_PANE_MS: Final = HOUR_MS
+MEMBER_PANE_MS: Final = HOUR
 """Length of a pane of a member."""
 
-ENGAGEMENTS: Final = ("like", "comment", "share", "save", "click")
-"""The kinds that a rate counts."""
-KINDS: Final = (*ENGAGEMENTS, "view", "reach", "post", "mention", "follow")
+KINDS: Final = ("like", "comment", "share", "save", "click", "view", "reach", "post", "mention", "follow")
 GROUPS: Final = ("member_post", "brand_post", "self")
 TOTALS: Final = (
     "rate_ppb",
@@ -37,7 +35,6 @@ TOTALS: Final = (
 COUNTERS: Final = (*(f"{group}.{kind}" for group in GROUPS for kind in KINDS), *TOTALS)
 """Every counter that a pane may have; one that it lacks is 0."""
 
-PPB: Final = 10**9
 PLACES: Final = 9
 """Decimal places of a rate."""
 
@@ -53,7 +50,7 @@ class Window(StrEnum):
 
 
 LENGTH_MS: Final[Mapping[Window, int]] = {
-    Window.HOUR: HOUR_MS,
+    Window.HOUR: HOUR,
     Window.DAY: DAY_MS,
     Window.WEEK: 7 * DAY_MS,
     Window.MONTH: 30 * DAY_MS,
@@ -123,7 +120,7 @@ def reach(counters: Mapping[str, int]) -> int:
 
 def rate_by_followers(counters: Mapping[str, int]) -> Fraction | None:
     """Engagements per follower and post, exact; None without posts."""
-    return _quotient(counters.get("rate_ppb", 0), PPB * posts(counters))
+    return _quotient(counters.get("rate_ppb", 0), PARTS_PER_BILLION * posts(counters))
 
 
 def rate_by_reach(counters: Mapping[str, int]) -> Fraction | None:

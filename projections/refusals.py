@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Index
 
 from aggregates.events import InteractionRewarded, PurchaseRecorded, ReferralJudged, Refusal
-from aggregates.ledger import Recorded
 from projections.movements import account_of
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
 from projections.statements import record_type
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 REFUSALS = ReadTable(
     read_table(

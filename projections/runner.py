@@ -62,9 +62,7 @@ def positions(conn: Connection, projections: Iterable[Projection]) -> dict[str, 
 class Runner:
     """Keeps some projections of one database up with the ledger. Any number of runners can share a database."""
 
-    def __init__(
-        self, engine: Engine, source: Source, projections: Sequence[Projection], *, page: int = PAGE
-    ) -> None:
+    def __init__(self, engine: Engine, source: Source, projections: Sequence[Projection], *, page: int = PAGE) -> None:
         """`page`: events read and written at a time, ≥ 1. Call `prepare` before the first step."""
         self._engine = engine
         self._source = source
@@ -151,7 +149,9 @@ def upsert(conn: Connection, target: ReadTable, rows: Iterable[dict[str, int | s
     change = {name: table.c[name] + insert.excluded[name] for name in target.sums}
     change |= {name: insert.excluded[name] for name in target.latest}
     key = [table.c[name] for name in target.key]
-    written = insert.on_conflict_do_update(index_elements=key, set_=change) if change else (
-        insert.on_conflict_do_nothing(index_elements=key)
+    written = (
+        insert.on_conflict_do_update(index_elements=key, set_=change)
+        if change
+        else (insert.on_conflict_do_nothing(index_elements=key))
     )
     conn.execute(written, values)

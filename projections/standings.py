@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Index
 
 from aggregates.events import Grant, Reversal
-from aggregates.ledger import Recorded
 from projections.movements import movements
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 STANDINGS = ReadTable(
     read_table(

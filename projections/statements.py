@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from sqlalchemy import Index
@@ -21,10 +21,12 @@ from aggregates.events import (
     Reversal,
     Take,
 )
-from aggregates.ledger import Recorded
 from projections.balances import LotLeft, Totals
 from projections.movements import EARNED, REVERSED, Movement, movements
 from projections.projection import Changes, Coalesced, Projection, ReadTable, Row, number, read_table, text
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
 
 STATEMENTS = ReadTable(
     read_table(
@@ -62,7 +64,7 @@ STATEMENTS = ReadTable(
     volatile=frozenset({"seq", "recorded_at", "source_topic", "source_partition", "source_offset"}),
 )
 """Kept once an entry is there, but for the points: an id seen twice (a record sent again after the horizon of
-duplicates) adds up, so that statements and balances never part. Texts are empty, and versions 0, where there is none."""
+duplicates) adds up, so that statements and balances never part. A text that does not apply is empty, a version 0."""
 
 _json: Final = msgspec.json.Encoder(order="sorted").encode
 

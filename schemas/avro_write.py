@@ -18,7 +18,8 @@ def writer(schema: Mapping[str, Any], header: bytes) -> Writer:
 
     Raises ValueError for a schema outside of what the contracts use.
     """
-    names: dict[str, Any] = {"HEADER": header, "TEXT": _text, "LONG": _long, "INT": _int, "MAP": _map, "SHORT": _SHORT}
+    names: dict[str, Any] = {"HEADER": header, "TEXT": _text, "LONG": _long, "INT": _int, "MAP": _map}
+    names |= {"SHORT": _SHORT, "NONE_OF": _none_of}
     lines = ["def write(value):", "    known = 0"]
     for index, field in enumerate(schema["fields"]):
         lines += [f"    {line}" for line in _field_lines(index, field, names)]
@@ -38,7 +39,7 @@ def _field_lines(index: int, field: Mapping[str, Any], names: dict[str, Any]) ->
         return [*lines, f"b{index} = {_expression(index, avro, names)}"]
     if len(avro) != 2 or avro[0] != "null":
         raise ValueError(f"the only union that the contracts use is [null, type], not {avro}")
-    return [*lines, f"b{index} = b'\\0' if v is None else b'\\2' + {_expression(index, avro[1], names)}"]
+    return [*lines, f"b{index} = b'\\0' if v is None else b'\\2' + ({_expression(index, avro[1], names)})"]
 
 
 def _expression(index: int, avro: Any, names: dict[str, Any]) -> str:
@@ -50,10 +51,10 @@ def _expression(index: int, avro: Any, names: dict[str, Any]) -> str:
             return f"SHORT[v] if v.__class__ is int and 0 <= v < 64 else {kind.upper()}(v)"
         case "boolean":
             names["BOOLEANS"] = {False: b"\0", True: b"\1"}
-            return "BOOLEANS[v] if v.__class__ is bool else TEXT(v)"
+            return "BOOLEANS[v] if v.__class__ is bool else NONE_OF(v, BOOLEANS)"
         case "enum" if len(avro["symbols"]) <= 64:
             names[f"SYMBOLS{index}"] = {symbol: _SHORT[number] for number, symbol in enumerate(avro["symbols"])}
-            return f"SYMBOLS{index}[v]"
+            return f"SYMBOLS{index}[v] if v in SYMBOLS{index} else NONE_OF(v, SYMBOLS{index})"
         case "map" if avro["values"] == "long":
             return "MAP(v)"
         case _:
@@ -78,6 +79,10 @@ def _int(value: int) -> bytes:
     if value.__class__ is not int or not -_INT_LIMIT <= value < _INT_LIMIT:
         raise TypeError(f"a whole number of 32 bits was expected, not {value!r}")
     return _varint((value << 1) ^ (value >> 63))
+
+
+def _none_of(value: Any, choices: Mapping[Any, bytes]) -> bytes:
+    raise ValueError(f"one of {', '.join(str(choice) for choice in choices)} was expected, not {value!r}")
 
 
 def _map(value: Mapping[str, int]) -> bytes:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
+from schemas.avro_read import DecodeError, Reader, explain, reader
 from schemas.avro_write import Writer, writer
 from schemas.catalogue import Schema, crc64, current, released
 from schemas.dead_letters import Reason
-from schemas.avro_read import DecodeError, Reader, explain, reader
 
 __all__ = ["DecodeError", "EncodeError", "decode", "encode", "fingerprint_header"]
 
@@ -104,10 +104,19 @@ def _writers() -> Mapping[str, Writer]:
     return {record_type: writer(schema, fingerprint_header(record_type)) for record_type, schema in current().items()}
 
 
-def _why(schema: Schema, value: Mapping[str, Any], error: Exception) -> str:
-    fields = {field["name"]: "default" in field for field in schema["fields"]}
-    unknown = [name for name in value if name not in fields]
-    missing = [name for name, has_default in fields.items() if not has_default and name not in value]
-    if unknown:
-        return f"`{unknown[0]}` is no field of it"
-    return f"`{missing[0]}` is missing" if missing else str(error)
+def _why(schema: Schema, value: Any, error: Exception) -> str:
+    """The field that does not fit; slow, for the refused only."""
+    if not isinstance(value, Mapping):
+        return f"a mapping of fields was expected, not {value!r}"
+    fields = {field["name"]: field for field in schema["fields"]}
+    for name in value:
+        if name not in fields:
+            return f"`{name}` is no field of it"
+    for name, field in fields.items():
+        if name not in value and "default" not in field:
+            return f"`{name}` is missing"
+        try:
+            writer({"name": name, "fields": [field]}, b"")({name: value[name]} if name in value else {})
+        except (KeyError, TypeError, ValueError) as reason:
+            return f"`{name}`: {reason}"
+    return str(error)

@@ -6,7 +6,7 @@ What depends on the definitions (an unknown brand, a currency that is not the br
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -189,9 +189,8 @@ def _quick(rules: Mapping[str, Check], required: Collection[str]) -> Callable[[M
     lines = ["def quick(value):", f"    if len(value) != {len(rules)}: return False", "    try:"]
     for index, (name, check) in enumerate(rules.items()):
         names[f"holds{index}"] = check.holds
-        names[f"CHOICES{index}"] = getattr(check.holds, "symbols", None)
         absent = "" if name in required else "v is None or "
-        test = f"{absent}({check.quick.replace('CHOICES', f'CHOICES{index}')}) or holds{index}(v)"
+        test = f"{absent}({check.quick}) or holds{index}(v)"
         lines += [f"        v = value[{name!r}]", f"        if not ({test}): return False"]
     lines += ["    except (KeyError, TypeError): return False", "    return True"]
     exec(compile("\n".join(lines), "<rules of a record type>", "exec"), names)
@@ -206,7 +205,7 @@ def _rule(record_type: str, field: str, avro: Any) -> Check:
     if not isinstance(avro, dict):
         return _BY_TYPE[avro]
     if avro["type"] == "enum":
-        return Check(_is_one_of(frozenset(avro["symbols"])), f"one of {', '.join(avro['symbols'])}")
+        return _one_of(avro["symbols"])
     if avro.get("logicalType") == "timestamp-millis":
         return _TIME
     return _BY_TYPE[avro["type"]]
@@ -217,12 +216,21 @@ _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def _whole(low: int, high: int, what: str) -> Check:
-    return Check(_is_between(low, high), f"a whole number from {low} to {high}{what}")
+    quick = f"v.__class__ is int and {low} <= v <= {high}"
+    return Check(_is_between(low, high), f"a whole number from {low} to {high}{what}", quick)
 
 
-_ID: Final = Check(_is_id, f"a text of 1 to {MAX_ID} characters without control characters")
+def _one_of(symbols: Sequence[str]) -> Check:
+    quick = f"v.__class__ is str and v in {set(symbols)}"
+    return Check(_is_one_of(frozenset(symbols)), f"one of {', '.join(symbols)}", quick)
+
+
+_QUICK_ID: Final = f"v.__class__ is str and 0 < len(v) <= {MAX_ID} and v.isprintable()"
+_ID: Final = Check(_is_id, f"a text of 1 to {MAX_ID} characters without control characters", _QUICK_ID)
 _KEY_PART: Final = Check(
-    _is_key_part, f"a text of 1 to {MAX_ID} characters without '/', control characters or surrounding space"
+    _is_key_part,
+    f"a text of 1 to {MAX_ID} characters without '/', control characters or surrounding space",
+    f"{_QUICK_ID} and '/' not in v and v[0] != ' ' and v[-1] != ' '",
 )
 _LABEL: Final = Check(_is_label, f"a text of at most {MAX_ID} characters without control characters")
 _LONG: Final = _whole(-(2**63), 2**63 - 1, "")

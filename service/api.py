@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, R
 from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from projections.engagement_queries import EngagementReport, MemberEngagement, MemberTier, TierReport
-from projections.queries import Balance, Standings, Statement
+from projections.answers import Balance, Standings, Statement
+from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
 from service import api_errors, control, metrics
 from service.problems import Refusal
 from service.reads import Reads
@@ -26,9 +26,7 @@ Window = Literal["1h", "24h", "7d", "30d", "all"]
 BrandId = Annotated[str, Path(description="Brand id", examples=["acme"], max_length=200)]
 MemberId = Annotated[str, Path(description="Member id, an opaque pseudonym", examples=["ann"], max_length=200)]
 CampaignId = Annotated[str, Path(description="Campaign id", examples=["spring"], max_length=200)]
-AsOf = Annotated[
-    str | None, Query(description="Effective time, ISO 8601 with zone", examples=["2026-03-15T12:00:00Z"])
-]
+AsOf = Annotated[str | None, Query(description="Effective time, ISO 8601 with zone", examples=["2026-03-15T12:00:00Z"])]
 KnownAt = Annotated[str | None, Query(description="Only what had been recorded by then, ISO 8601 with zone")]
 MinPosition = Annotated[
     str | None, Query(description="Wait for this `position` of an answer, or `partition:offset` of a record")
@@ -140,7 +138,7 @@ async def redeem(
     return answer(decided, 201)
 
 
-@social.get("/members/{member}/tier", response_model=MemberTier)
+@social.get("/members/{member}/tier", response_model=MemberTierAnswer)
 def member_tier(
     reads: ReadsOf,
     brand: BrandId,
@@ -272,7 +270,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.settings = settings
-    app.state.reads = Reads.of(settings.database)
+    app.state.reads = Reads.of(settings)
     for router in (ledger, social, operations):
         app.include_router(router)
     api_errors.install(app)

@@ -127,6 +127,16 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         yield lambda done: bar.update(task, completed=done)
 
 
+@contextmanager
+def progress_line(what: str) -> Iterator[Callable[[str], None]]:
+    """A line on standard error that says how it is going, when that is a terminal; yields what sets its text."""
+    if not sys.stderr.isatty():
+        yield lambda _text: None
+        return
+    with console(stderr=True).status(what) as line:
+        yield lambda text: line.update(f"{what}: {text}")
+
+
 def failure(error: BaseException) -> tuple[int, str] | None:
     """The exit code and the one line of an error a person can act on; None for one that is a defect of ours."""
     if isinstance(error, Unusable):

@@ -30,9 +30,7 @@ def instant(text: str, name: str) -> int:
     if len(clean) <= 10:
         raise _not_a_time(text, name)
     if parsed.tzinfo is None:
-        raise Refusal(
-            "invalid_time", f"{name}: `{text}` has no zone; write it with one, such as {clean}Z", field=name
-        )
+        raise Refusal("invalid_time", f"{name}: `{text}` has no zone; write it with one, such as {clean}Z", field=name)
     return (parsed - _EPOCH) // timedelta(milliseconds=1)
 
 

@@ -1,61 +1,52 @@
-"""How far the ledger, the read models and the engagement tables are, and whether a position that was asked for is met.
+"""How far the ledger and the engagement tables are in the activity log.
 
-Offsets here are the last ones included, of the activity log, by partition.
+Offsets here are the last ones included, by partition, of the creation of the topic that the settings' epoch names.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import Connection, select, text
 
 from projections.engagement_tables import POSITIONS as CONSUMED
-from schemas.topics import TIERS, WINDOWS
+from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from streams.readstate import POSITIONS as FOLDED
 
 
-class Positions:
-    """Reads positions; remembers the last engagement position that was certain, for while the tables catch up."""
+class EngagementPositions:
+    """Reads the engagement tables' positions; remembers the last certain one, for while the tables catch up."""
 
-    def __init__(self) -> None:
-        self._certain: dict[str, int] = {}
+    def __init__(self, epoch: str) -> None:
+        self._sources = f"{ACTIVITY}/{epoch}/"
+        self._certain: dict[int, int] = {}
 
-    def engagement(self, conn: Connection) -> dict[int, int]:
-        """The last offset that the engagement tables surely include, by partition of the activity log.
+    def included(self, conn: Connection) -> dict[int, int]:
+        """The last offset of the activity log that the tables surely include, by partition.
 
         The worker notes, with each position, the ends of its output topics: once the tables have consumed up to
         those, they include all before that position.
         """
         consumed = {(row.topic, row.partition): row.position for row in conn.execute(select(CONSUMED))}
-        included: dict[int, int] = {}
-        for row in _newest_epoch(conn).values():
+        for row in conn.execute(select(FOLDED).where(FOLDED.c.source.startswith(self._sources, autoescape=True))):
             ends: Mapping[str, int] = json.loads(row.outputs)
             if all(consumed.get((topic, row.partition), 0) >= ends.get(topic, 0) for topic in (WINDOWS, TIERS)):
-                self._certain[row.source] = max(row.position - 1, self._certain.get(row.source, -1))
-            if self._certain.get(row.source, -1) >= 0:
-                included[row.partition] = self._certain[row.source]
-        return included
+                self._certain[row.partition] = max(row.position - 1, self._certain.get(row.partition, -1))
+        return {partition: offset for partition, offset in sorted(self._certain.items()) if offset >= 0}
 
 
-def ledger_offsets(conn: Connection) -> dict[int, int]:
-    """The last offset that the ledger has decided, by partition of the activity log."""
-    decided = dict(conn.execute(text("SELECT source, position FROM ledger_positions")).tuples().all())
-    current = {row.source for row in _newest_epoch(conn).values()}
-    found: dict[int, int] = {}
-    for source, position in decided.items():
-        partition = int(source.rpartition("/")[2])
-        if source in current or partition not in found:
-            found[partition] = position - 1
-    return found
+def ledger_offsets(conn: Connection, epoch: str) -> dict[int, int]:
+    """The last offset of the activity log that the ledger has decided, by partition."""
+    prefix = f"{ACTIVITY}/{epoch}/"
+    rows = conn.execute(text("SELECT source, position FROM ledger_positions"))
+    return {
+        int(source.removeprefix(prefix)): position - 1
+        for source, position in rows.tuples()
+        if source.startswith(prefix)
+    }
 
 
-def _newest_epoch(conn: Connection) -> dict[int, Any]:
-    """The saved row of each partition, of the topic's newest creation: the one whose records are the latest."""
-    newest: dict[int, Any] = {}
-    for row in conn.execute(select(FOLDED)):
-        known = newest.get(row.partition)
-        if known is None or row.greatest_record_time >= known.greatest_record_time:
-            newest[row.partition] = row
-    return newest
+def last_notification(conn: Connection) -> int:
+    """The ledger's last notification id; 0 for an empty ledger. Reads eventsourcing's table on SQLite."""
+    return int(conn.execute(text("SELECT MAX(rowid) FROM stored_events")).scalar_one() or 0)

@@ -77,9 +77,7 @@ async def publish(
     return outcome
 
 
-async def _settle(
-    flying: set[Future[Any]], outcome: Outcome, until: str = asyncio.FIRST_COMPLETED
-) -> set[Future[Any]]:
+async def _settle(flying: set[Future[Any]], outcome: Outcome, until: str = asyncio.FIRST_COMPLETED) -> set[Future[Any]]:
     done, left = await asyncio.wait(flying, return_when=until)
     for future in done:
         future.result()  # raises what the broker said

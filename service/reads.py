@@ -8,19 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Final
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from aggregates.database import open_database
-from aggregates.programs import Brand, from_content
-from projections import engagement_queries, queries
+from aggregates.programs import Brand
+from projections import engagement_queries, queries, registry
 from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
-from projections.queries import Balance, Explanation, Standings, Statement
 from projections.rates import UnknownWindow
+from projections.runner import positions as projection_positions
 from service.instants import instant, wanted
-from service.positions import Positions
+from service.positions import EngagementPositions, ledger_offsets
 from service.problems import Refusal
+from service.settings import Settings
 
 WAIT_SECONDS: Final = 5.0
 """How long `min_position` waits before it is refused."""
@@ -35,15 +37,12 @@ def now_ms() -> int:
 class Reads:
     """The reads over one database. Safe to share between threads."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], int] = now_ms) -> None:
-        self._engine = engine
+    def __init__(self, settings: Settings, clock: Callable[[], int] = now_ms) -> None:
+        """Over the database of `settings`; nothing is opened before the first read."""
+        self._engine = open_database(settings.database, read_only=True)
+        self._epoch = settings.epoch
         self._clock = clock
-        self._positions = Positions()
-
-    @classmethod
-    def of(cls, database: str) -> Reads:
-        """The reads over the database at this address; nothing is opened before the first one."""
-        return cls(open_database(database, read_only=True))
+        self._engagement = EngagementPositions(settings.epoch)
 
     def close(self) -> None:
         """Give back the connections."""
@@ -90,13 +89,23 @@ class Reads:
         known_at: str | None = None,
         min_position: str | None = None,
     ) -> Standings:
-        """A page of a campaign's ranking by points, each member with the tier of now. Raises `Refusal`."""
+        """A page of a campaign's ranking by its metric, each member with the tier of now. Raises `Refusal`."""
         at, known = _instants(as_of, known_at)
         with self._ledger(min_position) as conn:
-            page = queries.standings(conn, brand, campaign, as_of=at, known_at=known, limit=limit, cursor=cursor)
-            tiers = engagement_queries.member_tiers(conn, brand, [entry.member_id for entry in page.entries])
-            entries = [entry.model_copy(update={"tier": tiers[entry.member_id]}) for entry in page.entries]
-            return page.model_copy(update={"entries": entries})
+            defined = queries.campaign_definition(conn, brand, campaign, self._clock() if at is None else at)
+            scores: list[tuple[str, int | Decimal | None]]
+            if defined.standings == "points":
+                scores = list(queries.points_scores(conn, brand, campaign, at, known))
+            else:
+                _effective(as_of, known_at)
+                scores = [
+                    (one.member, one.score)
+                    for one in engagement_queries.campaign_scores(
+                        conn, brand, campaign, defined.standings, at, self._min_posts
+                    )
+                ]
+            tiers = engagement_queries.member_tiers(conn, brand, [member for member, _ in scores])
+            return queries.standings(conn, brand, campaign, defined.standings, scores, tiers, limit, cursor)
 
     def explain(self, brand: str, member: str, entry: str | None = None) -> Explanation:
         """Where each of a member's points comes from, and what paid nothing and why. Raises `Refusal`."""
@@ -182,5 +191,79 @@ class Reads:
 
     def check_brand(self, brand: str) -> None:
         """Raises `Refusal` for a brand without a definition."""
-        with self._connection() as conn:
-            self._check(conn, brand, None)
+        with self._ledger() as conn:
+            self._brand(conn, brand, self._clock())
+
+    def positions(self) -> tuple[int, dict[str, int]]:
+        """The ledger's last notification id, and that of each read model."""
+        with self._engine.connect() as conn:
+            return queries.ledger_position(conn), projection_positions(conn, registry.LEDGER)
+
+    def _brand(self, conn: Connection, brand: str, at: int) -> Brand:
+        return queries.brand_definition(conn, brand, at)
+
+    @contextmanager
+    def _ledger(self, min_position: str | None = None) -> Iterator[Connection]:
+        """A connection on which all reads see one instant; queries' errors become refusals."""
+        if min_position:
+            self._wait_for(wanted(min_position))
+        with self._engine.connect() as conn:
+            try:
+                yield conn
+            except queries.NotFound as error:
+                raise Refusal(error.code, str(error)) from None
+            except (UnknownWindow, engagement_queries.UnknownMetric) as error:
+                raise Refusal("invalid_request", str(error)) from None
+
+    @contextmanager
+    def _panes(
+        self, min_position: str | None, brand: str, campaign: str | None
+    ) -> Iterator[tuple[Connection, dict[int, int]]]:
+        with self._ledger(min_position) as conn:
+            self._brand(conn, brand, self._clock())
+            if campaign is not None:
+                queries.campaign_definition(conn, brand, campaign, self._clock())
+            yield conn, self._positions.engagement(conn)
+
+    def _wait_for(self, position: Wanted) -> None:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            with self._engine.connect() as conn:
+                if self._is_reached(conn, position):
+                    return
+            if time.monotonic() >= deadline:
+                raise Refusal(
+                    "position_not_reached",
+                    f"The read models have not reached the position after {WAIT_SECONDS:g} s. Ask again.",
+                    headers={"Retry-After": "1"},
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _is_reached(self, conn: Connection, position: Wanted) -> bool:
+        read = queries.read_position(conn)
+        if read < position.notification:
+            return False
+        if not position.offsets:
+            return True
+        decided, panes = ledger_offsets(conn), self._positions.engagement(conn)
+        here = all(
+            min(decided.get(partition, -1), panes.get(partition, -1)) >= offset
+            for partition, offset in position.offsets.items()
+        )
+        return here and read >= queries.ledger_position(conn)
+
+
+def _instants(as_of: str | None, known_at: str | None) -> tuple[int | None, int | None]:
+    at = None if as_of is None else instant(as_of, "as_of")
+    return at, None if known_at is None else instant(known_at, "known_at")
+
+
+def _effective(as_of: str | None, known_at: str | None) -> int | None:
+    """The effective time of a read of panes, which have no recorded time. Raises `Refusal`."""
+    if known_at is not None:
+        raise Refusal(
+            "known_at_needs_rederive",
+            "known_at: panes keep no recorded time; `groundswell replay rederive` answers what was known when.",
+            field="known_at",
+        )
+    return None if as_of is None else instant(as_of, "as_of")

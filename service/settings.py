@@ -43,7 +43,8 @@ class Settings(BaseSettings):
         return self.secret.get_secret_value().encode()
 
 
-def _from_environment(**overrides: Any) -> Settings:
+def from_environment(**overrides: Any) -> Settings:
+    """The settings of the environment, some of them replaced. Raises `Unusable` for a value that is not valid."""
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -85,12 +86,12 @@ def load(data_dir: Path | None = None) -> Settings:
     Raises `Unusable` when no stack runs there and the environment names no Kafka and database, or something in it
     is not valid.
     """
-    settings = _from_environment()
+    settings = from_environment()
     where = data_dir or settings.data_dir
     stack = running_stack(where)
     if stack is not None:
         names = ("kafka", "database", "secret", "epoch", "partitions", "port")
-        return _from_environment(data_dir=where, **{name: stack[name] for name in names})
+        return from_environment(data_dir=where, **{name: stack[name] for name in names})
     if data_dir is not None and not (settings.kafka and settings.database):
         raise Unusable(f"no stack runs on {data_dir}: start one with `groundswell up --data-dir {data_dir}`")
     if not settings.kafka or not settings.database:

@@ -68,4 +68,3 @@ def run(settings: Settings) -> int:
     for error in failed:
         print(f"worker stopped: {type(error).__name__}: {error}", flush=True)
     return 1 if failed else code
-

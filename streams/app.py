@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from faust.serializers.codecs import Codec
-from schemas.topics import ACTIVITY
 from sqlalchemy import Engine
 
 from aggregates.ledger import Ledger
+from schemas.topics import ACTIVITY
 from streams.stage import Stage, StageConfig
 from streams.transport import SCHEME, ChunkedApp
 
@@ -48,7 +48,9 @@ def make_app(
         consumer_max_fetch_size=4 << 20,
     )
     stage = Stage(app, engine, ledger, config)
-    topic = app.topic(ACTIVITY, value_serializer=_AsIs(), key_serializer="raw", partitions=config.partitions, acks=False)
+    topic = app.topic(
+        ACTIVITY, value_serializer=_AsIs(), key_serializer="raw", partitions=config.partitions, acks=False
+    )
 
     @app.agent(topic)  # type: ignore[untyped-decorator]
     async def activity(stream: Any) -> None:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiokafka.partitioner import murmur2
-from schemas.codec import DecodeError, decode
-from schemas.signing import SIGNATURE_HEADER, verify
-from schemas.topics import TRUSTED, activity_key
-from schemas.validate import problem
 
 from aggregates.activity import Activity
 from aggregates.programs import Judgement
+from schemas.codec import DecodeError, decode
+from schemas.dead_letters import Reason
+from schemas.signing import SIGNATURE_HEADER, verify
+from schemas.topics import TRUSTED, activity_key
+from schemas.validate import problem
 from streams.readstate import ReadState
 from streams.recent import Recent, identity
 
@@ -27,18 +28,6 @@ BROADCAST = frozenset({"Definition", "CampaignClosing"})
 """Record types that stand in every partition, under any key."""
 PANE_TYPES = frozenset({"Interaction", "Purchase", "ReferralDue"})
 """Record types that make panes; only they move event time."""
-
-REASONS = {
-    "undecodable": "the bytes are not a record of a known schema",
-    "invalid": "a field is missing, of the wrong type or out of range",
-    "forged": "an internal record without a good signature",
-    "wrong_key": "the key is not <brand>/<member>, or the partition is not the key's",
-    "future": "it occurred more than a day after its record was written",
-    "unknown_brand": "no definition of this brand stands before it in the log",
-    "unknown_campaign": "no definition of the campaign it names stands before it in the log",
-    "wrong_currency": "its currency is not the brand's",
-}
-"""Reason codes of dead letters, each with what it means."""
 
 
 class DeadLetter(NamedTuple):
@@ -121,12 +110,12 @@ class Intake:
         try:
             kind, value = decode(record.value or b"")
         except DecodeError as error:
-            raise _Rejected("undecodable", f"{error.reason}: {error.detail}") from error
+            raise _Rejected(error.reason, error.detail) from error
         if kind in TRUSTED and not self._is_signed(record):
-            raise _Rejected("forged", f"{kind}: the {SIGNATURE_HEADER} header is missing or not ours")
+            raise _Rejected(Reason.UNSIGNED, f"{kind}: the {SIGNATURE_HEADER} header is missing or not ours")
         fault = problem(kind, value)
         if fault is not None:
-            raise _Rejected("invalid", f"{fault.field}: {fault.message}")
+            raise _Rejected(Reason.INVALID, fault.message)
         brand: str = value["brand_id"]
         if kind in BROADCAST:
             return self._broadcast(kind, value, record.offset)
@@ -134,7 +123,7 @@ class Intake:
         self._check_key(record.key, brand, member)
         if value["occurred_at"] > record.timestamp + FUTURE_MS:
             raise _Rejected(
-                "future", f"occurred_at {value['occurred_at']} is more than a day after {record.timestamp}"
+                Reason.IN_THE_FUTURE, f"occurred_at {value['occurred_at']} is more than a day after {record.timestamp}"
             )
         judged = self._judge(kind, value, brand, member)
         if self.recent.add(identity(kind, brand, member, value["event_id"]), record.offset, record.timestamp):
@@ -152,13 +141,13 @@ class Intake:
     def _check_key(self, key: bytes | None, brand: str, member: str) -> None:
         expected = activity_key(brand, member)
         if key != expected:
-            raise _Rejected("wrong_key", f"the key is {key!r}, not {expected!r}")
+            raise _Rejected(Reason.WRONG_KEY, f"the key is {key!r}, not {expected!r}")
         if key in self._good_keys:
             return
         partition = (murmur2(key) & 0x7FFFFFFF) % self.partitions
         if partition != self.partition:
             raise _Rejected(
-                "wrong_key", f"key {key!r} belongs to partition {partition} (murmur2), it came in {self.partition}"
+                Reason.WRONG_KEY, f"key {key!r} belongs to partition {partition} (murmur2), it came in {self.partition}"
             )
         if len(self._good_keys) > 100_000:
             self._good_keys.clear()
@@ -166,23 +155,17 @@ class Intake:
 
     def _judge(self, kind: str, value: dict[str, Any], brand: str, member: str) -> Judgement:
         at: int = value["occurred_at"]
-        judged = self.state.programs.judge(
-            brand,
-            value.get("campaign_id") if kind != "Enrolment" else None,
-            at,
-            lambda campaign: self.state.is_member((brand, member, campaign), at),
-        )
         named = value.get("campaign_id")
-        known = judged.problem or (
-            "unknown_campaign" if kind == "Enrolment" and not self.state.programs.knows(brand, named) else ""
+        judged = self.state.programs.judge(
+            brand, named, at, lambda campaign: self.state.is_member((brand, member, campaign), at)
         )
-        if known:
-            subject = brand if known == "unknown_brand" else f"{brand}/{named}"
-            raise _Rejected(known, f"{subject} is not defined before this record")
+        if judged.problem:
+            subject = brand if judged.problem == Reason.UNKNOWN_BRAND else f"{brand}/{named}"
+            raise _Rejected(judged.problem, f"{subject} is not defined before this record")
         assert judged.brand is not None
         currency = value.get("currency")
         if currency is not None and currency != judged.brand.currency:
-            raise _Rejected("wrong_currency", f"currency {currency}: {brand} has {judged.brand.currency}")
+            raise _Rejected(Reason.WRONG_CURRENCY, f"currency {currency}: {brand} has {judged.brand.currency}")
         return judged
 
     def _broadcast(self, kind: str, value: dict[str, Any], offset: int) -> None:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from schemas.codec import decode, encode
-from schemas.topics import DEAD_LETTERS, TIERS, WINDOWS
 
 from aggregates.engagement import SCOPES, TIER_SCOPES, Counters, Pane
+from schemas.codec import decode, encode
+from schemas.topics import DEAD_LETTERS, TIERS, WINDOWS
 from streams.intake import DeadLetter
 
 QUIET_POLLS = 4
@@ -72,9 +72,7 @@ def pane_of(value: dict[str, Any]) -> tuple[Pane, int, Counters]:
     return pane, value["stamp"], value["counters"]
 
 
-def member_record(
-    brand: str, member: str, tier: str, platforms: dict[str, int], partition: int, stamp: int
-) -> Record:
+def member_record(brand: str, member: str, tier: str, platforms: dict[str, int], partition: int, stamp: int) -> Record:
     """A member's tier with the followers behind it."""
     value = {
         "brand_id": brand,

@@ -147,9 +147,7 @@ class Partition:
     def _is_complete(self, pane: Pane, block: int) -> bool:
         if pane.segment != ON_TIME:
             return pane.segment < block
-        return is_closed(
-            pane.starts_at, SCOPES[pane.scope].length_ms, self.state.greatest_event_time, self._grace_ms
-        )
+        return is_closed(pane.starts_at, SCOPES[pane.scope].length_ms, self.state.greatest_event_time, self._grace_ms)
 
     def recover_panes(self, stamped: dict[Pane, tuple[int, Counters]]) -> None:
         """Take over flushed panes (each with its stamp, the last source offset it includes)."""

@@ -46,7 +46,5 @@ class Recent:
                 break
             seen.popitem(last=False)
         return (
-            before is not None
-            and before[0] > offset - HORIZON_OFFSETS
-            and before[1] > self.greatest_time - HORIZON_MS
+            before is not None and before[0] > offset - HORIZON_OFFSETS and before[1] > self.greatest_time - HORIZON_MS
         )

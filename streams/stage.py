@@ -17,11 +17,11 @@ import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
-from schemas.codec import decode
-from schemas.topics import ACTIVITY, DEAD_LETTERS, TIERS, WINDOWS
 from sqlalchemy import Engine
 
 from aggregates.ledger import Ledger, Source
+from schemas.codec import decode
+from schemas.topics import ACTIVITY, DEAD_LETTERS, TIERS, WINDOWS
 from streams import outputs, readstate
 from streams.intake import BROADCAST, Intake, Limits
 from streams.metrics import METRICS
@@ -168,9 +168,7 @@ class Stage:
         rejected = set(state.rejected)
         if end == 0:
             return recent
-        tail = outputs.read(
-            self.config.bootstrap, source.topic, source.partition, max(0, end - HORIZON_OFFSETS), end
-        )
+        tail = outputs.read(self.config.bootstrap, source.topic, source.partition, max(0, end - HORIZON_OFFSETS), end)
         async for record in tail:
             if record.offset in rejected:
                 continue
@@ -239,9 +237,9 @@ class Stage:
             METRICS.written.labels(topic).inc(len(records))
 
     def _tier(self, part: Partition, brand: str, followers: int) -> str:
-        judged = part.state.programs.judge(brand, None, part.state.greatest_event_time, lambda _: False)
-        assert judged.brand is not None
-        return judged.brand.tier_of(followers)
+        defined = part.state.programs.brand(brand, part.state.greatest_event_time)
+        assert defined is not None  # a profile is accepted only behind its brand's definition
+        return defined.tier_of(followers)
 
     async def _output_producer(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -1,0 +1,153 @@
+"""What ledger reads answer: frozen models whose JSON is the HTTP body. Points and money are integers, times UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Number = Annotated[
+    int | Decimal | None,
+    PlainSerializer(lambda n: float(n) if isinstance(n, Decimal) else n, when_used="json"),
+]
+"""An integer, or a rate as a decimal number of at most nine places."""
+
+
+def iso(at: int | None) -> str | None:
+    """Epoch milliseconds as ISO 8601 UTC with milliseconds."""
+    if at is None:
+        return None
+    when = _EPOCH + timedelta(milliseconds=at)
+    return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03}Z"
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Balance(_Answer):
+    """A member's points at an instant."""
+
+    brand: str = Field(examples=["acme"])
+    member_id: str = Field(examples=["m-1"])
+    active: int = Field(description="Points that can be spent, net of debt; below zero while in debt", examples=[120])
+    pending: int = Field(description="Points still on hold", examples=[500])
+    spent: int = Field(description="Points redeemed in all", examples=[200])
+    expired: int = Field(description="Points whose lots have expired", examples=[0])
+    reversed: int = Field(description="Points taken back after refunds and unlikes", examples=[40])
+    position: int = Field(description="Ledger position that the answer reflects", examples=[48213])
+
+
+class EntrySource(_Answer):
+    """The record of the activity log behind an entry."""
+
+    topic: str
+    partition: int
+    offset: int
+    event_id: str
+
+
+class Entry(_Answer):
+    """One movement of a member's points."""
+
+    entry_id: str = Field(examples=["0f343b0931126a20"])
+    kind: str = Field(description="earned, reversed or redeemed", examples=["earned"])
+    points: int = Field(description="The change of the member's points", examples=[30])
+    occurred_at: str = Field(examples=["2026-03-01T09:30:00.000Z"])
+    recorded_at: str
+    campaign: str | None = Field(description="Null for a redemption")
+    campaign_version: int | None
+    rule: str | None = Field(description="The earning rule that paid it, or whose grant was taken back")
+    source: EntrySource
+    active_at: str | None = Field(description="When its points can be spent; null unless earned")
+    expires_at: str | None = Field(description="First instant at which they are expired; null: never")
+
+
+class Statement(_Answer):
+    """A page of a member's movements, oldest recorded first."""
+
+    brand: str
+    member_id: str
+    entries: tuple[Entry, ...]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last")
+    position: int
+
+
+class Standing(_Answer):
+    """One place in a campaign's standings; equal scores share a rank."""
+
+    rank: int
+    member_id: str
+    tier: str = Field(description="The member's influence tier now")
+    score: Number = Field(description="By the metric: points, interactions, minor units, or a rate; null comes last")
+
+
+class Standings(_Answer):
+    """A page of a campaign's ranking."""
+
+    brand: str
+    campaign: str
+    metric: str
+    final: bool = Field(description="True once the campaign is settled")
+    entries: tuple[Standing, ...]
+    next_cursor: str | None
+    position: int
+
+
+class Explained(_Answer):
+    """One entry with everything that led to it."""
+
+    entry: Entry
+    happened: dict[str, Any] = Field(description="What the source record said happened")
+    tier: str = Field(description="The member's tier as of that record")
+    entitled: int = Field(description="Points before caps and budget")
+    limited_by: str | None = Field(description="The cap, or `budget`, that kept something back")
+    reverses: str | None = Field(description="The entry that this one takes back")
+    debt: int = Field(description="The part taken as negative balance")
+    shortfall: int = Field(description="The part that could not be taken back")
+    takes: dict[str, int] = Field(description="Lot → points taken from it")
+
+
+class Unpaid(_Answer):
+    """A record, or one rule of it, that paid nothing, and why."""
+
+    event_id: str
+    record_type: str
+    occurred_at: str
+    campaign: str | None
+    rule: str | None
+    reason: str
+    sentence: str
+    source: EntrySource
+
+
+class Explanation(_Answer):
+    """Where a member's points come from, and what paid nothing."""
+
+    brand: str
+    member_id: str
+    entries: tuple[Explained, ...]
+    unpaid: tuple[Unpaid, ...]
+    position: int
+
+
+class Outcome(_Answer):
+    """What became of a command."""
+
+    kind: str
+    points: int
+    reason: str = Field(description="Empty when it was done")
+    entry_id: str
+    occurred_at: str
+    position: int
+
+
+class TrialBalance(_Answer):
+    """Every account of every brand's books; all of it adds up to zero."""
+
+    accounts: dict[str, dict[str, int]] = Field(description="Brand → account → points")
+    total: int = Field(description="Sum over all accounts: zero")

@@ -1,0 +1,351 @@
+"""Typed reads of the ledger's read models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+
+from aggregates.definitions import Brand, Campaign
+from aggregates.parsing import from_content
+from aggregates.programs import brand_in_force, in_force
+from aggregates.refusals import Refusal
+from projections import registry
+from projections.answers import (
+    Balance,
+    Entry,
+    EntrySource,
+    Explained,
+    Explanation,
+    Outcome,
+    Standing,
+    Standings,
+    Statement,
+    TrialBalance,
+    Unpaid,
+    iso,
+)
+from projections.balances import BALANCES, LotLeft, Totals, judge
+from projections.books import BOOKS
+from projections.lots import LOTS
+from projections.outcomes import OUTCOMES
+from projections.programs import BRAND, CAMPAIGN, PROGRAMS
+from projections.refusals import REFUSALS
+from projections.runner import positions
+from projections.standings import STANDINGS
+from projections.statements import STATEMENTS, balance_of
+
+_B, _L, _S = BALANCES.table, LOTS.table, STATEMENTS.table
+
+
+class NotFound(Exception):
+    """Something named in a read does not exist; `code` says what."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def ledger_position(conn: Connection) -> int:
+    """The greatest notification id of the ledger itself."""
+    found = conn.exec_driver_sql("SELECT MAX(rowid) FROM stored_events").scalar()
+    return int(found or 0)
+
+
+def read_position(conn: Connection) -> int:
+    """The ledger position that every read model of the ledger includes."""
+    return min(positions(conn, registry.LEDGER).values())
+
+
+# Definitions
+
+
+def brand_exists(conn: Connection, brand: str) -> bool:
+    """Whether any version of the brand is defined."""
+    return bool(_definitions(conn, brand, BRAND, brand))
+
+
+def campaign_exists(conn: Connection, brand: str, campaign: str) -> bool:
+    """Whether any version of the campaign is defined."""
+    return bool(_definitions(conn, brand, CAMPAIGN, campaign))
+
+
+def brand_definition(conn: Connection, brand: str, at: int) -> Brand:
+    """The brand's version in force at `at`. Raises `NotFound`."""
+    versions = [v for v in _definitions(conn, brand, BRAND, brand) if isinstance(v, Brand)]
+    if not versions:
+        raise NotFound("unknown_brand", f"There is no brand `{brand}`.")
+    return brand_in_force(versions, at)
+
+
+def campaign_definition(conn: Connection, brand: str, campaign: str, at: int) -> Campaign:
+    """The campaign's version in force at `at`, or its first one before that. Raises `NotFound`."""
+    if not brand_exists(conn, brand):
+        raise NotFound("unknown_brand", f"There is no brand `{brand}`.")
+    versions = [v for v in _definitions(conn, brand, CAMPAIGN, campaign) if isinstance(v, Campaign)]
+    if not versions:
+        raise NotFound("unknown_campaign", f"Brand `{brand}` has no campaign `{campaign}`.")
+    return in_force(versions, at) or min(versions, key=lambda v: v.effective_at)
+
+
+def campaigns(conn: Connection) -> list[tuple[str, str]]:
+    """Brand and id of every campaign."""
+    table = PROGRAMS.table
+    query = select(table.c.brand, table.c.subject_id).where(table.c.subject == CAMPAIGN).distinct()
+    return sorted((row.brand, row.subject_id) for row in conn.execute(query))
+
+
+def _definitions(conn: Connection, brand: str, subject: str, subject_id: str) -> list[Brand | Campaign]:
+    table = PROGRAMS.table
+    found = conn.execute(
+        select(table.c.content)
+        .where(table.c.brand == brand, table.c.subject == subject, table.c.subject_id == subject_id)
+        .order_by(table.c.version)
+    )
+    return [from_content(content) for content in found.scalars()]
+
+
+# Balance and statement
+
+
+def balance(
+    conn: Connection,
+    brand: str,
+    member: str,
+    now_ms: int,
+    as_of: int | None = None,
+    known_at: int | None = None,
+) -> Balance:
+    """A member's points at `as_of` (default: now), by what was recorded until `known_at`; zeros for one never seen.
+
+    Raises `NotFound` for an unknown brand.
+    """
+    brand_definition(conn, brand, now_ms)
+    if as_of is None and known_at is None:
+        totals, lots = _current(conn, brand, member)
+    else:
+        rows = conn.execute(select(_S).where(*_of(brand, member), *_until(as_of, known_at)))
+        totals, lots = balance_of([row._mapping for row in rows])
+    judged = judge(totals.debt, lots, now_ms if as_of is None else as_of)
+    return Balance(
+        brand=brand,
+        member_id=member,
+        active=judged.active,
+        pending=judged.pending,
+        spent=totals.spent,
+        expired=judged.expired,
+        reversed=totals.reversed,
+        position=read_position(conn),
+    )
+
+
+def _current(conn: Connection, brand: str, member: str) -> tuple[Totals, list[LotLeft]]:
+    row = conn.execute(select(_B).where(_B.c.brand == brand, _B.c.member == member)).one_or_none()
+    if row is None:
+        return Totals(), []
+    lots = conn.execute(
+        select(_L.c.points_left, _L.c.active_at, _L.c.expires_at).where(
+            _L.c.brand == brand, _L.c.member == member, _L.c.points_left != 0
+        )
+    )
+    totals = Totals(row.earned, row.reversed, row.spent, row.debt, row.shortfall)
+    return totals, [LotLeft(lot.points_left, lot.active_at, lot.expires_at) for lot in lots]
+
+
+def _of(brand: str, member: str) -> tuple[ColumnElement[bool], ...]:
+    return (_S.c.brand == brand, _S.c.member == member)
+
+
+def _until(as_of: int | None, known_at: int | None) -> list[ColumnElement[bool]]:
+    limits: list[ColumnElement[bool]] = []
+    if as_of is not None:
+        limits.append(_S.c.occurred_at <= as_of)
+    if known_at is not None:
+        limits.append(_S.c.recorded_at <= known_at)
+    return limits
+
+
+def statement(
+    conn: Connection,
+    brand: str,
+    member: str,
+    cursor: str | None = None,
+    limit: int = 100,
+    as_of: int | None = None,
+    known_at: int | None = None,
+) -> Statement:
+    """A page of a member's movements, in the order they were recorded. Raises `NotFound`, also for a bad cursor."""
+    brand_definition(conn, brand, as_of or 0)
+    where = [*_of(brand, member), *_until(as_of, known_at)]
+    if cursor is not None:
+        seq, _, entry = cursor.partition("-")
+        if not seq.isdecimal() or not entry:
+            raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
+        where.append(or_(_S.c.seq > int(seq), and_(_S.c.seq == int(seq), _S.c.entry_id > entry)))
+    query = select(_S).where(*where).order_by(_S.c.seq, _S.c.entry_id).limit(limit + 1)
+    rows = conn.execute(query).all()
+    page = rows[:limit]
+    last = page[-1] if len(rows) > limit else None
+    return Statement(
+        brand=brand,
+        member_id=member,
+        entries=tuple(_entry(row) for row in page),
+        next_cursor=None if last is None else f"{last.seq}-{last.entry_id}",
+        position=read_position(conn),
+    )
+
+
+def _source(row: Any) -> EntrySource:
+    return EntrySource(
+        topic=row.source_topic, partition=row.source_partition, offset=row.source_offset, event_id=row.event_id
+    )
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        entry_id=row.entry_id,
+        kind=row.kind,
+        points=row.points,
+        occurred_at=iso(row.occurred_at),
+        recorded_at=iso(row.recorded_at),
+        campaign=row.campaign or None,
+        campaign_version=row.campaign_version or None,
+        rule=row.rule or None,
+        source=_source(row),
+        active_at=iso(row.active_at),
+        expires_at=iso(row.expires_at),
+    )
+
+
+def explain(conn: Connection, brand: str, member: str, entry_id: str | None = None) -> Explanation:
+    """Every entry of a member (or one of them and what takes it back) with its cause. Raises `NotFound`."""
+    brand_definition(conn, brand, 0)
+    where = [*_of(brand, member)]
+    if entry_id is not None:
+        where.append(or_(_S.c.entry_id == entry_id, _S.c.reverses == entry_id))
+    rows = conn.execute(select(_S).where(*where).order_by(_S.c.seq, _S.c.entry_id)).all()
+    if entry_id is not None and not rows:
+        raise NotFound("unknown_entry", f"`{brand}/{member}` has no statement entry `{entry_id}`.")
+    entries = tuple(
+        Explained(
+            entry=_entry(row),
+            happened=msgspec.json.decode(row.detail),
+            tier=row.tier,
+            entitled=row.entitled,
+            limited_by=row.limited_by or None,
+            reverses=row.reverses or None,
+            debt=row.debt,
+            shortfall=row.shortfall,
+            takes=msgspec.json.decode(row.takes),
+        )
+        for row in rows
+    )
+    unpaid = () if entry_id is not None else _unpaid(conn, brand, member)
+    return Explanation(brand=brand, member_id=member, entries=entries, unpaid=unpaid, position=read_position(conn))
+
+
+def _unpaid(conn: Connection, brand: str, member: str) -> tuple[Unpaid, ...]:
+    table = REFUSALS.table
+    rows = conn.execute(
+        select(table).where(table.c.brand == brand, table.c.member == member).order_by(table.c.seq, table.c.rule)
+    )
+    return tuple(
+        Unpaid(
+            event_id=row.event_id,
+            record_type=row.record_type,
+            occurred_at=iso(row.occurred_at),
+            campaign=row.campaign or None,
+            rule=row.rule or None,
+            reason=row.reason,
+            sentence=Refusal[row.reason.upper()].sentence if row.reason.upper() in Refusal.__members__ else row.reason,
+            source=_source(row),
+        )
+        for row in rows
+    )
+
+
+def outcome(conn: Connection, brand: str, member: str, key: str) -> Outcome | None:
+    """What became of the command with this idempotency key; None while it is not decided."""
+    table = OUTCOMES.table
+    row = conn.execute(
+        select(table).where(table.c.brand == brand, table.c.member == member, table.c.idempotency_key == key)
+    ).one_or_none()
+    if row is None:
+        return None
+    return Outcome(
+        kind=row.kind,
+        points=row.points,
+        reason=row.reason,
+        entry_id=row.entry_id,
+        occurred_at=iso(row.occurred_at),
+        position=row.seq,
+    )
+
+
+# Standings and books
+
+
+def points_scores(
+    conn: Connection, brand: str, campaign: str, as_of: int | None = None, known_at: int | None = None
+) -> list[tuple[str, int]]:
+    """Each member's points from a campaign, earned less reversed, also while they are on hold."""
+    table = STANDINGS.table
+    if as_of is None and known_at is None:
+        of_campaign = (table.c.brand == brand, table.c.campaign == campaign)
+        return [(row.member, row.points) for row in conn.execute(select(table).where(*of_campaign))]
+    query = (
+        select(_S.c.member, func.sum(_S.c.points).label("points"))
+        .where(_S.c.brand == brand, _S.c.campaign == campaign, *_until(as_of, known_at))
+        .group_by(_S.c.member)
+    )
+    return [(row.member, int(row.points)) for row in conn.execute(query)]
+
+
+def ranked(scores: Sequence[tuple[str, int | Decimal | None]], tiers: Mapping[str, str]) -> list[Standing]:
+    """Places by score, greatest first, null last; equal scores share a rank (1, 2, 2, 4), in the order of their ids."""
+    ordered = sorted(scores, key=lambda one: (one[1] is None, -(one[1] or 0), one[0]))
+    places: list[Standing] = []
+    for place, (member, score) in enumerate(ordered, 1):
+        rank = places[-1].rank if places and places[-1].score == score else place
+        places.append(Standing(rank=rank, member_id=member, tier=tiers.get(member, "unknown"), score=score))
+    return places
+
+
+def standings(
+    conn: Connection,
+    brand: str,
+    campaign: str,
+    metric: str,
+    scores: Sequence[tuple[str, int | Decimal | None]],
+    tiers: Mapping[str, str],
+    limit: int = 100,
+    cursor: str | None = None,
+) -> Standings:
+    """A page of the ranking of `scores`. Raises `NotFound` for a bad cursor."""
+    if cursor is not None and not cursor.isdecimal():
+        raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
+    start = int(cursor or 0)
+    places = ranked(scores, tiers)
+    end = start + limit
+    return Standings(
+        brand=brand,
+        campaign=campaign,
+        metric=metric,
+        final=False,
+        entries=tuple(places[start:end]),
+        next_cursor=str(end) if end < len(places) else None,
+        position=read_position(conn),
+    )
+
+
+def books(conn: Connection) -> TrialBalance:
+    """The trial balance."""
+    accounts: dict[str, dict[str, int]] = {}
+    for row in conn.execute(select(BOOKS.table).order_by(BOOKS.table.c.brand, BOOKS.table.c.account)):
+        accounts.setdefault(row.brand, {})[row.account] = row.points
+    return TrialBalance(
+        accounts=accounts, total=sum(points for brand in accounts.values() for points in brand.values())
+    )

@@ -1,0 +1,45 @@
+"""The `groundswell` command: all commands together, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from service import cli_input, cli_reads, cli_roles, cli_schemas
+from service.cli_common import failure, note
+from service.problems import COULD_NOT_RUN
+
+app = typer.Typer(
+    name="groundswell",
+    help="Event-sourced loyalty points, campaign standings and engagement by influence tier, on Kafka.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+for part in (cli_roles, cli_schemas, cli_input, cli_reads):
+    part.register(app)
+
+
+def main() -> None:
+    """Run the command that the arguments name; exits with 0, 1 or 2, never with a traceback."""
+    try:
+        app(prog_name="groundswell")
+    except BrokenPipeError:  # `groundswell … | head`: nobody reads on
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.exit(0)
+    except SystemExit as stop:
+        sys.exit(stop.code)
+    except (Exception, KeyboardInterrupt) as error:
+        if os.environ.get("GROUNDSWELL_DEBUG"):
+            raise
+        code, line = failure(error) or (
+            COULD_NOT_RUN,
+            f"this is a defect of Groundswell: {type(error).__name__}: {' '.join(str(error).split())} "
+            "(GROUNDSWELL_DEBUG=1 shows where)",
+        )
+        note(f"groundswell: {line}")
+        sys.exit(code)

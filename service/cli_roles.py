@@ -1,0 +1,117 @@
+"""Commands that run or prepare something: the embedded stack, the production roles, topics, tables, waiting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli_common import AsJson, DataDir, command, group, note, progress_line, refused, say, settings_of, show_data
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    command(app, "up", "groundswell up --data-dir ./stack --port 8080")(up)
+    command(app, "worker", "groundswell worker --data-dir ./stack")(worker)
+    command(app, "projector", "groundswell projector --data-dir ./stack")(projector)
+    command(app, "api", "groundswell api --data-dir ./stack")(api)
+    topics = group("topics", "Make and check the Kafka topics.")
+    command(topics, "create", "groundswell topics create --replication-factor 3")(topics_create)
+    command(topics, "check", "groundswell topics check")(topics_check)
+    app.add_typer(topics)
+    command(app, "migrate", "groundswell migrate")(migrate)
+    command(app, "wait", "groundswell wait --timeout 120")(wait)
+    command(app, "status", "groundswell status --json")(status)
+
+
+def up(
+    data_dir: DataDir = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API, on loopback.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Set what a stack before left there aside.")] = False,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Without a worker: start it yourself.")] = False,
+) -> None:
+    """Run the embedded stack on loopback until Ctrl-C: broker, worker, projector and API in one command."""
+    from service import stack
+    from service.settings import from_environment
+
+    settings = from_environment()
+    where = data_dir or settings.data_dir
+    raise typer.Exit(stack.up(where, port or settings.port, fresh=fresh, no_worker=no_worker))
+
+
+def worker(data_dir: DataDir = None) -> None:
+    """Run a worker: reads the activity log, decides points, measures engagement."""
+    from service import worker as role
+
+    raise typer.Exit(role.run(settings_of(data_dir)))
+
+
+def projector(data_dir: DataDir = None) -> None:
+    """Run the projector: keeps the read models and sends what follows from the ledger."""
+    from service import projector as role
+
+    raise typer.Exit(role.run(settings_of(data_dir)))
+
+
+def api(data_dir: DataDir = None) -> None:
+    """Run the HTTP API on loopback."""
+    from service import api_server
+
+    raise typer.Exit(api_server.run(settings_of(data_dir)))
+
+
+def topics_create(
+    replication_factor: Annotated[int, typer.Option(min=1, help="Replicas of each new topic.")] = 1,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create the topics that are missing; those that are there stay as they are."""
+    import asyncio
+
+    from service import topic_admin
+
+    created = asyncio.run(topic_admin.create(settings_of(data_dir), replication_factor))
+    show_data({"created": created}, as_json, lambda _: "\n".join(f"created {name}" for name in created) or "all there")
+
+
+def topics_check(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Compare the broker's topics with what the roles need."""
+    import asyncio
+
+    from service import topic_admin
+
+    wrong = asyncio.run(topic_admin.check(settings_of(data_dir)))
+    show_data({"problems": wrong}, as_json, lambda _: "\n".join(wrong) or "all topics are as they must be")
+    refused(bool(wrong))
+
+
+def migrate(data_dir: DataDir = None) -> None:
+    """Create the tables that are missing, once, before the roles start."""
+    from service.migrate import migrate as run
+
+    run(settings_of(data_dir).database)
+    say("the database has every table")
+
+
+def wait(
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")] = 60.0, data_dir: DataDir = None
+) -> None:
+    """Return when everything published so far, and all derived from it, is in every table."""
+    import asyncio
+
+    from service import control
+
+    settings = settings_of(data_dir)
+    with progress_line("waiting") as told:
+        asyncio.run(control.wait(settings, timeout, told))
+
+
+def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show settings (secrets hidden), roles, positions, and counts of what was taken and refused."""
+    from service import control, render
+
+    found = control.status(settings_of(data_dir))
+    show_data(found, as_json, render.status)
+    for line in found["missing"] if not as_json else ():
+        note(f"not ready: {line}")

@@ -1,0 +1,141 @@
+"""The outbox: records that follow from committed ledger events, sent in order, at least once, with a stored position.
+
+Definitions go to every partition of the activity log and to their own topic; a referred purchase, or its refund, goes
+to the referrer's key. Ids are computed from the event that caused them, so a repetition is a duplicate downstream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+from aiokafka import AIOKafkaProducer
+
+from aggregates.events import BrandDefined, CampaignDefined, PurchaseRecorded, RefundRecorded
+from aggregates.ledger import Ledger, Recorded
+from schemas.codec import encode
+from schemas.signing import SIGNATURE_HEADER, sign
+from schemas.topics import ACTIVITY, DEFINITIONS
+from service.publisher import record
+
+METADATA = sa.MetaData()
+POSITION = sa.Table(
+    "outbox_position",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("position", sa.BigInteger, nullable=False, comment="last ledger notification whose records are sent"),
+)
+NAME: Final = "activity"
+PAGE: Final = 1_000
+
+
+class Message(NamedTuple):
+    """One record to send; `partition` None: where its key belongs."""
+
+    topic: str
+    partition: int | None
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def position(connection: sa.Connection) -> int:
+    """The last notification whose records are all acknowledged."""
+    found = connection.execute(sa.select(POSITION.c.position).where(POSITION.c.name == NAME)).scalar_one_or_none()
+    return found or 0
+
+
+def messages(recorded: Recorded, secret: bytes, partitions: int) -> Iterator[Message]:
+    """What follows from one ledger event."""
+    event = recorded.event
+    if isinstance(event, BrandDefined | CampaignDefined):
+        yield from _definition(event, secret, partitions)
+    elif isinstance(event, PurchaseRecorded) and event.referral == "due":
+        yield _referral(recorded, event, "completed", secret)
+    elif isinstance(event, RefundRecorded) and event.referrer_id is not None:
+        yield _referral(recorded, event, "refunded", secret)
+
+
+def _definition(event: BrandDefined | CampaignDefined, secret: bytes, partitions: int) -> Iterator[Message]:
+    subject = "campaign" if isinstance(event, CampaignDefined) else "brand"
+    subject_id = event.campaign if isinstance(event, CampaignDefined) else event.brand
+    value: dict[str, Any] = {
+        "occurred_at": event.recorded_at,
+        "brand_id": event.brand,
+        "subject": subject,
+        "subject_id": subject_id,
+        "version": event.version,
+        "effective_at": event.effective_at,
+        "content": event.content,
+    }
+    name = f"{event.brand}/{subject}/{subject_id}/{event.version}"
+    key = event.brand.encode()
+    data = encode("Definition", {"event_id": name, **value})
+    for partition in range(partitions):
+        yield Message(ACTIVITY, partition, key, data, [(SIGNATURE_HEADER, sign(secret, key, data))])
+    output = {**value, "recorded_at": event.recorded_at}
+    del output["occurred_at"]
+    yield Message(DEFINITIONS, None, name.encode(), encode("ProgramDefinition", output), [])
+
+
+def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind: str, secret: bytes) -> Message:
+    brand, _, buyer = recorded.originator.removeprefix("account:").partition("/")
+    value = {
+        "event_id": f"referral:{buyer}:{event.origin.event_id}",
+        "occurred_at": event.origin.occurred_at,
+        "brand_id": brand,
+        "member_id": event.referrer_id,
+        "buyer_id": buyer,
+        "order_id": event.order_id,
+        "kind": kind,
+        "amount_minor": event.amount_minor,
+        "currency": event.currency,
+        "campaign_id": event.campaign_id,
+        "new_customer": event.new_customer,
+    }
+    key, data, headers = record(secret, "ReferralDue", value)
+    return Message(ACTIVITY, None, key, data, headers)
+
+
+class Outbox:
+    """Sends what follows from the ledger's events, page by page."""
+
+    def __init__(
+        self, engine: sa.Engine, ledger: Ledger, client: AIOKafkaProducer, secret: bytes, partitions: int
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._client = client
+        self._messages: Callable[[Recorded], Iterator[Message]] = lambda r: messages(r, secret, partitions)
+        with engine.begin() as connection:
+            self._position = position(connection)
+            if self._position == 0:
+                exists = connection.execute(sa.select(POSITION).where(POSITION.c.name == NAME)).one_or_none()
+                if exists is None:
+                    connection.execute(POSITION.insert(), {"name": NAME, "position": 0})
+
+    async def step(self) -> int:
+        """Send one page, wait for the acknowledgements, then store the position. Returns how many events it read."""
+        page = await asyncio.to_thread(self._ledger.notifications, self._position, PAGE)
+        if not page:
+            return 0
+        sent = []
+        for recorded in page:
+            for m in self._messages(recorded):
+                sent.append(
+                    await self._client.send(m.topic, m.value, key=m.key, partition=m.partition, headers=m.headers)
+                )
+        await asyncio.gather(*sent)
+        await asyncio.to_thread(self._store, page[-1].id)
+        return len(page)
+
+    def _store(self, reached: int) -> None:
+        with self._engine.begin() as connection:
+            here = (POSITION.c.name == NAME) & (POSITION.c.position == self._position)
+            if connection.execute(sa.update(POSITION).where(here).values(position=reached)).rowcount != 1:
+                raise RuntimeError(
+                    f"another projector moved the outbox from {self._position}: run one projector on this database"
+                )
+        self._position = reached

