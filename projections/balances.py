@@ -60,10 +60,10 @@ def judge(debt: int, lots: Iterable[LotLeft], at: int) -> Judged:
     """What is active, pending and expired at `at` (epoch ms), in points. Debt lowers what is active, below zero too."""
     active, pending, expired = -debt, 0, 0
     for points, active_at, expires_at in lots:
-        if expires_at is not None and expires_at <= at:
-            expired += points
-        elif active_at > at:
+        if active_at > at:
             pending += points
+        elif expires_at is not None and expires_at <= at:
+            expired += points
         else:
             active += points
     return Judged(active, pending, expired)

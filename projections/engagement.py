@@ -154,6 +154,7 @@ def _advance(conn: Connection, topic: str, partition: int, expected: int, new: i
     if expected == 0:
         insert: Any = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
         first = insert(POSITIONS).values(topic=topic, partition=partition, position=new).on_conflict_do_nothing()
-        if conn.execute(first).rowcount == 1:
+        # RETURNING, since SQLAlchemy gives no row count of an insert on PostgreSQL
+        if conn.execute(first.returning(POSITIONS.c.position)).first() is not None:
             return
     raise PositionMoved(topic, partition, expected, position(conn, topic, partition))

@@ -36,7 +36,7 @@ def active_by_tier(
     conn: Connection, brand: str, campaign: str | None, platform: str | None, hours: Bounds
 ) -> dict[str, int]:
     """Distinct members with a pane in these hours, by the tier they are in now."""
-    members = select(distinct(ENGAGEMENT.c.member).label("member"))
+    members = select(ENGAGEMENT.c.member).distinct()
     active = members.where(*member_panes(brand, campaign, platform, hours)).subquery()
     joined = active.outerjoin(MEMBERS, and_(MEMBERS.c.brand == brand, MEMBERS.c.member == active.c.member))
     tier = func.coalesce(MEMBERS.c.tier, UNKNOWN)

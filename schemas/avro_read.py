@@ -32,8 +32,9 @@ def reader(writer: Mapping[str, Any], current: Mapping[str, Any]) -> Reader:
     """
     names: dict[str, Any] = {"read_long": _long, "read_int": _int, "read_map": _map, "BOOLEANS": (False, True)}
     lines = ["def read(data, p):"]
+    wanted = {field["name"]: field["type"] for field in current["fields"]}
     for index, field in enumerate(writer["fields"]):
-        lines += _field_lines(index, field["type"], names)
+        lines += _field_lines(index, field["type"], names, wanted.get(field["name"], field["type"]))
     lines.append("    if p != len(data): raise ValueError('length')")
     at = {field["name"]: f"v{index}" for index, field in enumerate(writer["fields"])}
     items = [f"{field['name']!r}: {at.get(field['name']) or _default(field)}" for field in current["fields"]]
@@ -51,18 +52,22 @@ def explain(writer: Mapping[str, Any], data: bytes, start: int) -> DecodeError:
             position = _skip(field["type"], data, position)
         except DecodeError as error:
             return DecodeError(error.reason, f"field `{field['name']}` at byte {position}: {error.detail}")
+    if position == len(data):
+        return DecodeError(
+            Reason.BAD_CHOICE, f"a symbol that {writer['name']} has no more: write with the newest schema"
+        )
     return DecodeError(
         Reason.TRAILING_BYTES,
         f"{len(data) - position} bytes follow the last field of {writer['name']}: send one record per message",
     )
 
 
-def _field_lines(index: int, avro: Any, names: dict[str, Any]) -> list[str]:
+def _field_lines(index: int, avro: Any, names: dict[str, Any], wanted: Any) -> list[str]:
     if not isinstance(avro, list):
-        return ["    " + line for line in _value_lines(index, avro, names)]
+        return ["    " + line for line in _value_lines(index, avro, names, wanted)]
     if len(avro) != 2 or avro[0] != "null":
         raise ValueError(f"the only union that the contracts use is [null, type], not {avro}")
-    inner = ["        " + line for line in _value_lines(index, avro[1], names)]
+    inner = ["        " + line for line in _value_lines(index, avro[1], names, wanted)]
     return [
         "    n = data[p]; p += 1",
         f"    if n == 0: v{index} = None",
@@ -72,7 +77,7 @@ def _field_lines(index: int, avro: Any, names: dict[str, Any]) -> list[str]:
     ]
 
 
-def _value_lines(index: int, avro: Any, names: dict[str, Any]) -> list[str]:
+def _value_lines(index: int, avro: Any, names: dict[str, Any], wanted: Any) -> list[str]:
     kind = avro["type"] if isinstance(avro, dict) else avro
     match kind:
         case "string":
@@ -93,12 +98,19 @@ def _value_lines(index: int, avro: Any, names: dict[str, Any]) -> list[str]:
         case "boolean":
             return [f"v{index} = BOOLEANS[data[p]]; p += 1"]
         case "enum" if len(avro["symbols"]) <= 64:
-            names[f"SYMBOLS{index}"] = {2 * number: symbol for number, symbol in enumerate(avro["symbols"])}
+            names[f"SYMBOLS{index}"] = _symbols(avro, wanted[1] if isinstance(wanted, list) else wanted)
             return [f"v{index} = SYMBOLS{index}[data[p]]; p += 1"]
         case "map" if avro["values"] == "long":
             return [f"v{index}, p = read_map(data, p)"]
         case _:
             raise ValueError(f"the contracts do not use the Avro type {avro}")
+
+
+def _symbols(written: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[int, str]:
+    """Symbol by its byte; one that is no more gets the enum's default, and is refused where there is none."""
+    known = {symbol: symbol for symbol in wanted["symbols"]}
+    found = {2 * n: known.get(symbol, wanted.get("default")) for n, symbol in enumerate(written["symbols"])}
+    return {byte: symbol for byte, symbol in found.items() if symbol is not None}
 
 
 def _default(field: Mapping[str, Any]) -> str:

@@ -37,9 +37,9 @@ class Entry(NamedTuple):
     schema: Schema
 
 
-def crc64(schema: Schema) -> bytes:
+def crc64(schema: Schema | str) -> bytes:
     """CRC-64-AVRO of the schema's parsing canonical form: the 8 bytes of a single-object header, little-endian."""
-    digest: str = fingerprint(to_parsing_canonical_form(dict(schema)), "CRC-64-AVRO")
+    digest: str = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
     return bytes.fromhex(digest)
 
 

@@ -53,7 +53,7 @@ def unreadable(written: Any, read: Any, where: str = "") -> Iterator[str]:
     kind, wanted = _kind(written), _kind(read)
     if kind != wanted:
         if wanted not in _PROMOTES.get(kind, ()):
-            yield f"{where or 'the schema'} is written as {kind} and read as {wanted}; keep the type, or add a new field"
+            yield f"{where or 'the schema'} is written as {kind} and read as {wanted}; keep the type, or add a field"
         return
     if kind in ("record", "enum", "fixed") and _full_name(written) != _full_name(read):
         yield f"{where or 'the schema'} is named {_full_name(written)} there and {_full_name(read)} here; keep the name"
@@ -68,7 +68,7 @@ def unreadable(written: Any, read: Any, where: str = "") -> Iterator[str]:
         case "fixed" if written["size"] != read["size"]:
             yield f"{where} is {written['size']} bytes there and {read['size']} here; keep the size"
     if _logical(written) != _logical(read):
-        yield f"{where} means {_logical(written)} there and {_logical(read)} here; keep the logical type, or add a new field"
+        yield f"{where} means {_logical(written)} there and {_logical(read)} here; keep the meaning, or add a field"
 
 
 def _records(written: Schema, read: Schema, where: str) -> Iterator[str]:
@@ -92,13 +92,13 @@ def _unions(written: list[Any], read: list[Any], where: str) -> Iterator[str]:
     for branch in written:
         if not any(_fits(branch, other, where) for other in read):
             if len(read) == 1 and _kind(branch) == "null":
-                yield f"{where} may be null, and null is not read; keep it nullable on both sides, or add a new field"
+                yield f"{where} may be null, and null is not read; keep it nullable on both sides, or add a field"
             elif len(read) == 1 or len([other for other in read if _kind(other) == _kind(branch)]) == 1:
                 same = next((other for other in read if _kind(other) == _kind(branch)), read[0])
                 yield from unreadable(branch, same, where)
             else:
                 kinds = ", ".join(_kind(other) for other in read)
-                yield f"{where} may be {_kind(branch)}, which is none of {kinds}; keep the type, or add a new field"
+                yield f"{where} may be {_kind(branch)}, which is none of {kinds}; keep the type, or add a field"
 
 
 def _fits(written: Any, read: Any, where: str) -> bool:

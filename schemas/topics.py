@@ -131,6 +131,9 @@ TOPICS: Final = (
 
 BY_NAME: Final[Mapping[str, Topic]] = {topic.name: topic for topic in TOPICS}
 
+INPUTS: Final = frozenset(BY_NAME[ACTIVITY].record_types)
+"""Record types that belong on the activity log."""
+
 
 def activity_key(brand: str, member: str) -> bytes:
     """The key of a member's records, `<brand>/<member>`: it keeps them on one partition, in one order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
@@ -12,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from projections.answers import Balance, Standings, Statement
 from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
+from projections.rates import Window
 from service import api_errors, control, metrics
+from service.api_server import beating
 from service.problems import Refusal
 from service.reads import Reads
+from service.requests import check_redemption
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 REDEMPTION_SECONDS = 5.0
 """How long a redemption waits for the worker's decision before it answers 503; the command stays on the log."""
 
-Window = Literal["1h", "24h", "7d", "30d", "all"]
 BrandId = Annotated[str, Path(description="Brand id", examples=["acme"], max_length=200)]
 MemberId = Annotated[str, Path(description="Member id, an opaque pseudonym", examples=["ann"], max_length=200)]
 CampaignId = Annotated[str, Path(description="Campaign id", examples=["spring"], max_length=200)]
@@ -127,11 +129,12 @@ async def redeem(
     idempotency_key: Annotated[str | None, Header(description="Names this redemption; a retry repeats it")] = None,
 ) -> Response:
     """Spend active points. A retry with the same key gets the first answer; a refusal names its `code`."""
-    if not idempotency_key or len(idempotency_key) > 200:
+    if not idempotency_key:
         raise Refusal(
             "idempotency_key_required",
-            "A redemption needs an Idempotency-Key header of 1 to 200 characters, so that a retry spends nothing twice.",
+            "A redemption needs an Idempotency-Key header, so that a retry spends nothing twice.",
         )
+    check_redemption(brand, member, body.points, idempotency_key)
     await api_errors.in_thread(reads.check_brand, brand)
     settings: Settings = request.app.state.settings
     decided = await control.redeem(settings, brand, member, body.points, idempotency_key, REDEMPTION_SECONDS)
@@ -156,7 +159,7 @@ def member_engagement(
     reads: ReadsOf,
     brand: BrandId,
     member: MemberId,
-    window: WindowOf = "24h",
+    window: WindowOf = Window.DAY,
     campaign: CampaignOf = None,
     platform: PlatformOf = None,
     as_of: AsOf = None,
@@ -182,7 +185,7 @@ def member_engagement(
 def engagement(
     reads: ReadsOf,
     brand: BrandId,
-    window: WindowOf = "24h",
+    window: WindowOf = Window.DAY,
     campaign: CampaignOf = None,
     platform: PlatformOf = None,
     as_of: AsOf = None,
@@ -207,7 +210,7 @@ def engagement(
 def tiers(
     reads: ReadsOf,
     brand: BrandId,
-    window: WindowOf = "24h",
+    window: WindowOf = Window.DAY,
     campaign: CampaignOf = None,
     platform: PlatformOf = None,
     as_of: AsOf = None,
@@ -260,7 +263,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-        yield
+        async with beating(settings):
+            yield
         app.state.reads.close()
 
     app = FastAPI(
@@ -270,7 +274,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.settings = settings
-    app.state.reads = Reads.of(settings)
+    app.state.reads = Reads(settings)
     for router in (ledger, social, operations):
         app.include_router(router)
     api_errors.install(app)

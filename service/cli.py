@@ -1,4 +1,4 @@
-"""The `groundswell` command: all commands together, and the one place where an error becomes a line and an exit code."""
+"""The `groundswell` command: all commands together, and the one place where an error becomes a line and a code."""
 
 from __future__ import annotations
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from service.cli_common import AsJson, DataDir, command, group, note, progress_line, refused, say, settings_of, show_data
+from service.cli_common import (
+    AsJson,
+    DataDir,
+    command,
+    group,
+    note,
+    progress_line,
+    refused,
+    say,
+    settings_of,
+    show_data,
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -62,5 +62,7 @@ def schemas_check(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     from schemas.compatibility import check
 
     wrong = check()
-    show_data({"problems": wrong}, as_json, lambda _: "\n".join(wrong) or "every schema is compatible with all released")
+    show_data(
+        {"problems": wrong}, as_json, lambda _: "\n".join(wrong) or "every schema is compatible with all released"
+    )
     refused(bool(wrong))

@@ -57,26 +57,37 @@ def read_definitions(files: list[Path]) -> list[Brand | Campaign]:
     found: list[Brand | Campaign] = []
     for file in files:
         try:
-            documents = list(yaml.safe_load_all(file.read_text()))
+            found += documents(file.read_text(encoding="utf-8"), str(file))
         except OSError as error:
             raise Unusable(f"{file}: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise DefinitionError(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-        for number, document in enumerate(documents, 1):
-            if document is not None:
-                found.append(parse(document, f"{file} document {number}"))
+        except UnicodeDecodeError as error:
+            raise DefinitionError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    return found
+
+
+def documents(text: str, where: str) -> list[Brand | Campaign]:
+    """The brands and campaigns of a YAML text; `where` names it. Raises DefinitionError."""
+    try:
+        loaded = list(yaml.safe_load_all(text))
+    except (yaml.YAMLError, ValueError) as error:
+        raise DefinitionError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    found = [parse(document, f"{where} document {n}") for n, document in enumerate(loaded, 1) if document is not None]
     if not found:
-        raise DefinitionError(f"{', '.join(map(str, files))}: no brand and no campaign in it")
+        raise DefinitionError(f"{where}: no brand and no campaign in it")
     return found
 
 
 async def apply_definitions(settings: Settings, files: list[Path], check: bool) -> list[str]:
+    """Like `apply_documents`, of the documents in YAML files."""
+    return await apply_documents(settings, read_definitions(files), check)
+
+
+async def apply_documents(settings: Settings, definitions: list[Brand | Campaign], check: bool) -> list[str]:
     """Accept definitions, and return once they stand in every partition before whatever is published next.
 
     `check` decides only. Returns one line a definition. Raises `Refusal` for one that is refused, with nothing of
-    the files applied; `Unusable` when no projector broadcasts them.
+    them applied; `Unusable` when no projector broadcasts them.
     """
-    definitions = read_definitions(files)
     ledger = Ledger(settings.database)
     try:
         lines, last = await asyncio.to_thread(_define, ledger, definitions, check)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -17,8 +16,6 @@ DAMAGE: Final = (ValueError, KeyError, TypeError, IndexError, EOFError, Overflow
 """What reading a damaged file raises, beside FormatError."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-_UNDECODED: Final = re.compile("[\udc80-\udcff]")
-"""What a byte that is not UTF-8 becomes."""
 
 
 class FormatError(Exception):
@@ -103,7 +100,7 @@ def csv_rows(stream: BinaryIO) -> Source:
         raise FormatError(f"line 1 is no CSV header: {error}") from error
     if not header:
         raise FormatError("the file is empty: the first line of a CSV file names the columns")
-    if any(_UNDECODED.search(name) for name in header):
+    if not lines.is_utf8:
         raise FormatError("the first line is not UTF-8: write the file in UTF-8")
     twice = [name for name in header if header.count(name) > 1]
     if twice:
@@ -114,6 +111,7 @@ def csv_rows(stream: BinaryIO) -> Source:
 def _rows(lines: _Lines, rows: Any, header: list[str]) -> Iterator[Item]:
     while True:
         lines.taken.clear()
+        lines.is_utf8 = True
         number = lines.number + 1
         try:
             cells = next(rows)
@@ -129,7 +127,7 @@ def _rows(lines: _Lines, rows: Any, header: list[str]) -> Iterator[Item]:
             reason = (
                 f"{len(cells)} cells under {len(header)} columns: give every column a cell, quoted if it has a comma"
             )
-        elif any(_UNDECODED.search(cell) for cell in cells):
+        elif not lines.is_utf8:
             reason = "the line is not UTF-8: write the file in UTF-8"
         yield Item(number, lines.raw(), None if reason else dict(zip(header, cells, strict=True)), reason)
 
@@ -141,6 +139,8 @@ class _Lines:
         self._stream = stream
         self.number = 0
         self.taken: list[bytes] = []
+        self.is_utf8 = True
+        """Whether all of those lines are; what is not becomes a replacement character."""
 
     def __iter__(self) -> _Lines:
         return self
@@ -149,7 +149,12 @@ class _Lines:
         line = next(self._stream)
         self.number += 1
         self.taken.append(line)
-        return (line.removeprefix(_BOM) if self.number == 1 else line).decode("utf-8", "surrogateescape")
+        text = line.removeprefix(_BOM) if self.number == 1 else line
+        try:
+            return text.decode("utf-8")
+        except UnicodeDecodeError:
+            self.is_utf8 = False
+            return text.decode("utf-8", "replace")
 
     def raw(self) -> bytes:
         return b"".join(self.taken).rstrip(b"\r\n")

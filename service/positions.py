@@ -45,8 +45,3 @@ def ledger_offsets(conn: Connection, epoch: str) -> dict[int, int]:
         for source, position in rows.tuples()
         if source.startswith(prefix)
     }
-
-
-def last_notification(conn: Connection) -> int:
-    """The ledger's last notification id; 0 for an empty ledger. Reads eventsourcing's table on SQLite."""
-    return int(conn.execute(text("SELECT MAX(rowid) FROM stored_events")).scalar_one() or 0)

@@ -10,7 +10,8 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import date, datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
@@ -88,14 +89,28 @@ def read(
     damaged one may be after its good lines.
     """
     plan = _plan(record_type, mapping or {}, mapping is not None, now_ms)
-    name, stream = _open(source)
+    name, stream, opened = _open(source)
     try:
-        opened = _format(stream, name)
-        _columns_present(plan, opened)
+        found = _format(stream, name)
+        _columns_present(plan, found)
     except (FormatError, *DAMAGE) as error:
-        stream.close()
+        opened.close()
         raise InputError(f"{_called(name)}: {cause(error)}") from error
-    return _records(_guarded(opened.items, name), plan, opened.text, stream)
+    return _records(_guarded(found.items, name), plan, found.text, opened)
+
+
+def rows(path: str | Path, columns: Collection[str]) -> Iterator[Item]:
+    """The lines of a CSV file that has at least these columns, for an importer. Raises InputError, as `read` does."""
+    name, stream, opened = _open(path)
+    try:
+        found = csv_rows(stream)
+        missing = [column for column in columns if column not in (found.columns or ())]
+        if missing:
+            raise FormatError(f"no column `{missing[0]}` in the first line: is it the file that this import reads?")
+    except (FormatError, *DAMAGE) as error:
+        opened.close()
+        raise InputError(f"{_called(name)}: {cause(error)}") from error
+    return _closing(_guarded(found.items, name), opened)
 
 
 def load_mapping(path: str | Path) -> dict[str, Any]:
@@ -158,17 +173,20 @@ def _numbers(record_type: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(whole), frozenset(times)
 
 
-def _open(source: str | Path) -> tuple[str, BinaryIO]:
-    """Open a file, unpacking gzip by its first bytes. Raises InputError."""
+def _open(source: str | Path) -> tuple[str, BinaryIO, ExitStack]:
+    """A file, gzip unpacked by its first bytes, and what closes all of it. Raises InputError."""
     name = str(source)
-    try:
-        plain = sys.stdin.buffer if name == "-" else Path(name).open("rb")  # noqa: SIM115 (the reader closes it)
-        buffered = io.BufferedReader(cast(io.RawIOBase, plain))
-        if buffered.peek(2)[:2] == _GZIP:
-            return name, io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=buffered)))
-    except OSError as error:
-        raise InputError(f"{_called(name)}: {error.strerror or error}") from error
-    return name, buffered
+    with ExitStack() as opened:
+        try:
+            plain = sys.stdin.buffer if name == "-" else opened.enter_context(Path(name).open("rb"))
+            stream = io.BufferedReader(cast(io.RawIOBase, plain))
+            opened.callback(stream.detach if name == "-" else stream.close)
+            if stream.peek(2)[:2] == _GZIP:
+                unpacked = opened.enter_context(gzip.GzipFile(fileobj=stream))
+                stream = io.BufferedReader(cast(io.RawIOBase, unpacked))
+        except OSError as error:
+            raise InputError(f"{_called(name)}: {error.strerror or error}") from error
+        return name, stream, opened.pop_all()
 
 
 def _format(stream: BinaryIO, name: str) -> Source:
@@ -197,8 +215,8 @@ def _guarded(items: Iterator[Item], name: str) -> Iterator[Item]:
         raise InputError(f"{_called(name)}: {cause(error)}; {read_so_far}") from error
 
 
-def _records(items: Iterator[Item], plan: _Plan, text: bool, stream: BinaryIO) -> Iterator[Line | Refused]:
-    try:
+def _records(items: Iterator[Item], plan: _Plan, text: bool, opened: ExitStack) -> Iterator[Line | Refused]:
+    with opened:
         for number, raw, fields, reason in items:
             if fields is None:
                 yield Refused(number, raw, reason)
@@ -215,8 +233,11 @@ def _records(items: Iterator[Item], plan: _Plan, text: bool, stream: BinaryIO) -
                 yield Refused(number, raw, _IN_THE_FUTURE)
             else:
                 yield Line(number, plan.record_type, value)
-    finally:
-        stream.close()
+
+
+def _closing(items: Iterator[Item], opened: ExitStack) -> Iterator[Item]:
+    with opened:
+        yield from items
 
 
 def _value(fields: Mapping[str, Any], plan: _Plan, text: bool) -> dict[str, Any]:

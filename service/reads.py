@@ -6,16 +6,17 @@ Here is the one place where reads take the clock, wait for a position and turn w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
 
 from aggregates.database import open_database
-from aggregates.programs import Brand
+from aggregates.programs import Brand, Campaign, parse
 from projections import engagement_queries, queries, registry
+from projections.answers import Balance, Explanation, Standings, Statement
 from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
 from projections.rates import UnknownWindow
 from projections.runner import positions as projection_positions
@@ -27,6 +28,8 @@ from service.settings import Settings
 WAIT_SECONDS: Final = 5.0
 """How long `min_position` waits before it is refused."""
 POLL_SECONDS: Final = 0.05
+POINTS: Final = "points"
+"""The standings metric that the ledger scores; the others come from the panes."""
 
 
 def now_ms() -> int:
@@ -41,6 +44,7 @@ class Reads:
         """Over the database of `settings`; nothing is opened before the first read."""
         self._engine = open_database(settings.database, read_only=True)
         self._epoch = settings.epoch
+        self._min_posts = settings.min_posts
         self._clock = clock
         self._engagement = EngagementPositions(settings.epoch)
 
@@ -92,25 +96,31 @@ class Reads:
         """A page of a campaign's ranking by its metric, each member with the tier of now. Raises `Refusal`."""
         at, known = _instants(as_of, known_at)
         with self._ledger(min_position) as conn:
-            defined = queries.campaign_definition(conn, brand, campaign, self._clock() if at is None else at)
-            scores: list[tuple[str, int | Decimal | None]]
-            if defined.standings == "points":
-                scores = list(queries.points_scores(conn, brand, campaign, at, known))
-            else:
-                _effective(as_of, known_at)
-                scores = [
-                    (one.member, one.score)
-                    for one in engagement_queries.campaign_scores(
-                        conn, brand, campaign, defined.standings, at, self._min_posts
-                    )
-                ]
-            tiers = engagement_queries.member_tiers(conn, brand, [member for member, _ in scores])
-            return queries.standings(conn, brand, campaign, defined.standings, scores, tiers, limit, cursor)
+            metric = self._metric(conn, brand, campaign, self._clock() if at is None else at)
+            if metric == POINTS:
+                tiers = partial(engagement_queries.member_tiers, conn, brand)
+                return queries.standings(conn, brand, campaign, at, known, limit, cursor, tiers)
+        _effective(as_of, known_at)
+        with self._panes(min_position, brand, campaign) as (conn, positions):
+            tiers = partial(engagement_queries.member_tiers, conn, brand)
+            scores = engagement_queries.campaign_scores(conn, brand, campaign, metric, at, self._min_posts)
+            position = engagement_queries.position_text(positions)
+            return queries.standings_by(brand, campaign, metric, scores, position, limit, cursor, tiers)
 
-    def explain(self, brand: str, member: str, entry: str | None = None) -> Explanation:
+    def explain(
+        self,
+        brand: str,
+        member: str,
+        entry: str | None = None,
+        *,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        min_position: str | None = None,
+    ) -> Explanation:
         """Where each of a member's points comes from, and what paid nothing and why. Raises `Refusal`."""
-        with self._ledger() as conn:
-            return queries.explain(conn, brand, member, entry_id=entry)
+        at, known = _instants(as_of, known_at)
+        with self._ledger(min_position) as conn:
+            return queries.explain(conn, brand, member, entry_id=entry, as_of=at, known_at=known)
 
     def engagement(
         self,
@@ -145,7 +155,7 @@ class Reads:
         at = _effective(as_of, known_at)
         with self._panes(min_position, brand, campaign) as (conn, positions):
             now = self._clock()
-            bands = self._brand(conn, brand, now if at is None else at).tiers
+            bands = self._bands(conn, brand, now if at is None else at)
             return engagement_queries.tiers(
                 conn, brand, window, now, bands, at, campaign, platform, positions=positions
             )
@@ -191,66 +201,111 @@ class Reads:
 
     def check_brand(self, brand: str) -> None:
         """Raises `Refusal` for a brand without a definition."""
-        with self._ledger() as conn:
-            self._brand(conn, brand, self._clock())
+        with self._connection() as conn:
+            _check(conn, brand, None)
 
     def positions(self) -> tuple[int, dict[str, int]]:
-        """The ledger's last notification id, and that of each read model."""
+        """The ledger's last notification id, and how far each of its read models is."""
         with self._engine.connect() as conn:
             return queries.ledger_position(conn), projection_positions(conn, registry.LEDGER)
 
-    def _brand(self, conn: Connection, brand: str, at: int) -> Brand:
-        return queries.brand_definition(conn, brand, at)
+    @staticmethod
+    def _bands(conn: Connection, brand: str, at: int) -> tuple[tuple[str, int], ...]:
+        """The brand's tiers in force at an instant, by lower bound."""
+        definition = parse(queries.definition(conn, brand, None, at).content, "stored definition")
+        assert isinstance(definition, Brand)
+        return definition.tiers
+
+    @staticmethod
+    def _metric(conn: Connection, brand: str, campaign: str, at: int) -> str:
+        """What a campaign's standings are by, at an instant."""
+        _check(conn, brand, campaign)
+        definition = parse(queries.definition(conn, brand, campaign, at).content, "stored definition")
+        assert isinstance(definition, Campaign)
+        return definition.standings
 
     @contextmanager
-    def _ledger(self, min_position: str | None = None) -> Iterator[Connection]:
-        """A connection on which all reads see one instant; queries' errors become refusals."""
-        if min_position:
-            self._wait_for(wanted(min_position))
+    def _connection(self) -> Iterator[Connection]:
+        """A connection on which all reads see one instant; what queries raise becomes refusals."""
         with self._engine.connect() as conn:
             try:
                 yield conn
             except queries.NotFound as error:
                 raise Refusal(error.code, str(error)) from None
-            except (UnknownWindow, engagement_queries.UnknownMetric) as error:
-                raise Refusal("invalid_request", str(error)) from None
+            except UnknownWindow as error:
+                raise Refusal("invalid_request", str(error), field="window") from None
+
+    @contextmanager
+    def _ledger(self, min_position: str | None) -> Iterator[Connection]:
+        """A connection whose ledger tables include `min_position`."""
+        if min_position is not None:
+            self._wait_for_ledger(min_position)
+        with self._connection() as conn:
+            yield conn
 
     @contextmanager
     def _panes(
         self, min_position: str | None, brand: str, campaign: str | None
     ) -> Iterator[tuple[Connection, dict[int, int]]]:
-        with self._ledger(min_position) as conn:
-            self._brand(conn, brand, self._clock())
-            if campaign is not None:
-                queries.campaign_definition(conn, brand, campaign, self._clock())
-            yield conn, self._positions.engagement(conn)
+        """A connection whose engagement tables include `min_position`, and what they include, for a known brand."""
+        if min_position is not None:
+            self._wait_for_panes(min_position)
+        with self._connection() as conn:
+            _check(conn, brand, campaign)
+            yield conn, self._engagement.included(conn)
 
-    def _wait_for(self, position: Wanted) -> None:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
+    def _wait_for_ledger(self, min_position: str) -> None:
+        """Return once the ledger's read models include a position. Raises `Refusal` when that takes too long."""
+        asked = wanted(min_position)
+        until = self._patience(min_position)
+        target = asked.notification
+        if asked.offsets:
+            until(lambda conn: _reached(ledger_offsets(conn, self._epoch), asked.offsets))
             with self._engine.connect() as conn:
-                if self._is_reached(conn, position):
-                    return
-            if time.monotonic() >= deadline:
-                raise Refusal(
-                    "position_not_reached",
-                    f"The read models have not reached the position after {WAIT_SECONDS:g} s. Ask again.",
-                    headers={"Retry-After": "1"},
-                )
-            time.sleep(POLL_SECONDS)
+                target = queries.ledger_position(conn)
+        until(lambda conn: min(projection_positions(conn, registry.LEDGER).values()) >= target)
 
-    def _is_reached(self, conn: Connection, position: Wanted) -> bool:
-        read = queries.read_position(conn)
-        if read < position.notification:
-            return False
-        if not position.offsets:
-            return True
-        decided, panes = ledger_offsets(conn), self._positions.engagement(conn)
-        here = all(
-            min(decided.get(partition, -1), panes.get(partition, -1)) >= offset
-            for partition, offset in position.offsets.items()
-        )
-        return here and read >= queries.ledger_position(conn)
+    def _wait_for_panes(self, min_position: str) -> None:
+        """Return once the engagement tables include a position. Raises `Refusal` when that takes too long."""
+        asked = wanted(min_position)
+        until = self._patience(min_position)
+        offsets: Mapping[int, int] = asked.offsets
+        if asked.notification:
+            until(lambda conn: queries.ledger_position(conn) >= asked.notification)
+            with self._engine.connect() as conn:
+                offsets = ledger_offsets(conn, self._epoch)
+        until(lambda conn: _reached(self._engagement.included(conn), offsets))
+
+    def _patience(self, min_position: str) -> Callable[[Callable[[Connection], bool]], None]:
+        """A function that waits for a condition; all its waits together last at most `WAIT_SECONDS`."""
+        deadline = time.monotonic() + WAIT_SECONDS
+
+        def until(holds: Callable[[Connection], bool]) -> None:
+            while True:
+                with self._engine.connect() as conn:
+                    if holds(conn):
+                        return
+                if time.monotonic() >= deadline:
+                    raise Refusal(
+                        "position_not_reached",
+                        f"min_position: `{min_position}` is not reached after {WAIT_SECONDS:g} s; ask again, "
+                        "or without it for what there is.",
+                        headers={"Retry-After": "1"},
+                    )
+                time.sleep(POLL_SECONDS)
+
+        return until
+
+
+def _check(conn: Connection, brand: str, campaign: str | None) -> None:
+    if not queries.brand_exists(conn, brand):
+        raise Refusal("unknown_brand", f"There is no brand `{brand}`.")
+    if campaign is not None and not queries.campaign_exists(conn, brand, campaign):
+        raise Refusal("unknown_campaign", f"Brand `{brand}` has no campaign `{campaign}`.")
+
+
+def _reached(included: Mapping[int, int], asked: Mapping[int, int]) -> bool:
+    return all(included.get(partition, -1) >= offset for partition, offset in asked.items())
 
 
 def _instants(as_of: str | None, known_at: str | None) -> tuple[int | None, int | None]:
@@ -259,11 +314,12 @@ def _instants(as_of: str | None, known_at: str | None) -> tuple[int | None, int 
 
 
 def _effective(as_of: str | None, known_at: str | None) -> int | None:
-    """The effective time of a read of panes, which have no recorded time. Raises `Refusal`."""
+    """The effective time of a read of panes. Raises `Refusal` for a recorded time, which panes do not keep."""
     if known_at is not None:
         raise Refusal(
             "known_at_needs_rederive",
-            "known_at: panes keep no recorded time; `groundswell replay rederive` answers what was known when.",
+            "known_at: panes keep no recorded time; `groundswell replay rederive` answers what engagement was known "
+            "then, by running the log up to there again.",
             field="known_at",
         )
     return None if as_of is None else instant(as_of, "as_of")

@@ -1,58 +1,86 @@
 """A simulated community: a month of posts, likes, shares, friends' purchases and the mess that real feeds have.
 
-Like rates by influence tier are those of Markerly's study of Instagram (2016), as Marketing Dive reported it: close to
-8 % of the followers under 1,000 followers, 4 % up to 10,000, 2.37 % up to 100,000 and 1.66 % from a million; 1.7 %
-from 100,000 is in between. It found comments to follow the same pattern, from about 0.5 %. Everything else here
-(followers, how often people post, share and buy) is an assumption, chosen so that half of the members have under
-10,000 followers and 30 % under 5,000.
-
-Everything follows from seed, members and days alone: ids, order and times.
+Everything follows from seed, members and days alone: ids, order and times. `community` says who takes part and where
+the rates of likes come from. Likes and comments arrive as counter updates, as from a network's API.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from itertools import accumulate
+from operator import itemgetter
+from random import Random
+from typing import Any, Final
 
-from schemas.codec import encode
-from schemas.topics import activity_key
+from service.broken import BREAKS, Broken
+from service.community import Member, grow, population, rate_of, referral_weight
 from service.reading import Line
+
+__all__ = ["BRAND", "CAMPAIGN", "START", "Broken", "Simulation", "campaign_of", "community", "definitions"]
 
 BRAND: Final = "wavecrest"
 CAMPAIGN: Final = "spring-tide"
+CURRENCY: Final = "EUR"
 START: Final = 1_772_323_200_000
 """2026-03-01T00:00:00Z."""
 MINUTE: Final = 60_000
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
 
-RATES: Final = ((1_000, 0.080, 0.0050), (10_000, 0.040, 0.0027), (100_000, 0.0237, 0.0015), (10**12, 0.017, 0.0008))
-"""Upper bound of followers, likes and comments a post and follower."""
-FOLLOWERS_MEDIAN: Final = 10_000
-FOLLOWERS_SIGMA: Final = 1.322
-"""Log-normal: 50 % under 10,000, 30 % under 5,000, 4 % under 1,000 and 4 % over 100,000."""
-POSTS_A_DAY: Final = 0.09
-PLATFORMS: Final = ("instagram", "tiktok", "x")
-MESS: Final = {"duplicate": 0.02, "late": 0.01, "unlike": 0.04, "self": 0.01, "broken": 0.004}
-"""Shares of records that are repeated, come days late, are taken back, are one's own, or cannot be read."""
-
-
-class Broken(NamedTuple):
-    """Bytes to publish that the intake must refuse."""
-
-    raw: bytes
-    key: bytes
+POSTS_A_DAY: Final = 0.08
+BRAND_POSTS_A_DAY: Final = 0.12
+"""How often a member likes, shares or comments on the brand's post of the day."""
+ORDERS_A_DAY: Final = 0.02
+DUPLICATES: Final = 0.015
+DELAYED: Final = 0.04
+"""Delivered up to 6 hours after others that happened later."""
+LATE: Final = 0.012
+"""Delivered one to six days late."""
+BROKEN: Final = 0.004
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A simulated member."""
+class Simulation:
+    """One simulated community; iterating it gives the same records every time. See `community`."""
 
-    id: str
-    platform: str
-    followers: int
+    seed: int
+    members: int
+    days: int
+
+    @property
+    def brand(self) -> str:
+        """The brand's id."""
+        return BRAND
+
+    @property
+    def campaign(self) -> str:
+        """The campaign's id."""
+        return campaign_of(self.days)
+
+    @property
+    def definitions(self) -> str:
+        """The brand and its campaign, as YAML; to be applied before the records are published."""
+        return definitions(self.days)
+
+    def records(self) -> Iterator[Line | Broken]:
+        """The records in the order of their delivery, those that must be refused among them."""
+        return iter(_Feed(self).delivered())
+
+    def __iter__(self) -> Iterator[Line | Broken]:
+        return self.records()
+
+
+def community(seed: int, members: int, days: int) -> Simulation:
+    """A community of so many members over so many days. Raises ValueError unless both are at least 1."""
+    if members < 1 or days < 1:
+        raise ValueError(f"members ({members}) and days ({days}) must be at least 1")
+    return Simulation(seed, members, days)
+
+
+def campaign_of(days: int) -> str:
+    """The campaign's id; another length is another campaign, since a campaign's version never changes."""
+    return CAMPAIGN if days == 30 else f"{CAMPAIGN}-{days}d"
 
 
 def definitions(days: int) -> str:
@@ -61,11 +89,11 @@ def definitions(days: int) -> str:
 brand: {BRAND}
 plan: pro
 timezone: Europe/Lisbon
-currency: EUR
+currency: {CURRENCY}
 tiers: {{nano: 0, micro: 1000, mid: 10000, macro: 100000}}
 points: {{expire_after: none, negative_balance: allow}}
 ---
-campaign: {CAMPAIGN}
+campaign: {campaign_of(days)}
 brand: {BRAND}
 version: 1
 starts_at: {START}
@@ -73,169 +101,190 @@ ends_at: {START + days * DAY}
 join: open
 earn:
   - {{rule: share-our-post, on: interaction, kind: [share], surface: [brand_post], points: 10,
-     tier_multiplier: {{nano: 3, micro: 2, mid: 1.5}}, caps: {{per_post: 30, per_day: 60, total: 600}}, hold: 0d}}
-  - {{rule: conversation, on: interaction, kind: [comment, mention], surface: [member_post], points: 1,
-     tier_multiplier: {{nano: 4, micro: 2}}, caps: {{per_post: 20, per_week: 200}}, hold: 0d}}
-  - {{rule: spend, on: purchase, per_minor: 100, points: 1, hold: 14d}}
-  - {{rule: bring-a-friend, on: referral, points: 500, hold: 14d}}
+     tier_multiplier: {{nano: 3, micro: 2, mid: 1.5}}, caps: {{per_post: 30, per_day: 60, total: 600}}}}
+  - {{rule: conversation, on: interaction, kind: [comment], surface: [member_post], points: 2,
+     tier_multiplier: {{nano: 3, micro: 2}}, caps: {{per_post: 20, per_week: 100}}}}
+  - {{rule: applause, on: interaction, kind: [like], surface: [member_post], points: 1,
+     tier_multiplier: {{nano: 2, micro: 1.5}}, caps: {{per_post: 25, per_day: 50, total: 500}}}}
+  - {{rule: spend, on: purchase, per_minor: 100, points: 1, hold: 7d}}
+  - {{rule: bring-a-friend, on: referral, points: 500, caps: {{per_week: 2000}}, hold: 7d}}
 standings: points
 """
 
 
-def community(seed: int, members: int, days: int) -> Iterator[Line | Broken]:
-    """The records of the community in the order in which they are delivered."""
-    return iter(_Community(seed, members, days).delivered())
+class _Feed:
+    """The records as they come to be, each with the time of its delivery."""
 
-
-class _Community:
-    def __init__(self, seed: int, members: int, days: int) -> None:
-        self.random = random.Random(f"{seed}/{members}/{days}")
-        self.end = START + days * DAY
-        self.members = [self._member(n) for n in range(members)]
+    def __init__(self, simulation: Simulation) -> None:
+        self.random = Random(f"{simulation.seed}/{simulation.members}/{simulation.days}")
+        self.days = simulation.days
+        self.campaign = simulation.campaign
+        self.prefix = f"s{simulation.seed}-{simulation.members}-{simulation.days}"
+        self.members = population(self.random, simulation.members)
+        self.weights = list(accumulate(map(referral_weight, self.members)))
         self.queue: list[tuple[int, int, Line | Broken]] = []
-        self.prefix = f"s{seed}-{members}-{days}"
-        self.orders = 0
-
-    def _member(self, number: int) -> Member:
-        followers = int(self.random.lognormvariate(0, FOLLOWERS_SIGMA) * FOLLOWERS_MEDIAN) + 10
-        return Member(f"m{number:05}", self.random.choice(PLATFORMS), followers)
+        self.last_id = 0
 
     def delivered(self) -> list[Line | Broken]:
         for member in self.members:
-            self.add("ProfileSnapshot", member, START, platform=member.platform, followers=member.followers)
+            self.profile(member, START, delay=0)
         for member in self.members:
-            self._month_of(member)
-        self._break_some()
-        self.queue.sort(key=lambda item: item[:2])
+            self.month_of(member)
+        self.break_some()
+        self.queue.sort(key=itemgetter(0, 1))
         return [record for _, _, record in self.queue]
 
-    def add(self, record_type: str, member: Member, at: int, **fields: Any) -> None:
-        """Queue a record that occurs at `at`, now and then delivered late or twice."""
-        if at >= self.end:
-            return
-        value = {
-            "event_id": f"{self.prefix}-{len(self.queue)}",
-            "occurred_at": at,
-            "brand_id": BRAND,
-            "member_id": member.id,
-            **fields,
-        }
-        line = Line(None, record_type, value)
-        delivered = at + self.random.randrange(3 * MINUTE)
-        if self.random.random() < MESS["late"] and record_type == "Interaction":
-            delivered = at + self.random.randrange(2 * DAY, 6 * DAY)
-        self.queue.append((delivered, len(self.queue), line))
-        if self.random.random() < MESS["duplicate"]:
-            self.queue.append((delivered + self.random.randrange(HOUR), len(self.queue), line))
+    def happens(self, share: float) -> bool:
+        return self.random.random() < share
 
-    def interact(self, member: Member, at: int, kind: str, quantity: int, post: str, **fields: Any) -> None:
-        """Queue an interaction, and now and then one that takes some of it back."""
-        if quantity <= 0:
-            return
-        value = {
-            "surface": "member_post",
-            "kind": kind,
-            "quantity": quantity,
-            "platform": member.platform,
-            "post_id": post,
-            "campaign_id": None,
-            "actor_id": None,
-            "followers": None,
-            **fields,
-        }
-        self.add("Interaction", member, at, **value)
-        if self.random.random() < MESS["unlike"] and kind in ("like", "comment", "share"):
-            back = self.random.randint(1, max(1, quantity // 10))
-            self.add(
-                "Interaction", member, at + self.random.randrange(MINUTE, 12 * HOUR), **{**value, "quantity": -back}
-            )
+    def within(self, earliest: int, latest: int) -> int:
+        return self.random.randrange(earliest, latest)
 
-    def _month_of(self, member: Member) -> None:
-        days = (self.end - START) // DAY
-        for day in range(days):
+    def new_id(self) -> str:
+        self.last_id += 1
+        return f"{self.prefix}-{self.last_id}"
+
+    def add(self, record_type: str, member: Member, at: int, delay: int | None = None, **fields: Any) -> None:
+        """Deliver what occurs at `at` a little later, or much later, and now and then twice."""
+        head = {"event_id": self.new_id(), "occurred_at": at, "brand_id": BRAND, "member_id": member.id}
+        line = Line(None, record_type, {**head, **fields})
+        if delay is None:
+            delay = self.within(0, 2 * MINUTE)
+            if self.happens(LATE):
+                delay = self.within(DAY, 6 * DAY)
+            elif self.happens(DELAYED):
+                delay = self.within(10 * MINUTE, 6 * HOUR)
+        self.queue.append((at + delay, len(self.queue), line))
+        if self.happens(DUPLICATES):
+            self.queue.append((at + delay + self.within(0, 6 * HOUR), len(self.queue), line))
+
+    def profile(self, member: Member, at: int, delay: int | None = None) -> None:
+        if member.has_profile:
+            for platform, followers in member.followers.items():
+                self.add("ProfileSnapshot", member, at, delay, platform=platform, followers=followers)
+
+    def interact(self, member: Member, at: int, kind: str, quantity: int = 1, **fields: Any) -> None:
+        """An interaction; a counter that did not move is none."""
+        if quantity:
+            body = {"surface": "member_post", "kind": kind, "quantity": quantity, "platform": member.home}
+            tail = {"post_id": None, "campaign_id": None, "actor_id": None, "followers": None}
+            self.add("Interaction", member, at, **{**body, **tail, **fields})
+
+    def someone(self, but: Member) -> str | None:
+        """Another member's id; None when the community has no other."""
+        found = self.random.choice(self.members)
+        return found.id if found is not but else None
+
+    def month_of(self, member: Member) -> None:
+        for day in range(self.days):
             begin = START + day * DAY
-            if self.random.random() < POSTS_A_DAY:
-                self._post(member, begin + self.random.randrange(DAY))
-            if self.random.random() < 0.12:
-                at = begin + self.random.randrange(DAY)
-                self.interact(member, at, "share", 1, f"brand-{day}", surface="brand_post")
-            if self.random.random() < 0.03:
-                self._purchase(member, begin + self.random.randrange(DAY))
+            if day % 7 == 6 and self.happens(0.3):
+                grow(self.random, member)
+                self.profile(member, begin)
+            if self.happens(POSTS_A_DAY):
+                self.post(member, begin + self.within(0, DAY))
+            if self.happens(BRAND_POSTS_A_DAY):
+                self.on_brand_post(member, day, begin + self.within(0, DAY))
+            if self.happens(0.02):
+                kind = "follow" if self.happens(0.5) else "mention"
+                self.interact(member, begin + self.within(0, DAY), kind, actor_id=self.someone(member))
+            if self.happens(ORDERS_A_DAY):
+                self.order(member, begin + self.within(0, DAY))
+            if self.happens(0.0002):
+                self.refund(member, begin, self.within(100, 5_000), None)
 
-    def _post(self, member: Member, at: int) -> None:
-        rnd = self.random
-        post = f"{member.id}-{at // MINUTE}"
-        self.interact(member, at, "post", 1, post, followers=member.followers)
-        likes, comments = next((like, comment) for bound, like, comment in RATES if member.followers < bound)
-        total = self._about(member.followers * likes)
-        first = total * 6 // 10
-        self.interact(member, at + rnd.randrange(HOUR, 3 * HOUR), "like", first, post)
-        self.interact(member, at + rnd.randrange(8 * HOUR, 30 * HOUR), "like", total - first, post)
-        self.interact(
-            member, at + rnd.randrange(HOUR, 20 * HOUR), "comment", self._about(member.followers * comments), post
-        )
-        self.interact(member, at + 24 * HOUR, "reach", self._about(member.followers * 0.35), post)
-        friend = rnd.choice(self.members)
-        if friend is not member and rnd.random() < 0.3:
-            self.interact(member, at + rnd.randrange(HOUR, DAY), "mention", 1, post, actor_id=friend.id)
-        if rnd.random() < 0.2:
-            self.interact(member, at + rnd.randrange(HOUR, DAY), "save", self._about(member.followers * 0.004), post)
-        if rnd.random() < MESS["self"] * 10:
-            self.interact(member, at + rnd.randrange(MINUTE, HOUR), "like", 1, post, actor_id=member.id)
+    def on_brand_post(self, member: Member, day: int, at: int) -> None:
+        """What the member does about the brand's post, or a follower does there through the member's link."""
+        kind = self.random.choices(("share", "like", "comment", "click"), (50, 25, 10, 15))[0]
+        actor = self.someone(member) if kind == "click" or self.happens(0.1) else None
+        if self.happens(0.01):
+            actor = member.id
+        post: dict[str, Any] = {"surface": "brand_post", "post_id": f"{BRAND}-{day + 1}", "actor_id": actor}
+        self.interact(member, at, kind, **post)
+        if kind == "share" and self.happens(0.04):
+            self.interact(member, at + self.within(MINUTE, DAY), kind, -1, **post)
 
-    def _about(self, mean: float) -> int:
-        """A whole number around `mean`."""
-        spread = max(0.0, self.random.gauss(mean, mean**0.5 + mean * 0.1))
-        return int(spread) + (self.random.random() < spread - int(spread))
+    def post(self, member: Member, at: int) -> None:
+        """A post and what it receives over the next days."""
+        member.posts += 1
+        platform = member.home if self.happens(0.8) else self.random.choice(list(member.followers))
+        followers = member.followers[platform]
+        post: dict[str, Any] = {"platform": platform, "post_id": f"{self.prefix}-{member.id}-{member.posts}"}
+        post["campaign_id"] = self.campaign if self.happens(0.5) else None
+        known = {**post, "followers": followers if member.has_profile else None}
+        self.interact(member, at, "post", **known)
+        self.counters(member, at, post, known, followers)
+        actor = {**known, "actor_id": self.someone(member)}
+        if self.happens(0.35):
+            self.interact(member, at + self.within(HOUR, DAY), "share", **actor)
+        if self.happens(0.15):
+            liked = at + self.within(HOUR, DAY)
+            self.interact(member, liked, "like", **actor)
+            if self.happens(0.3):
+                self.interact(member, liked + self.within(MINUTE, DAY), "like", -1, **actor)
+        if self.happens(0.05):
+            kind = "like" if self.happens(0.6) else "comment"
+            self.interact(member, at + self.within(MINUTE, HOUR), kind, **{**known, "actor_id": member.id})
 
-    def _purchase(self, member: Member, at: int) -> None:
-        rnd = self.random
-        self.orders += 1
-        order = f"{self.prefix}-o{self.orders}"
-        amount = int(rnd.lognormvariate(8.3, 0.7))
-        friend = rnd.choice(self.members)
-        referrer = friend.id if rnd.random() < 0.25 else member.id if rnd.random() < 0.01 else None
-        fields = {"order_id": order, "currency": "EUR", "campaign_id": None, "referrer_id": referrer}
-        self.add("Purchase", member, at, kind="completed", amount_minor=amount, **fields)
-        if rnd.random() < 0.08:
-            back = amount if rnd.random() < 0.5 else rnd.randint(1, amount)
-            self.add(
-                "Purchase", member, at + rnd.randrange(HOUR, 9 * DAY), kind="refunded", amount_minor=back,
-                **{**fields, "referrer_id": None},
-            )  # fmt: skip
+    def counters(self, member: Member, at: int, post: dict[str, Any], known: dict[str, Any], followers: int) -> None:
+        """The counters of a post, read several times; a reading gives what was added since the one before."""
+        rate = rate_of(member.followers[member.home])
+        likes = self.about(followers * rate.likes)
+        first, second = likes * 6 // 10, likes * 3 // 10
+        self.interact(member, at + self.within(HOUR, 4 * HOUR), "like", first, **known)
+        self.interact(member, at + self.within(20 * HOUR, 30 * HOUR), "like", second, **post)
+        self.interact(member, at + self.within(2 * DAY, 3 * DAY), "like", likes - first - second, **known)
+        if self.happens(0.04):
+            self.interact(member, at + self.within(3 * DAY, 4 * DAY), "like", -(likes // 20), **known)
+        self.interact(member, at + self.within(HOUR, DAY), "comment", self.about(followers * rate.comments), **post)
+        seen = followers * self.within(200, 500) // 1000
+        self.interact(member, at + self.within(20 * HOUR, 30 * HOUR), "reach", seen, **post)
+        if self.happens(0.5):
+            self.interact(member, at + self.within(20 * HOUR, 30 * HOUR), "view", seen * 13 // 10, **post)
+        if self.happens(0.3):
+            self.interact(member, at + self.within(HOUR, DAY), "save", self.about(followers * 0.002), **post)
 
-    def _break_some(self) -> None:
-        whole = [item for item in self.queue if isinstance(item[2], Line) and item[2].record_type == "Purchase"]
-        for number in range(int(len(self.queue) * MESS["broken"])):
-            delivered, _, line = self.random.choice(whole)
-            assert isinstance(line, Line)
-            self.queue.append((delivered + MINUTE, len(self.queue), self._broken(number, line.value)))
+    def about(self, mean: float) -> int:
+        """A whole number around `mean`, half to one and a half of it, whose average is `mean`."""
+        return int(mean * (0.5 + self.random.random()) + self.random.random())
 
-    def _broken(self, number: int, good: dict[str, Any]) -> Broken:
-        value = {**good, "event_id": f"{self.prefix}-broken-{number}"}
-        key = activity_key(BRAND, value["member_id"])
-        match number % 6:
-            case 0:
-                return Broken(self.random.randbytes(self.random.randrange(1, 60)), key)
-            case 1:
-                return Broken(encode("Purchase", {**value, "amount_minor": -1}), key)
-            case 2:
-                return Broken(encode("Purchase", {**value, "campaign_id": "no-such-campaign"}), key)
-            case 3:
-                return Broken(encode("Purchase", {**value, "currency": "USD"}), key)
-            case 4:
-                return Broken(encode("Purchase", {**value, "occurred_at": 4_102_444_800_000}), key)
-        forged = {
-            "event_id": value["event_id"],
-            "occurred_at": value["occurred_at"],
-            "brand_id": BRAND,
-            "member_id": value["member_id"],
-            "buyer_id": "nobody",
-            "order_id": "none",
+    def order(self, member: Member, at: int) -> None:
+        """A purchase, often on a friend's word, and at times its refund in one or two parts."""
+        order = f"{self.prefix}-{member.id}-o{len(member.orders) + 1}"
+        member.orders.append(order)
+        amount = 0 if self.happens(0.005) else 490 + int(self.random.lognormvariate(8, 0.7))
+        referrer = None
+        if self.happens(0.35):
+            referrer = self.random.choices(self.members, cum_weights=self.weights)[0].id
+        if self.happens(0.01):
+            referrer = member.id
+        money: dict[str, Any] = {"currency": CURRENCY, "campaign_id": self.campaign if self.happens(0.2) else None}
+        known: dict[str, Any] = {
+            "order_id": order,
             "kind": "completed",
-            "amount_minor": 1,
-            "currency": "EUR",
-            "campaign_id": None,
-            "new_customer": True,
+            "amount_minor": amount,
+            "referrer_id": referrer,
         }
-        return Broken(encode("ReferralDue", forged), key)
+        self.add("Purchase", member, at, **known, **money)
+        if self.happens(0.1):
+            back = at + self.within(HOUR, 10 * DAY)
+            part = amount if self.happens(0.5) else amount * self.within(100, 900) // 1000
+            self.refund(member, back, part, order)
+            if part < amount and self.happens(0.2):
+                self.refund(member, back + self.within(HOUR, 3 * DAY), amount - part, order)
+
+    def refund(self, member: Member, at: int, amount: int, order: str | None) -> None:
+        money: dict[str, Any] = {"amount_minor": amount, "currency": CURRENCY, "campaign_id": None, "referrer_id": None}
+        self.add("Purchase", member, at, order_id=order, kind="refunded", **money)
+
+    def break_some(self) -> None:
+        """Copies of good records with a new id, each broken in its own way, spread over the whole time."""
+        good = [
+            (at, line) for at, _, line in self.queue if isinstance(line, Line) and line.record_type != "ProfileSnapshot"
+        ]
+        wanted = max(len(BREAKS), int(len(self.queue) * BROKEN)) if good else 0
+        for number in range(wanted):
+            at, line = self.random.choice(good)
+            value = {**line.value, "event_id": self.new_id()}
+            broken = BREAKS[number % len(BREAKS)](line.record_type, value, self.random)
+            self.queue.append((at + self.within(0, HOUR), len(self.queue), broken))

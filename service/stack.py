@@ -43,6 +43,17 @@ def free_port() -> int:
         return port
 
 
+def port_near(port: int) -> int:
+    """That port if nothing listens on it, else a free one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return free_port()
+    return port
+
+
 def _die_with_parent() -> None:
     with contextlib.suppress(OSError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

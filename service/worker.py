@@ -46,6 +46,7 @@ def run(settings: Settings) -> int:
         limits=Limits(run=settings.dead_letter_run, percent=settings.dead_letter_percent),
     )
     datadir = Path(settings.data_dir) / "faust" / writer[:8]
+    datadir.mkdir(parents=True, exist_ok=True)
     app, stage = make_app(engine, ledger, config, datadir, session_seconds=settings.session_seconds)
     failed: list[BaseException] = []
 

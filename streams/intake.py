@@ -17,7 +17,7 @@ from aggregates.programs import Judgement
 from schemas.codec import DecodeError, decode
 from schemas.dead_letters import Reason
 from schemas.signing import SIGNATURE_HEADER, verify
-from schemas.topics import TRUSTED, activity_key
+from schemas.topics import INPUTS, TRUSTED, activity_key
 from schemas.validate import problem
 from streams.readstate import ReadState
 from streams.recent import Recent, identity
@@ -59,6 +59,14 @@ class _Rejected(Exception):
         super().__init__(reason)
         self.reason = reason
         self.detail = detail
+
+
+def remember(recent: Recent, record: Any) -> None:
+    """Note a record of the log's tail that was not rejected when it was first taken, to rebuild the set of ids."""
+    kind, value = decode(record.value)
+    if kind not in BROADCAST:
+        ident = identity(kind, value["brand_id"], value["member_id"], value["event_id"])
+        recent.add(ident, record.offset, record.timestamp)
 
 
 class Intake:
@@ -108,9 +116,11 @@ class Intake:
 
     def _accept(self, record: Any) -> Activity | None:
         try:
-            kind, value = decode(record.value or b"")
+            kind, value = decode(record.value)
         except DecodeError as error:
             raise _Rejected(error.reason, error.detail) from error
+        if kind not in INPUTS:
+            raise _Rejected(Reason.NOT_INPUT, f"{kind} is a record type of an output topic")
         if kind in TRUSTED and not self._is_signed(record):
             raise _Rejected(Reason.UNSIGNED, f"{kind}: the {SIGNATURE_HEADER} header is missing or not ours")
         fault = problem(kind, value)

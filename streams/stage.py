@@ -20,13 +20,12 @@ from aiokafka.structs import OffsetAndMetadata
 from sqlalchemy import Engine
 
 from aggregates.ledger import Ledger, Source
-from schemas.codec import decode
 from schemas.topics import ACTIVITY, DEAD_LETTERS, TIERS, WINDOWS
 from streams import outputs, readstate
-from streams.intake import BROADCAST, Intake, Limits
+from streams.intake import Intake, Limits, remember
 from streams.metrics import METRICS
 from streams.partition import Applied, Flush, Partition
-from streams.recent import HORIZON_OFFSETS, Recent, identity
+from streams.recent import HORIZON_OFFSETS, Recent
 from streams.transport import Chunk, ChunkedApp
 
 log = structlog.get_logger()
@@ -170,12 +169,8 @@ class Stage:
             return recent
         tail = outputs.read(self.config.bootstrap, source.topic, source.partition, max(0, end - HORIZON_OFFSETS), end)
         async for record in tail:
-            if record.offset in rejected:
-                continue
-            kind, value = decode(record.value)
-            if kind not in BROADCAST:
-                ident = identity(kind, value["brand_id"], value["member_id"], value["event_id"])
-                recent.add(ident, record.offset, record.timestamp)
+            if record.offset not in rejected:
+                remember(recent, record)
         return recent
 
     # Flush

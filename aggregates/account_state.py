@@ -1,0 +1,262 @@
+"""What a member's account remembers of its past, and what each of its events means. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from aggregates.events import (
+    AccountEvent,
+    CommandRefused,
+    Grant,
+    InteractionRewarded,
+    InteractionTakenBack,
+    PointsRedeemed,
+    PurchaseRecorded,
+    ReferralJudged,
+    RefundRecorded,
+    Reversal,
+    Take,
+)
+from aggregates.refusals import NOT_JUDGED
+
+# State
+
+
+@dataclass(slots=True)
+class Lot:
+    """Points of one grant that are still there."""
+
+    id: str
+    left: int
+    active_at: int
+    expires_at: int | None
+    number: int
+    """Order of arrival."""
+
+    def is_expired(self, at: int) -> bool:
+        """Whether the points are expired at that instant."""
+        return self.expires_at is not None and self.expires_at <= at
+
+
+@dataclass(slots=True)
+class Paid:
+    """A grant and what is left of it after its reversals; a shortfall counts as reversed."""
+
+    grant: Grant
+    remaining: int
+
+
+@dataclass(slots=True)
+class Order:
+    """An order, of the account itself or of a friend: its amount, its refunds and what it paid."""
+
+    known: bool = False
+    amount: int = 0
+    """Minor units, as ordered."""
+    refunded: int = 0
+    """Minor units of its refunds so far, also of those that came before it."""
+    refunds: int = 0
+    """How many they were; an amount of 0 is valid, and refunded by any refund."""
+    paid: list[Paid] = field(default_factory=list)
+    campaign_id: str | None = None
+    campaigns: tuple[str, ...] = ()
+    referrer_id: str | None = None
+    """Set when the referrer's reward is due."""
+    new_customer: bool = True
+
+
+@dataclass(slots=True)
+class Units:
+    """The units of one interaction that one rule judged, and what they paid (None: refused)."""
+
+    event_id: str
+    campaign: str
+    rule: str
+    quantity: int
+    """Units that no unlike has undone yet."""
+    paid: Paid | None
+    number: int
+    """Order of arrival of the interaction: the same for all of its rules."""
+
+
+class PostKey(NamedTuple):
+    """What an unlike must share with its like."""
+
+    kind: str
+    surface: str
+    platform: str
+    post_id: str | None
+
+
+class Balance(NamedTuple):
+    """Points of an account at an instant. active + pending + expired = earned − reversed − spent."""
+
+    active: int
+    """Net of the debt: what can be spent; can be negative."""
+    pending: int
+    spent: int
+    expired: int
+    reversed: int
+    """Without the shortfall."""
+
+
+@dataclass(slots=True)
+class Account:
+    """All that decisions need of an account's past."""
+
+    lots: dict[str, Lot] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    referrals: dict[tuple[str, str], Order] = field(default_factory=dict)
+    """Friends' orders by buyer and order id."""
+    units: dict[PostKey, dict[str | None, list[Units]]] = field(default_factory=dict)
+    """Judged units by post, then by actor, in the order they came."""
+    used: dict[str, int] = field(default_factory=dict)
+    """Cap counter → points it has paid; a reversal gives nothing back."""
+    settled: set[tuple[str, str]] = field(default_factory=set)
+    """Record type and event id of what happens once for ever and leaves no other trace: commands and refunds."""
+    is_customer: bool = False
+    """Has ordered before."""
+    interactions: int = 0
+    earned: int = 0
+    reversed: int = 0
+    spent: int = 0
+    debt: int = 0
+    shortfall: int = 0
+
+    def balance_at(self, at: int) -> Balance:
+        """The balance at an instant (epoch milliseconds), of all events so far."""
+        active = pending = expired = 0
+        for lot in self.lots.values():
+            if lot.active_at > at:
+                pending += lot.left
+            elif lot.is_expired(at):
+                expired += lot.left
+            else:
+                active += lot.left
+        return Balance(active - self.debt, pending, self.spent, expired, self.reversed)
+
+    def units_latest_first(self, key: PostKey, actor: str | None) -> Iterator[Units]:
+        """The judged units of a post, of one actor where it is known, the latest interaction first."""
+        actors = self.units.get(key, {})
+        if actor is not None:
+            return reversed(actors.get(actor, []))
+        return heapq.merge(*map(reversed, actors.values()), key=lambda units: -units.number)
+
+
+# Evolve
+
+
+def evolve(account: Account, event: AccountEvent) -> None:
+    """Bring the account to the state after `event`."""
+    if isinstance(event, InteractionRewarded):
+        _rewarded(account, event)
+    elif isinstance(event, InteractionTakenBack):
+        _taken_back(account, event)
+    elif isinstance(event, PurchaseRecorded):
+        _purchase(account, event)
+    elif isinstance(event, RefundRecorded):
+        account.settled.add(("Purchase", event.origin.event_id))
+        order = Order() if event.order_id is None else account.orders.setdefault(event.order_id, Order())
+        _refund(order, event.amount_minor)
+        _reverse(account, order.paid, event.reversals)
+    elif isinstance(event, ReferralJudged):
+        _referral(account, event)
+    elif isinstance(event, PointsRedeemed):
+        account.settled.add(("Command", event.origin.event_id))
+        account.spent += event.points
+        _take(account, event.takes)
+    elif isinstance(event, CommandRefused):
+        account.settled.add(("Command", event.origin.event_id))
+
+
+def _rewarded(account: Account, event: InteractionRewarded) -> None:
+    account.interactions += 1
+    number, event_id, quantity = account.interactions, event.origin.event_id, event.quantity
+    judged = [
+        Units(event_id, paid.grant.campaign, paid.grant.rule, quantity, paid, number)
+        for paid in _grant(account, event.grants)
+    ]
+    judged += [
+        Units(event_id, refusal.campaign, refusal.rule, quantity, None, number)
+        for refusal in event.refusals
+        if refusal.rule and refusal.reason not in NOT_JUDGED
+    ]
+    if judged:
+        key = PostKey(event.kind, event.surface, event.platform, event.post_id)
+        account.units.setdefault(key, {}).setdefault(event.actor_id, []).extend(judged)
+
+
+def _taken_back(account: Account, event: InteractionTakenBack) -> None:
+    key = PostKey(event.kind, event.surface, event.platform, event.post_id)
+    left = {(undone.event_id, undone.campaign, undone.rule): undone.quantity for undone in event.undone}
+    touched: list[Paid] = []
+    for units in account.units_latest_first(key, event.actor_id):
+        if not left:
+            break
+        units.quantity -= left.pop((units.event_id, units.campaign, units.rule), 0)
+        if units.paid is not None:
+            touched.append(units.paid)
+    _reverse(account, touched, event.reversals)
+    for judged in account.units.get(key, {}).values():
+        while judged and judged[-1].quantity == 0:
+            judged.pop()
+
+
+def _purchase(account: Account, event: PurchaseRecorded) -> None:
+    account.is_customer = True
+    order = account.orders.setdefault(event.order_id, Order())
+    if not order.known:
+        order.known, order.amount = True, event.amount_minor
+        order.campaign_id, order.campaigns = event.campaign_id, event.campaigns
+        order.new_customer = event.new_customer
+        order.referrer_id = event.referrer_id if event.referral == "due" else None
+    order.paid += _grant(account, event.grants)
+
+
+def _referral(account: Account, event: ReferralJudged) -> None:
+    order = account.referrals.setdefault((event.buyer_id, event.order_id), Order())
+    if event.kind == "refunded":
+        account.settled.add(("ReferralDue", event.origin.event_id))
+        _refund(order, event.amount_minor)
+    elif not order.known:
+        order.known, order.amount, order.campaigns = True, event.amount_minor, event.campaigns
+    _reverse(account, order.paid, event.reversals)
+    order.paid += _grant(account, event.grants)
+
+
+def _refund(order: Order, amount: int) -> None:
+    order.refunded += amount
+    order.refunds += 1
+
+
+def _grant(account: Account, grants: Iterable[Grant]) -> list[Paid]:
+    paid = []
+    for grant in grants:
+        account.lots[grant.entry_id] = Lot(
+            grant.entry_id, grant.points, grant.active_at, grant.expires_at, len(account.lots)
+        )
+        account.earned += grant.points
+        for counter in grant.counters:
+            account.used[counter] = account.used.get(counter, 0) + grant.points
+        paid.append(Paid(grant, grant.points))
+    return paid
+
+
+def _reverse(account: Account, granted: Iterable[Paid], reversals: Iterable[Reversal]) -> None:
+    taken: dict[str, int] = {}
+    for reversal in reversals:
+        account.reversed += reversal.points
+        account.debt += reversal.debt
+        account.shortfall += reversal.shortfall
+        _take(account, reversal.takes)
+        taken[reversal.reverses] = reversal.points + reversal.shortfall
+    for paid in granted:
+        paid.remaining -= taken.get(paid.grant.entry_id, 0)
+
+
+def _take(account: Account, takes: Iterable[Take]) -> None:
+    for take in takes:
+        account.lots[take.lot].left -= take.points

@@ -1,0 +1,222 @@
+"""Commands that bring something in: definitions, files, the real data sets, a simulation, what members ask for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli_common import (
+    AsJson,
+    Brand,
+    Campaign,
+    DataDir,
+    Member,
+    command,
+    group,
+    note,
+    settings_of,
+    show,
+    show_data,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Published(StrEnum):
+    """What `publish` takes."""
+
+    INTERACTIONS = "interactions"
+    PURCHASES = "purchases"
+    PROFILES = "profiles"
+    ENROLMENTS = "enrolments"
+
+
+RECORD_TYPES = {
+    Published.INTERACTIONS: "Interaction",
+    Published.PURCHASES: "Purchase",
+    Published.PROFILES: "ProfileSnapshot",
+    Published.ENROLMENTS: "Enrolment",
+}
+
+BrandOption = Annotated[str, typer.Option("--brand", metavar="B", help="Brand that the records are for.")]
+Define = Annotated[
+    bool, typer.Option("--define", help="First apply a fitting brand and campaign, the ones that `demo` uses.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    command(app, "apply", "groundswell apply programs.yaml --check")(apply)
+    command(app, "publish", "groundswell publish purchases orders.csv --map columns.yaml")(publish)
+    importers = group("import", "Publish one of the two real data sets, with its grouping rules.")
+    command(importers, "online-retail", "groundswell import online-retail onlineretail.csv.gz --brand shop --define")(
+        import_online_retail
+    )
+    command(importers, "tweets", "groundswell import tweets events.csv --brand elgl --define")(import_tweets)
+    app.add_typer(importers)
+    command(app, "simulate", "groundswell simulate --seed 7 --members 500 --days 10")(simulate)
+    command(app, "redeem", "groundswell redeem acme ann 100 --key order-77")(redeem)
+    command(app, "enrol", "groundswell enrol acme ann spring")(enrol)
+
+
+def apply(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.yaml...", help="Brands and campaigns, in order.")],
+    check: Annotated[bool, typer.Option("--check", help="Only say whether they would be accepted.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish brand and campaign definitions; returns when they apply to whatever is published next."""
+    import asyncio
+
+    from service import control
+
+    control.read_definitions(files)  # a bad file is said even where no stack runs
+    lines = asyncio.run(control.apply_definitions(settings_of(data_dir), files, check))
+    show_data({"definitions": lines, "checked_only": check}, as_json, lambda _: "\n".join(lines))
+
+
+def publish(
+    what: Annotated[Published, typer.Argument(metavar="TYPE", help=f"One of {', '.join(Published)}.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines, CSV or Avro, also .gz; - is stdin.")],
+    mapping: Annotated[
+        Path | None, typer.Option("--map", metavar="MAP.yaml", help="`field: column` pairs, and `constants:`.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the lines of a file; refused ones go to FILE.rejected.jsonl, each with its reason."""
+    from service import reading
+    from service.cli_publishing import publish_lines
+    from service.reads import now_ms
+
+    settings = settings_of(data_dir)
+    lines = reading.read(file, RECORD_TYPES[what], None if mapping is None else _mapping(mapping), now_ms=now_ms())
+    publish_lines(settings, lines, file, as_json)
+
+
+def import_online_retail(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="onlineretail.csv.gz of UCI Online Retail.")],
+    brand: BrandOption,
+    define: Define = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the purchases and refunds of UCI Online Retail; lines without a customer are left out and counted."""
+    from collections import Counter
+
+    from service import online_retail
+    from service.cli_publishing import define_or_check, publish_lines
+
+    settings = settings_of(data_dir)
+    define_or_check(settings, brand, online_retail.definition(brand) if define else None)
+    left_out: Counter[str] = Counter()
+    publish_lines(settings, online_retail.records(file, brand, left_out), str(file), as_json, left_out)
+
+
+def import_tweets(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="events.csv of elgl19.")],
+    brand: BrandOption,
+    define: Define = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the posts, likes, shares, comments and mentions of elgl19, with follower counts."""
+    from collections import Counter
+
+    from service import tweets
+    from service.cli_publishing import define_or_check, publish_lines
+
+    settings = settings_of(data_dir)
+    define_or_check(settings, brand, tweets.definition(brand) if define else None)
+    left_out: Counter[str] = Counter()
+    publish_lines(settings, tweets.records(file, brand, left_out), str(file), as_json, left_out)
+
+
+def simulate(
+    seed: Annotated[int, typer.Option(help="Another seed, another community.")] = 1,
+    members: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many members.")] = 3_000,
+    days: Annotated[int, typer.Option(min=1, max=366, help="How many days they are active.")] = 30,
+    rate: Annotated[
+        str | None, typer.Option(metavar="N/s", help="Records a second at most, such as 500/s; default: no limit.")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a simulated community with definitions of its own; the same arguments give the same records."""
+    from service import simulation
+    from service.cli_publishing import define_or_check, parse_rate, publish_lines
+
+    a_second = parse_rate(rate)
+    settings = settings_of(data_dir)
+    define_or_check(settings, simulation.BRAND, simulation.definitions(days))
+    lines = simulation.community(seed, members, days)
+    publish_lines(settings, lines, "simulation", as_json, a_second=a_second)
+
+
+def redeem(
+    brand: Brand,
+    member: Member,
+    points: Annotated[int, typer.Argument(metavar="POINTS", help="Points to spend, at least 1.")],
+    key: Annotated[str | None, typer.Option("--key", help="Idempotency key: a retry with it spends nothing.")] = None,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the decision.")] = 10.0,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Spend a member's active points, soonest expiry first."""
+    import asyncio
+    import uuid
+
+    from service import control, render
+    from service.reads import Reads
+    from service.requests import check_redemption
+
+    settings = settings_of(data_dir)
+    key = key or uuid.uuid4().hex
+    check_redemption(brand, member, points, key)
+    Reads(settings).check_brand(brand)
+    if not as_json:
+        note(f"idempotency key {key}")
+    answer = asyncio.run(control.redeem(settings, brand, member, points, key, timeout, "cli"))
+    show(answer, as_json, render.redemption)
+
+
+def enrol(
+    brand: Brand,
+    member: Member,
+    campaign: Campaign,
+    leave: Annotated[bool, typer.Option("--leave", help="Leave instead of join.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a member join an opt-in campaign, from now on, or leave it."""
+    import asyncio
+
+    from service import control
+    from service.requests import check_enrolment
+
+    settings = settings_of(data_dir)
+    check_enrolment(brand, member, campaign)
+    at = asyncio.run(control.enrol(settings, brand, member, campaign, leave))
+    said = f"{member} {'leaves' if leave else 'joins'} {brand}/{campaign} (record {at.partition}:{at.offset})"
+    body = {"brand": brand, "member_id": member, "campaign": campaign, "kind": "left" if leave else "joined"}
+    show_data({**body, "position": f"{at.partition}:{at.offset}"}, as_json, lambda _: said)
+
+
+def _mapping(file: Path) -> Mapping[str, Any]:
+    import yaml
+
+    from service.problems import Unusable
+
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Unusable(f"{file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Unusable(f"{file}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise Unusable(f"{file}: a map is `field: column` pairs, and `constants:` with `field: value` pairs")
+    return document

@@ -1,0 +1,249 @@
+"""Commands that read: points, standings, engagement, why, digests, dead letters, and the verification of read models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from projections.rates import Window
+from service.cli_common import (
+    AsJson,
+    AsOf,
+    Brand,
+    Campaign,
+    Cursor,
+    DataDir,
+    KnownAt,
+    Limit,
+    Member,
+    MinPosition,
+    command,
+    group,
+    progress,
+    refused,
+    settings_of,
+    show,
+    show_data,
+)
+
+if TYPE_CHECKING:
+    from service.reads import Reads
+
+WindowOf = Annotated[Window, typer.Option("--window", help="Length of the window that ends at --as-of.")]
+CampaignOf = Annotated[str | None, typer.Option("--campaign", metavar="C", help="Only what counts for it.")]
+PlatformOf = Annotated[str | None, typer.Option("--platform", metavar="P", help="Only this platform.")]
+MemberOf = Annotated[str | None, typer.Option("--member", metavar="M", help="Only this member.")]
+Entry = Annotated[str | None, typer.Argument(metavar="ENTRY", help="Entry id of the statement; default: all.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    command(app, "balance", "groundswell balance acme ann --as-of 2026-03-15T12:00:00Z")(balance)
+    command(app, "statement", "groundswell statement acme ann --limit 20")(statement)
+    command(app, "standings", "groundswell standings acme spring --limit 10")(standings)
+    command(app, "engagement", "groundswell engagement acme --window 7d --campaign spring")(engagement)
+    command(app, "tiers", "groundswell tiers acme --window all")(tiers)
+    command(app, "explain", "groundswell explain acme ann")(explain)
+    command(app, "digest", "groundswell digest --json")(digest)
+    letters = group("dlt", "Dead letters: records that were refused, with their reasons.")
+    command(letters, "list", "groundswell dlt list --limit 20")(dlt_list)
+    app.add_typer(letters)
+    replay = group("replay", "Build again from the ledger and compare.")
+    command(replay, "verify", "groundswell replay verify")(replay_verify)
+    app.add_typer(replay)
+
+
+@contextmanager
+def _reads(data_dir: Path | None) -> Iterator[Reads]:
+    from service.reads import Reads
+
+    reads = Reads(settings_of(data_dir))
+    try:
+        yield reads
+    finally:
+        reads.close()
+
+
+def balance(
+    brand: Brand,
+    member: Member,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a member's points: active, pending, spent, expired and reversed."""
+    from service import render
+
+    with _reads(data_dir) as reads:
+        found = reads.balance(brand, member, as_of=as_of, known_at=known_at, min_position=min_position)
+    show(found, as_json, render.balance)
+
+
+def statement(
+    brand: Brand,
+    member: Member,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a member's movements of points, each with the rule and the record behind it."""
+    from service import render
+
+    with _reads(data_dir) as reads:
+        found = reads.statement(
+            brand, member, cursor=cursor, limit=limit, as_of=as_of, known_at=known_at, min_position=min_position
+        )
+    show(found, as_json, render.statement)
+
+
+def standings(
+    brand: Brand,
+    campaign: Campaign,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a campaign's ranking; equal scores share a rank."""
+    from service import render
+
+    with _reads(data_dir) as reads:
+        found = reads.standings(
+            brand, campaign, cursor=cursor, limit=limit, as_of=as_of, known_at=known_at, min_position=min_position
+        )
+    show(found, as_json, render.standings)
+
+
+def engagement(
+    brand: Brand,
+    window: WindowOf = Window.DAY,
+    campaign: CampaignOf = None,
+    platform: PlatformOf = None,
+    member: MemberOf = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a brand's counts, sales and rates in a window, or those of one member."""
+    from service import render
+
+    with _reads(data_dir) as reads:
+        if member is None:
+            report = reads.engagement(
+                brand,
+                window,
+                campaign=campaign,
+                platform=platform,
+                as_of=as_of,
+                known_at=known_at,
+                min_position=min_position,
+            )
+            show(report, as_json, render.engagement)
+        else:
+            of_member = reads.member_engagement(
+                brand,
+                member,
+                window,
+                campaign=campaign,
+                platform=platform,
+                as_of=as_of,
+                known_at=known_at,
+                min_position=min_position,
+            )
+            show(of_member, as_json, render.engagement)
+
+
+def tiers(
+    brand: Brand,
+    window: WindowOf = Window.DAY,
+    campaign: CampaignOf = None,
+    platform: PlatformOf = None,
+    member: MemberOf = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show engagement by influence tier with rates as bars, or the tier of one member."""
+    from service import render
+
+    with _reads(data_dir) as reads:
+        if member is None:
+            report = reads.tiers(
+                brand,
+                window,
+                campaign=campaign,
+                platform=platform,
+                as_of=as_of,
+                known_at=known_at,
+                min_position=min_position,
+            )
+            show(report, as_json, render.tiers)
+        else:
+            tier = reads.member_tier(brand, member, as_of=as_of, known_at=known_at, min_position=min_position)
+            show(tier, as_json, render.member_tier)
+
+
+def explain(
+    brand: Brand,
+    member: Member,
+    entry: Entry = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where each of a member's points comes from: record, rule and version; and what paid nothing and why."""
+    from service import render
+
+    with _reads(data_dir) as reads:
+        found = reads.explain(brand, member, entry, as_of=as_of, known_at=known_at, min_position=min_position)
+    show(found, as_json, render.explanation)
+
+
+def digest(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Show one number for the content of each read model: two builds of one log must agree on it."""
+    from service import render, verification
+
+    show(verification.digest(settings_of(data_dir)), as_json, render.digest)
+
+
+def dlt_list(limit: Limit = 100, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the records that were refused, in log order, each with its reason."""
+    import asyncio
+
+    from service import control, render
+
+    letters = asyncio.run(control.dead_letters(settings_of(data_dir), limit))
+    body = {"dead_letters": [letter.model_dump(mode="json") for letter in letters]}
+    show_data(body, as_json, lambda _: render.dead_letters(letters))
+
+
+def replay_verify(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Rebuild every read model in the side and compare; names the first row that differs, and ends with 1."""
+    import asyncio
+
+    from service import render, verification
+
+    settings = settings_of(data_dir)
+    with progress("rebuilding") as done:
+        report = asyncio.run(verification.verify(settings, done))
+    show(report, as_json, render.verification)
+    refused(not report.same)

@@ -1,0 +1,247 @@
+"""What the commands print for people: tables and bars. Numbers are those of the JSON, only grouped and aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from service.render_tables import NOTHING, bar, number, percent, plain, row, table
+
+if TYPE_CHECKING:
+    from projections.answers import Balance, Explained, Explanation, RefusedReward, Standings, Statement
+    from projections.digest import DigestReport
+    from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
+    from projections.verify import Difference, Report
+    from service.control import DeadLetter, RedemptionAnswer
+
+
+def balance(found: Balance) -> RenderableType:
+    """A member's points."""
+    names = ("active", "pending", "spent", "expired", "reversed")
+    made = table(f"{found.brand}/{found.member_id} as of {found.as_of}", (), names)
+    row(made, [getattr(found, name) for name in names])
+    owed = [Text(f"of the reversed points {number(found.debt)} are a debt")] if found.debt else []
+    lost = [Text(f"{number(found.shortfall)} points could not be taken back")] if found.shortfall else []
+    return Group(made, *owed, *lost)
+
+
+def statement(found: Statement) -> RenderableType:
+    """A page of movements."""
+    made = table(
+        f"Statement of {found.brand}/{found.member_id}", ("occurred", "kind", "by", "record", "entry"), ("points",)
+    )
+    for entry in found.entries:
+        by = f"{entry.campaign} v{entry.campaign_version} {entry.rule}" if entry.campaign else NOTHING
+        source = f"{entry.source.partition}:{entry.source.offset} {entry.source.event_id}"
+        row(made, (entry.occurred_at, entry.kind, by, source, entry.entry_id, f"{entry.points:+,}"))
+    return Group(made, *_more(found.next_cursor))
+
+
+def standings(found: Standings) -> RenderableType:
+    """A page of a ranking."""
+    state = "final" if found.final else "not final"
+    made = table(
+        f"Standings of {found.brand}/{found.campaign} by {found.metric} ({state})",
+        ("member", "tier"),
+        ("rank", "score"),
+    )
+    for place in found.entries:
+        score = place.score if place.score is None or isinstance(place.score, int) else plain(place.score)
+        row(made, (place.member_id, place.tier, place.rank, score))
+    return Group(made, *_more(found.next_cursor))
+
+
+def redemption(found: RedemptionAnswer) -> RenderableType:
+    """A redemption that was done."""
+    return Text(
+        f"{number(found.points)} points of {found.brand}/{found.member_id} are spent: entry {found.redemption_id}"
+    )
+
+
+def engagement(found: EngagementReport | MemberEngagement) -> RenderableType:
+    """Counts by where they happened, sales and rates."""
+    subject = "/".join(part for part in (found.brand, getattr(found, "member", None), found.campaign) if part)
+    where = f" on {found.platform}" if found.platform else ""
+    title = (
+        f"Engagement of {subject}{where}, window {found.window.value}: {found.from_ or 'ever'} to {found.to or 'now'}"
+    )
+    groups = {
+        "member posts": found.counts.member_post,
+        "brand posts": found.counts.brand_post,
+        "self": found.counts.own,
+    }
+    made = table(title, ("kind",), tuple(groups))
+    for kind in type(found.counts.own).model_fields:
+        row(made, (kind, *(getattr(counts, kind) for counts in groups.values())))
+    facts: dict[str, object] = {"active members": getattr(found, "active_members", None)}
+    facts |= {name.replace("_", " "): getattr(found, name) for name in ("posts", "reach", "engagements", "unrated")}
+    facts |= {name.replace("_", " "): getattr(found, name) for name in _SALES}
+    facts |= {"rate by followers": percent(found.rate_by_followers), "rate by reach": percent(found.rate_by_reach)}
+    facts |= {"engagements per post": plain(found.per_post)}
+    return Group(made, _facts({name: value for name, value in facts.items() if value is not None}))
+
+
+_SALES = ("purchases", "revenue_minor", "refunds", "refunds_minor", "referred_revenue_minor")
+
+
+def tiers(found: TierReport) -> RenderableType:
+    """Rate by influence tier as bars, and what is behind it."""
+    scope = f"/{found.campaign}" if found.campaign else ""
+    title = f"Influence tiers of {found.brand}{scope}, window {found.window.value}"
+    made = table(
+        title, ("tier", "rate by followers"), ("", "members", "median", "posts", "engagements", "by reach", "revenue")
+    )
+    greatest = max((one.rate_by_followers for one in found.tiers if one.rate_by_followers is not None), default=None)
+    for one in found.tiers:
+        bound = f"{one.tier} ≥ {number(one.min_followers)}" if one.min_followers else one.tier
+        median = one.followers.median if one.followers else None
+        row(
+            made,
+            (
+                bound,
+                bar(one.rate_by_followers, greatest),
+                percent(one.rate_by_followers),
+                *(one.members, median, one.posts, one.engagements),
+                *(percent(one.rate_by_reach), one.revenue_minor),
+            ),
+        )
+    if found.nano_advantage is None:
+        return made
+    return Group(made, Text(f"A nano's rate is {plain(found.nano_advantage)} times that of a macro.", style="bold"))
+
+
+def member_tier(found: MemberTierAnswer) -> RenderableType:
+    """A member's tier and the followers behind it."""
+    made = table(f"{found.brand}/{found.member} is {found.tier}", ("platform",), ("followers",))
+    for platform, followers in sorted(found.platforms.items(), key=lambda item: -item[1]):
+        row(made, (f"{platform} (decides)" if platform == found.platform else platform, followers))
+    return made
+
+
+def explanation(found: Explanation) -> RenderableType:
+    """Where each entry comes from, and what paid nothing."""
+    parts: list[RenderableType] = [Text(f"Why {found.brand}/{found.member_id} has these points", style="bold")]
+    parts += [_explained(entry) for entry in found.entries]
+    if not found.entries:
+        parts.append(Text("no movements"))
+    if found.refusals:
+        parts.append(_refusals(found.refusals))
+    return Group(*parts)
+
+
+def _explained(entry: Explained) -> RenderableType:
+    lines = [f"{entry.points:+,} {entry.kind} at {entry.occurred_at}, entry {entry.entry_id}", f"  {entry.because}"]
+    if entry.campaign:
+        tier = f", tier {entry.tier}" if entry.tier else ""
+        lines.append(f"  rule {entry.rule} of {entry.campaign} version {entry.campaign_version}{tier}")
+    told = ", ".join(f"{name} {value}" for name, value in entry.happened.items())
+    source = entry.source
+    lines.append(f"  record {entry.record_type} {source.event_id} at {source.topic}:{source.partition}:{source.offset}")
+    if told:
+        lines.append(f"  it said: {told}")
+    if entry.limited_by:
+        lines.append(f"  entitled to {number(entry.entitled or 0)}, limited by {entry.limited_by}")
+    if entry.active_at:
+        lines.append(f"  to be spent from {entry.active_at}, expires {entry.expires_at or 'never'}")
+    if entry.reverses:
+        lines.append(f"  takes back entry {entry.reverses}")
+    lines += [f"  taken back: {one.points:+,} at {one.occurred_at} by {one.source.event_id}" for one in entry.reversals]
+    return Text("\n".join(lines))
+
+
+def _refusals(found: Iterable[RefusedReward]) -> RenderableType:
+    made = table("Paid nothing", ("occurred", "record", "campaign", "rule", "why"))
+    for one in found:
+        row(made, (one.occurred_at, f"{one.record_type} {one.source.event_id}", one.campaign, one.rule, one.message))
+    return made
+
+
+def digest(found: DigestReport) -> RenderableType:
+    """The digest of each read model."""
+    made = table(
+        f"Digests at ledger position {number(found.position)}",
+        ("read model", "digest", "position"),
+        ("version", "rows"),
+    )
+    for one in found.projections:
+        row(made, (one.name, one.digest, str(one.position), one.version, one.rows))
+    return made
+
+
+def verification(found: Report) -> RenderableType:
+    """What differs from a rebuild, down to the row."""
+    made = table(
+        f"Rebuilt at ledger position {number(found.position)}",
+        ("read model", "digest", "result"),
+        ("rows", "differing"),
+    )
+    for one in found.projections:
+        row(made, (one.name, one.digest, "same" if one.same else "DIFFERS", one.rows, one.differing))
+    said = "Every read model is what the log says." if found.same else "Some rows are not what the log says:"
+    differences = [_difference(one.first) for one in found.projections if one.first is not None]
+    return Group(made, Text(said, style="bold"), *differences)
+
+
+def _difference(first: Difference) -> RenderableType:
+    key = ", ".join(f"{name}={value}" for name, value in first.key.items())
+    lines = [f"{first.table}: the row {key} is {first.what}"]
+    if first.column:
+        lines.append(f"  {first.column} is {first.stored!r} and must be {first.rebuilt!r}")
+    lines += [f"  from event {event.event_id} {event.source} (ledger {event.notification})" for event in first.events]
+    if first.events_total > len(first.events):
+        lines.append(f"  and {number(first.events_total - len(first.events))} more events")
+    return Text("\n".join(lines))
+
+
+def dead_letters(found: Iterable[DeadLetter]) -> RenderableType:
+    """What was refused, in log order."""
+    made = table("Dead letters", ("source", "key", "reason", "detail"))
+    for letter in found:
+        row(made, (f"{letter.source_partition}:{letter.source_offset}", letter.key, letter.reason, letter.detail))
+    return made if made.row_count else Text("no dead letters")
+
+
+def schemas(found: Mapping[str, Any]) -> RenderableType:
+    """The record types."""
+    made = table("Record types", ("type", "fingerprint", "topics", "published by"), ("version", "fields"))
+    for one in found["schemas"]:
+        who = "Groundswell, signed" if one["internal"] else "anyone"
+        row(
+            made, (one["record_type"], one["fingerprint"], ", ".join(one["topics"]), who, one["version"], one["fields"])
+        )
+    return made
+
+
+def status(found: Mapping[str, Any]) -> RenderableType:
+    """How everything is."""
+    ledger, activity = found["ledger"], found["activity"]
+    made = table("Read models", ("name",), ("position", "behind"))
+    for name, position in ledger["projections"].items():
+        row(made, (name, position, ledger["position"] - position))
+    roles = ", ".join(f"{role} ({owned} partitions)" if owned else role for role, owned in found["roles"].items())
+    return Group(
+        Text("ready" if found["ready"] else "not ready", style="bold"),
+        _facts({"running": roles or "nothing", "ledger position": ledger["position"], "outbox": ledger["outbox"]}),
+        made,
+        _facts(
+            {f"partition {name}": position for name, position in activity["positions"].items()},
+            "Activity log, next offset",
+        ),
+        _facts(activity["counts"], "Records"),
+        _facts({f"GROUNDSWELL_{name.upper()}": value for name, value in found["settings"].items()}, "Settings"),
+    )
+
+
+def _facts(facts: Mapping[str, object], title: str = "") -> RenderableType:
+    made = table(title, ("", " "))
+    made.show_header = False
+    for name, value in facts.items():
+        row(made, (name, value))
+    return made
+
+
+def _more(cursor: str | None) -> list[RenderableType]:
+    return [Text(f"more: --cursor {cursor}")] if cursor else []

@@ -1,0 +1,40 @@
+"""Checks what HTTP and the command line ask to be put on the log, before it goes there.
+
+A record that broke a rule would be a dead letter, and whoever asked would wait for an answer that never comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.validate import problem
+from service.problems import Refusal
+
+_SPEAKS_OF = {"event_id": "Idempotency-Key", "brand_id": "brand", "member_id": "member", "campaign_id": "campaign"}
+
+
+def check_redemption(brand: str, member: str, points: int, key: str) -> None:
+    """Raises `Refusal` when such a command could not be on the log."""
+    if points < 1:
+        raise Refusal(
+            "invalid_request", f"points: {points} cannot be spent; give a whole number from 1", field="points"
+        )
+    command = {"event_id": key, "kind": "redeem", "points": points, "reference": None, "reason": None}
+    _check("Command", {**command, "requested_by": "api", **_of(brand, member)})
+
+
+def check_enrolment(brand: str, member: str, campaign: str) -> None:
+    """Raises `Refusal` when such an enrolment could not be on the log."""
+    _check("Enrolment", {"event_id": "new", "kind": "joined", "campaign_id": campaign, **_of(brand, member)})
+
+
+def _of(brand: str, member: str) -> dict[str, Any]:
+    return {"occurred_at": 0, "brand_id": brand, "member_id": member}
+
+
+def _check(record_type: str, value: Mapping[str, Any]) -> None:
+    wrong = problem(record_type, value)
+    if wrong is not None:
+        field = _SPEAKS_OF.get(wrong.field, wrong.field)
+        raise Refusal("invalid_request", f"{field}: {wrong.message}", field=field)

@@ -1,0 +1,116 @@
+"""`digest` and `replay verify`: every read model, those of the ledger and the engagement tables of the pane topics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, select
+
+from aggregates.database import open_database
+from aggregates.ledger import Ledger
+from projections import engagement_digest, registry
+from projections.digest import DigestReport, DigestSource, digest_of, snapshot
+from projections.digest import digest as digests
+from projections.engagement import positions
+from projections.engagement_digest import TOPIC_OF, Batch
+from projections.engagement_tables import ENGAGEMENT, MEMBERS, TIERS
+from projections.projection import ReadTable, Value
+from projections.verify import Difference, Extra, Progress, Report, Verified, differences
+from projections.verify import verify as verify_ledger
+from schemas.codec import decode
+from service.settings import Settings
+from streams import outputs
+
+SOURCES: Final[tuple[DigestSource, ...]] = (*registry.DIGESTED, *engagement_digest.DIGESTED)
+"""Balances, statements and standings first, the engagement tables last."""
+_TABLES: Final = {table.name: table for table in (ENGAGEMENT, TIERS, MEMBERS)}
+_FETCH: Final = 5_000
+
+
+def digest(settings: Settings) -> DigestReport:
+    """The digest of every read model, all at one instant, from their rows as they are."""
+    engine = open_database(settings.database, read_only=True)
+    try:
+        with snapshot(engine) as conn:
+            return digests(conn, SOURCES)
+    finally:
+        engine.dispose()
+
+
+async def verify(settings: Settings, told: Callable[[int], None] = lambda _: None) -> Report:
+    """Rebuild every read model in the side, up to the positions of the live ones, and compare row by row.
+
+    `told` gets the ledger position that the rebuild has reached. Nothing is written to the database.
+    """
+    return await asyncio.to_thread(_verify, settings, told)
+
+
+def _verify(settings: Settings, told: Callable[[int], None]) -> Report:
+    engine = open_database(settings.database, read_only=True)
+    ledger = Ledger(settings.database)
+    try:
+        return verify_ledger(
+            engine,
+            ledger.notifications,
+            lambda reached, _to_reach: told(reached),
+            extra=[_engagement_verifier(settings, source) for source in engagement_digest.DIGESTED],
+        )
+    finally:
+        ledger.close()
+        engine.dispose()
+
+
+def _engagement_verifier(settings: Settings, source: DigestSource) -> Extra:
+    """Compares one engagement table with what its topic says, read up to the positions of the table."""
+
+    def verified(live: Connection, _told: Progress) -> Verified:
+        topic = TOPIC_OF[source.name]
+        batches = asyncio.run(_read(settings, topic, positions(live, topic)))  # its own loop, in the thread
+        with engagement_digest.rebuild(batches) as rebuilt:
+            return _compare(live, rebuilt, source)
+
+    return verified
+
+
+async def _read(settings: Settings, topic: str, ends: dict[int, int]) -> list[Batch]:
+    """The records of a pane topic up to `ends`, a batch a partition."""
+    batches = []
+    for partition, end in sorted(ends.items()):
+        records: list[dict[str, Any]] = []
+        if end:
+            async for record in outputs.read(settings.kafka, topic, partition, 0, end):
+                records.append(decode(record.value)[1])
+        batches.append(Batch(topic, partition, 0, end, records))
+    return batches
+
+
+def _compare(live: Connection, rebuilt: Connection, source: DigestSource) -> Verified:
+    table = _TABLES[source.name]
+    target = ReadTable(table)
+    found = list(differences(target, _rows(live, table), _rows(rebuilt, table)))
+    first = None
+    if found:
+        one = found[0]
+        key = dict(zip(target.key, one.key, strict=True))
+        values = {"column": one.column, "stored": one.stored, "rebuilt": one.rebuilt}
+        first = Difference(table=table.name, key=key, what=one.what, events=[], events_total=0, **values)
+    here, there = digest_of(live, source), digest_of(rebuilt, source)
+    return Verified(
+        name=source.name,
+        version=source.version,
+        position=here.position,
+        rows=here.rows,
+        digest=here.digest,
+        rebuilt=there.digest,
+        differing=len(found),
+        first=first,
+    )
+
+
+def _rows(conn: Connection, table: Table) -> Iterator[tuple[Value, ...]]:
+    rows: Iterable[Any] = conn.execution_options(yield_per=_FETCH).execute(
+        select(table).order_by(*table.primary_key.columns)
+    )
+    return (tuple(row) for row in rows)

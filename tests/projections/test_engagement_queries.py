@@ -1,0 +1,267 @@
+"""Engagement reads against the plain model, on both databases."""
+
+from __future__ import annotations
+
+import json
+import math
+from decimal import Decimal
+
+import engagement_model as model
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from aggregates.database import open_database
+from projections import engagement as projection
+from projections.engagement_queries import (
+    Score,
+    UnknownMetric,
+    campaign_scores,
+    engagement,
+    member_engagement,
+    member_tier,
+    member_tiers,
+    tiers,
+)
+from projections.engagement_sums import member_panes, panes_of
+from projections.engagement_tables import ENGAGEMENT, TIERS, create_tables
+from projections.rates import Bounds, UnknownWindow
+
+BANDS = (("nano", 0), ("micro", 1000), ("macro", 100_000))
+NOW = model.BASE + 3 * 60_000
+
+questions = st.tuples(
+    st.sampled_from(["1h", "24h", "7d", "30d", "all"]),
+    st.integers(model.BASE - 2 * model.HOUR, model.BASE + 2 * model.HOUR),
+    st.none() | st.integers(model.BASE - 2 * model.HOUR, model.BASE + 2 * model.HOUR),
+    st.sampled_from([None, "spring"]),
+    st.sampled_from([None, "tok"]),
+)
+records_of_any_kind = st.lists(model.panes() | model.profiles(), max_size=25).map(model.one_per_stamp)
+modest = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def engine(request, tmp_path_factory):
+    opened = open_database(model.database_url(request.param, tmp_path_factory.mktemp("read")))
+    with opened.begin() as conn:
+        create_tables(conn)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def conn(engine):
+    """A transaction that is rolled back."""
+    with engine.connect() as connection:
+        yield connection
+
+
+def applied(conn, *records):
+    start = projection.position(conn, "t", 0)
+    projection.apply(conn, "t", 0, start, start + len(records), list(records))
+
+
+def measured(answer):
+    """Counts and rates of an answer, with the names of its JSON."""
+    body = answer.model_dump(by_alias=True)
+    return {name: body[name] for name in model.measures(model.summed([]))}
+
+
+@modest
+@given(records_of_any_kind, questions)
+def test_engagement_of_a_brand_or_campaign_is_the_plain_sum(engine, records, question):
+    window, now, as_of, campaign, platform = question
+    newest = model.latest(records)
+    about = ("acme", window, now, as_of, campaign, platform)
+    expected = model.chosen(newest, "campaign" if campaign else "brand", *about)
+    people = model.chosen(newest, "campaign_member" if campaign else "member", *about)
+    with engine.connect() as conn:
+        applied(conn, *records)
+        answer = engagement(conn, *about)
+    assert measured(answer) == model.measures(model.summed(expected))
+    assert answer.active_members == len({one["member_id"] for one in people})
+
+
+@modest
+@given(records_of_any_kind, questions)
+def test_engagement_of_a_member_is_the_plain_sum(engine, records, question):
+    window, now, as_of, campaign, platform = question
+    scope = "campaign_member" if campaign else "member"
+    panes = model.chosen(model.latest(records), scope, "acme", window, now, as_of, campaign, platform)
+    with engine.connect() as conn:
+        applied(conn, *records)
+        answer = member_engagement(conn, "acme", "m1", window, now, as_of, campaign, platform)
+    assert measured(answer) == model.measures(model.summed(one for one in panes if one["member_id"] == "m1"))
+
+
+@modest
+@given(records_of_any_kind, questions)
+def test_tiers_are_the_plain_sums_with_their_members(engine, records, question):
+    window, now, as_of, campaign, platform = question
+    newest = model.latest(records)
+    about = ("acme", window, now, as_of, campaign, platform)
+    panes = model.chosen(newest, "campaign_tier" if campaign else "brand_tier", *about)
+    hours = model.chosen(newest, "campaign_member" if campaign else "member", *about)
+    known = {one["member_id"]: one for one in newest if "platforms" in one and one["brand_id"] == "acme"}
+    seen = {one["member_id"] for one in newest if one.get("scope") == "member" and one["brand_id"] == "acme"}
+    tier_of = {member: known[member]["tier"] if member in known else "unknown" for member in seen | set(known)}
+    active = {one["member_id"] for one in hours}
+    tier_of_active = [known[member]["tier"] if member in known else "unknown" for member in active]
+    with engine.connect() as conn:
+        applied(conn, *records)
+        answer = tiers(conn, "acme", window, now, BANDS, as_of, campaign, platform)
+    assert [row.tier for row in answer.tiers][:3] == ["nano", "micro", "macro"]
+    by_tier = {row.tier: row for row in answer.tiers}
+    for tier in ("nano", "micro", "macro", "old", "unknown"):
+        sums = model.summed(one for one in panes if one["tier"] == tier)
+        people = list(tier_of.values()).count(tier)
+        if tier not in by_tier:
+            assert not any(sums.values())
+            assert (people, tier_of_active.count(tier)) == (0, 0)
+            continue
+        row = by_tier[tier]
+        assert measured(row) == model.measures(sums)
+        assert (row.members, row.active_members) == (people, tier_of_active.count(tier))
+        followers = sorted(one["followers"] for one in known.values() if one["tier"] == tier and one["platforms"])
+        assert (row.followers.count if row.followers else 0) == len(followers)
+        if row.followers:
+            ranks = {p: followers[math.ceil(p * len(followers) / 100) - 1] for p in (25, 50, 75, 90)}
+            spread = row.followers
+            assert (spread.min, spread.max) == (followers[0], followers[-1])
+            assert {25: spread.p25, 50: spread.median, 75: spread.p75, 90: spread.p90} == ranks
+
+
+@modest
+@given(records_of_any_kind, st.none() | st.integers(model.BASE - 2 * model.HOUR, model.BASE + 2 * model.HOUR))
+def test_campaign_scores_are_the_plain_ones_best_first_and_none_last(engine, records, as_of):
+    panes = model.chosen(model.latest(records), "campaign_member", "acme", "all", 0, as_of, "spring", None)
+    sums = {
+        member: model.summed(one for one in panes if one["member_id"] == member)
+        for member in {one["member_id"] for one in panes}
+    }
+    expected = {
+        "interactions": {
+            member: sum(one[f"{group}.{kind}"] for group in ("member_post", "brand_post") for kind in model.FIVE)
+            for member, one in sums.items()
+        },
+        "referred_revenue": {member: one["referred_revenue_minor"] for member, one in sums.items()},
+        "engagement_rate": {
+            member: model.divided(one["rate_ppb"], 1_000_000_000 * one["member_post.post"])
+            if one["member_post.post"] >= 2
+            else None
+            for member, one in sums.items()
+        },
+    }
+    with engine.connect() as conn:
+        applied(conn, *records)
+        for metric, scores in expected.items():
+            found = campaign_scores(conn, "acme", "spring", metric, as_of, min_posts=2)
+            assert dict(found) == scores
+            rated = [score for _, score in found if score is not None]
+            assert rated == sorted(rated, reverse=True)
+            assert all(score is None for _, score in found[len(rated) :])
+
+
+def test_the_body_has_the_names_of_the_contract_and_rates_as_numbers(conn):
+    counters = {"member_post.like": 3, "member_post.post": 1, "self.like": 2, "rate_ppb": 81_234_567}
+    applied(conn, model.pane(counters=counters))
+    answer = engagement(conn, "acme", "1h", NOW, positions={1: 9, 0: 17})
+    body = json.loads(answer.model_dump_json())
+    assert (body["from"], body["to"]) == ("2026-02-28T23:05:00Z", "2026-03-01T00:05:00Z")
+    assert (body["window"], body["campaign"], body["position"]) == ("1h", None, "0:17,1:9")
+    assert body["counts"]["self"]["like"] == 2
+    assert (body["rate_by_followers"], body["rate_by_reach"], body["per_post"]) == (0.081234567, None, 3.0)
+
+
+def test_a_brand_without_panes_has_zeros_and_nulls(conn):
+    answer = engagement(conn, "nobody", "all", NOW)
+    assert (answer.engagements, answer.active_members, answer.per_post) == (0, 0, None)
+    assert (answer.from_, answer.to) == (None, None)
+
+
+def test_sums_beyond_64_bits_are_exact(conn):
+    most = 2**63 - 1
+    applied(conn, *(model.pane(counters={"rate_ppb": most, "member_post.post": 1}, segment=n) for n in range(3)))
+    answer = engagement(conn, "acme", "all", NOW)
+    assert answer.rate_by_followers == Decimal(most).scaleb(-9)
+
+
+def test_the_nano_advantage_is_the_quotient_of_the_two_exact_rates(conn):
+    def tier(name, ppb, posts):
+        return model.pane("brand_tier", tier=name, counters={"rate_ppb": ppb, "member_post.post": posts})
+
+    applied(conn, tier("nano", 200_000_000, 3), tier("macro", 100_000_000, 7))
+    assert tiers(conn, "acme", "all", NOW, BANDS).nano_advantage == Decimal("4.666666667")
+    assert tiers(conn, "acme", "all", NOW, BANDS, campaign="spring").nano_advantage is None
+
+
+def test_a_tier_that_the_brand_no_longer_defines_is_still_shown(conn):
+    applied(conn, model.pane("brand_tier", tier="old", counters={"member_post.like": 1}), model.profile(tier="old"))
+    rows = tiers(conn, "acme", "all", NOW, BANDS).tiers
+    assert [(row.tier, row.min_followers) for row in rows] == [*BANDS, ("old", None)]
+
+
+def test_the_unknown_tier_comes_last_and_only_when_it_has_something(conn):
+    assert [row.tier for row in tiers(conn, "acme", "all", NOW, BANDS).tiers] == ["nano", "micro", "macro"]
+    applied(conn, model.pane("member", member="stranger"))
+    last = tiers(conn, "acme", "all", NOW, BANDS).tiers[-1]
+    assert (last.tier, last.members, last.followers) == ("unknown", 1, None)
+
+
+def test_a_members_tier_names_the_platform_that_decides_it(conn):
+    applied(conn, model.profile("m1", "micro", 1, tok=10, gram=2000))
+    found = member_tier(conn, "acme", "m1", positions={0: 4})
+    assert (found.tier, found.platform, found.followers, found.position) == ("micro", "gram", 2000, "0:4")
+    assert found.platforms == {"gram": 2000, "tok": 10}
+
+
+def test_a_member_without_a_profile_is_unknown(conn):
+    found = member_tier(conn, "acme", "nobody")
+    assert (found.tier, found.platform, found.followers, found.platforms) == ("unknown", None, None, {})
+
+
+def test_tiers_of_many_members_come_at_once(conn):
+    applied(conn, *(model.profile(f"m{n}", "micro", n, tok=1500) for n in range(1200)))
+    found = member_tiers(conn, "acme", [f"m{n}" for n in range(1201)])
+    assert list(found.values()) == ["micro"] * 1200 + ["unknown"]
+
+
+def test_equal_scores_are_ordered_by_member(conn):
+    applied(
+        conn, *(model.pane("campaign_member", member=name, counters={"brand_post.like": 2}) for name in ("b", "a", "c"))
+    )
+    found = campaign_scores(conn, "acme", "spring", "interactions")
+    assert found == [Score("a", 2), Score("b", 2), Score("c", 2)]
+
+
+def test_an_unknown_metric_or_window_is_refused(conn):
+    with pytest.raises(UnknownMetric, match="`points` is not scored from panes"):
+        campaign_scores(conn, "acme", "spring", "points")
+    with pytest.raises(UnknownWindow):
+        engagement(conn, "acme", "2d", NOW)
+
+
+@pytest.mark.parametrize(
+    ("table", "conditions", "key"),
+    [
+        (
+            ENGAGEMENT,
+            panes_of(ENGAGEMENT, "brand", "acme", None, None, Bounds(1, 2)),
+            "tier=? AND member=? AND starts_at>",
+        ),
+        (ENGAGEMENT, member_panes("acme", None, None, Bounds(1, 2)), "campaign=? AND starts_at>"),
+        (TIERS, panes_of(TIERS, "brand_tier", "acme", None, None, Bounds(1, 2)), "campaign=? AND starts_at>"),
+    ],
+    ids=["brand", "members", "tiers"],
+)
+def test_a_window_is_one_range_of_an_index(tmp_path, table, conditions, key):
+    opened = open_database(f"sqlite:///{tmp_path}/plan.db")
+    with opened.begin() as conn:
+        create_tables(conn)
+        read = select(table.c.starts_at).where(*conditions).compile(opened, compile_kwargs={"literal_binds": True})
+        plan = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {read}").all()
+    opened.dispose()
+    assert len(plan) == 1
+    assert f"scope=? AND brand=? AND {'campaign=? AND ' if key.startswith('tier') else ''}{key}" in plan[0][-1]

@@ -1,0 +1,201 @@
+"""A partition with its three stores outside of Kafka: a log in memory, real SQLite, and flushed output records.
+
+What the broker would do is a list; everything else (intake, folds, ledger, read-state, encodings) is the real thing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aggregates.database import open_database
+from aggregates.engagement import Counters, Pane
+from aggregates.ledger import Ledger, Source
+from aggregates.parsing import parse
+from aggregates.programs import content_of
+from aiokafka.partitioner import murmur2
+from schemas.codec import decode, encode
+from schemas.signing import SIGNATURE_HEADER, sign
+from schemas.topics import ACTIVITY, TRUSTED, activity_key
+from streams import outputs, readstate
+from streams.intake import Intake, Limits, remember
+from streams.partition import Applied, Flush, Partition
+from streams.recent import HORIZON_OFFSETS, Recent
+from streams.transport import Chunk
+
+SECRET = b"secret"
+NOW = 1_772_500_000_000
+BRAND = {"brand": "acme", "plan": "pro", "timezone": "Europe/Paris", "currency": "EUR", "points": {"expire_after": "none"}}
+CAMPAIGN = {
+    "campaign": "spring",
+    "brand": "acme",
+    "starts_at": 1_770_000_000_000,
+    "ends_at": 1_775_000_000_000,
+    "earn": [
+        {"rule": "like", "on": "interaction", "kind": ["like"], "points": 2, "tier_multiplier": {"nano": 3},
+         "caps": {"per_day": 60, "per_post": 30}},
+        {"rule": "spend", "on": "purchase", "per_minor": 100, "points": 1, "hold": "14d"},
+        {"rule": "friend", "on": "referral", "points": 500},
+    ],
+}  # fmt: skip
+
+
+class Record(NamedTuple):
+    """What a consumer record has."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def record(offset: int, kind: str, value: dict[str, Any], timestamp: int = NOW, **options: Any) -> Record:
+    """A record as a publisher sends it; internal ones signed unless `signed=False`."""
+    key = options.get("key", activity_key(value["brand_id"], value.get("member_id", "")))
+    data = encode(kind, value)
+    signed = options.get("signed", kind in TRUSTED)
+    headers = ((SIGNATURE_HEADER, sign(SECRET, key, data)),) if signed else ()
+    return Record(offset, timestamp, key, data, headers)
+
+
+def definition(offset: int, document: dict[str, Any]) -> Record:
+    """A signed definition."""
+    content = content_of(parse(document, "test"))
+    subject = "campaign" if "campaign" in document else "brand"
+    value = {
+        "event_id": f"{subject}-{document.get('version', 1)}",
+        "occurred_at": NOW,
+        "brand_id": document["brand"],
+        "subject": subject,
+        "subject_id": document[subject],
+        "version": document.get("version", 1),
+        "effective_at": 0,
+        "content": content,
+    }
+    return record(offset, "Definition", value, key=document["brand"].encode())
+
+
+def programs() -> list[Record]:
+    """The definitions every test log begins with."""
+    return [definition(0, BRAND), definition(1, CAMPAIGN)]
+
+
+def interaction(**fields: Any) -> dict[str, Any]:
+    """An interaction, a like of one on a member's post unless said otherwise."""
+    return {
+        "event_id": "e", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "surface": "member_post",
+        "kind": "like", "quantity": 1, "platform": "x", "post_id": "p", "campaign_id": None, "actor_id": None,
+        "followers": None, **fields,
+    }  # fmt: skip
+
+
+def purchase(**fields: Any) -> dict[str, Any]:
+    """A purchase of 10.00 EUR unless said otherwise."""
+    return {
+        "event_id": "e", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "order_id": "o", "kind": "completed",
+        "amount_minor": 1000, "currency": "EUR", "campaign_id": None, "referrer_id": None, **fields,
+    }  # fmt: skip
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where the default partitioner puts a key."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+@dataclass
+class Bench:
+    """The durable side, which outlives a worker."""
+
+    directory: Path
+    log: list[Record]
+    limits: Limits = field(default_factory=Limits)
+    grace_ms: int = 3_600_000
+    panes: dict[bytes, tuple[int, Pane, Counters]] = field(default_factory=dict)
+    letters: dict[int, str] = field(default_factory=dict)
+    """Source offset → reason: a repeated dead letter is the same one."""
+
+    def __post_init__(self) -> None:
+        self.database = f"sqlite:///{self.directory / 'bench.db'}"
+        self.engine = open_database(self.database)
+        readstate.create_tables(self.engine)
+        Ledger(self.database).migrate()
+        self.source = Source(ACTIVITY, "epoch", 0)
+        self.workers = 0
+
+    def worker(self) -> Partition:
+        """A new owner, recovered from what is durable."""
+        self.workers += 1
+        state = readstate.load(self.engine, self.source)
+        start = state.saved or 0
+        recent = Recent(state.greatest_record_time)
+        rejected = set(state.rejected)
+        for one in self.log[max(0, start - HORIZON_OFFSETS) : start]:
+            if one.offset not in rejected:
+                remember(recent, one)
+        intake = Intake(0, 1, state, recent, SECRET, self.limits)
+        part = Partition(
+            self.source, start, state, intake, Ledger(self.database), writer=f"w{self.workers}",
+            grace_ms=self.grace_ms, clock=lambda: NOW + self.workers,
+        )  # fmt: skip
+        part.recover_panes({pane: (stamp, dict(counters)) for stamp, pane, counters in self.panes.values()})
+        return part
+
+    def chunk(self, start: int, end: int) -> Chunk:
+        """The records in [start, end) as one fetched chunk."""
+        return Chunk(start, 1, self.log[start:end])
+
+    def write(self, flush: Flush, share: float = 1.0) -> None:
+        """Write panes and dead letters of a flush, or only a first part of them."""
+        count = int(len(flush.panes) * share)
+        for pane, counters in flush.panes[:count]:
+            key, value, _ = outputs.pane_record(pane, counters, 0, flush.position - 1)
+            assert key is not None
+            read, stamp, read_counters = outputs.pane_of(decode(value)[1])
+            if key not in self.panes or stamp >= self.panes[key][0]:
+                self.panes[key] = (stamp, read, read_counters)
+        for letter in flush.letters[: int(len(flush.letters) * share)]:
+            self.letters[letter.offset] = letter.reason
+
+    def save(self, part: Partition, flush: Flush) -> None:
+        """Write the read-state of a flush."""
+        readstate.save(self.engine, self.source, flush.delta, "w", {})
+        part.end_flush(flush)
+
+    def flush(self, part: Partition) -> None:
+        """The whole order of durability."""
+        flush = part.begin_flush()
+        self.write(flush)
+        self.save(part, flush)
+
+    def finish(self, part: Partition | None = None) -> None:
+        """Apply what is left in one chunk and flush."""
+        part = part or self.worker()
+        if part.next < len(self.log):
+            assert part.apply(self.chunk(part.next, len(self.log)), 1) is Applied.DONE
+        self.flush(part)
+
+    def result(self) -> dict[str, Any]:
+        """Everything a reader can see, without what may differ between two runs of one log."""
+        ledger = Ledger(self.database)
+        state = readstate.load(self.engine, self.source)
+        merged: dict[tuple[Any, ...], Counters] = {}
+        for _, pane, counters in self.panes.values():
+            counted = merged.setdefault(pane, {})
+            for name, amount in counters.items():
+                counted[name] = counted.get(name, 0) + amount
+        return {
+            "ledger": [
+                (r.originator, str(r.event).replace(f"recorded_at={NOW + n}", "recorded_at"))
+                for r in sorted(ledger.notifications(0, 100_000), key=lambda r: (r.originator, r.id))
+                for n in [r.event.origin.recorded_at - NOW]
+            ],
+            "panes": merged,
+            "letters": dict(self.letters),
+            "profiles": state.profiles,
+            "memberships": state.memberships,
+            "counts": dict(state.counts),
+            "position": state.saved,
+            "event_time": state.greatest_event_time,
+        }

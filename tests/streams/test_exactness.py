@@ -1,0 +1,147 @@
+"""Whatever Faust does with chunks and wherever a worker dies, the end is the one of a clean run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aggregates.ledger import Fenced
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streams.partition import Applied, Partition
+from streams.transport import Chunk
+
+from exact_bench import NOW, Bench, Record, interaction, programs, purchase, record
+
+HOUR = 3_600_000
+MEMBERS = ["m1", "m2"]
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Record]:
+    """Definitions, then a mixture of everything members do, repeated, late and broken records among it."""
+    log = programs()
+    count = draw(st.integers(1, 40))
+    for n in range(count):
+        offset = len(log)
+        member = draw(st.sampled_from(MEMBERS))
+        at = NOW + draw(st.integers(-60, 6)) * HOUR
+        base: dict[str, Any] = {"event_id": f"e{draw(st.integers(0, count))}", "occurred_at": at, "member_id": member}
+        kind = draw(st.sampled_from(["like", "like", "unlike", "post", "buy", "refund", "profile", "redeem", "junk"]))
+        if kind in ("like", "unlike", "post"):
+            quantity = -draw(st.integers(1, 3)) if kind == "unlike" else draw(st.integers(1, 5))
+            value = interaction(
+                **base, quantity=quantity, kind="post" if kind == "post" else "like",
+                post_id=draw(st.sampled_from(["p", "q"])), followers=draw(st.sampled_from([None, 0, 300, 20_000])),
+                actor_id=draw(st.sampled_from([None, "m1", "z"])),
+            )  # fmt: skip
+            log.append(record(offset, "Interaction", value))
+        elif kind in ("buy", "refund"):
+            value = purchase(
+                **base, order_id=draw(st.sampled_from(["o1", "o2"])), amount_minor=draw(st.integers(0, 5000)),
+                kind="completed" if kind == "buy" else "refunded", referrer_id=draw(st.sampled_from([None, "m2"])),
+            )  # fmt: skip
+            log.append(record(offset, "Purchase", value))
+        elif kind == "profile":
+            value = {**base, "brand_id": "acme", "platform": "x", "followers": draw(st.integers(0, 200_000))}
+            log.append(record(offset, "ProfileSnapshot", value))
+        elif kind == "redeem":
+            value = {**base, "brand_id": "acme", "kind": "redeem", "points": draw(st.integers(0, 20)),
+                     "reference": None, "reason": None, "requested_by": "test"}  # fmt: skip
+            log.append(record(offset, "Command", value, signed=draw(st.booleans())))
+        else:
+            log.append(Record(offset, NOW + n, b"acme/m1", draw(st.binary(max_size=12))))
+    return log
+
+
+def run_clean(log: list[Record]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench(Path(directory), log)
+        bench.finish()
+        return bench.result()
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["chunk", "chunk", "lost", "twice", "stale", "flush", "crash", "crash in flush", "crash before save"]),
+        st.integers(1, 8),
+    ),
+    max_size=25,
+)
+
+
+def step(bench: Bench, part: Partition, action: str, size: int) -> Partition:
+    """One thing that can happen to a worker; returns the worker that goes on."""
+    start, end = part.next, min(part.next + size, len(bench.log))
+    if action == "flush":
+        bench.flush(part)
+    elif action == "crash":
+        return bench.worker()
+    elif action in ("crash in flush", "crash before save"):
+        bench.write(part.begin_flush(), share=0.5 if action == "crash in flush" else 1.0)
+        return bench.worker()
+    elif start == end:
+        return part
+    elif action == "lost":  # a chunk vanishes: the next one does not continue the position
+        if end < len(bench.log):
+            assert part.apply(bench.chunk(end, min(end + size, len(bench.log))), 1) is Applied.GAP
+    elif action == "stale":
+        assert part.apply(Chunk(start, 0, bench.log[start:end]), 1) is Applied.STALE
+    else:
+        assert part.apply(bench.chunk(start, end), 1) is Applied.DONE
+        if action == "twice":
+            assert part.apply(bench.chunk(start, end), 1) is Applied.GAP
+    return part
+
+
+@settings(max_examples=120)
+@given(logs(), STEPS)
+def test_any_chunking_any_loss_and_any_crash_end_as_a_clean_run(log, steps):
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench(Path(directory), log)
+        part = bench.worker()
+        for action, size in steps:
+            part = step(bench, part, action, size)
+        bench.finish(part)
+        assert bench.result() == run_clean(log)
+
+
+@settings(max_examples=60)
+@given(logs(), st.integers(1, 10), st.integers(1, 10))
+def test_a_zombie_cannot_write_behind_a_new_owner(log, before, after):
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench(Path(directory), log)
+        zombie = bench.worker()
+        zombie.apply(bench.chunk(0, min(before, len(log))), 1)
+        flush = zombie.begin_flush()
+        owner = bench.worker()
+        end = min(max(before, 1) + after, len(log))
+        owner.apply(bench.chunk(0, end), 1)
+        bench.flush(owner)
+        if zombie.next < len(log) and end > zombie.next:
+            with pytest.raises(Fenced):
+                zombie.apply(bench.chunk(zombie.next, len(log)), 1)
+        with pytest.raises(Fenced):
+            bench.save(zombie, flush)
+        bench.finish(owner)
+        assert bench.result() == run_clean(log)
+
+
+def test_the_saved_position_is_never_ahead_of_panes_or_ledger(tmp_path):
+    log = [*programs(), *(record(n, "Interaction", interaction(event_id=f"e{n}")) for n in range(2, 30))]
+    bench = Bench(tmp_path, log)
+    part = bench.worker()
+    for start in range(0, 30, 3):
+        part.apply(bench.chunk(start, start + 3), 1)
+        flush = part.begin_flush()
+        saved = bench.worker().next
+        assert saved <= start, "the read-state moved before the panes of its position were written"
+        bench.write(flush)
+        bench.save(part, flush)
+        stamps = [stamp for stamp, _, _ in bench.panes.values()]
+        ledger = part._ledger.position(bench.source)
+        assert ledger is not None
+        assert ledger >= bench.worker().next
+        assert max(stamps) + 1 == bench.worker().next

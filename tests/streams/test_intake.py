@@ -1,0 +1,166 @@
+"""What the intake takes, what it refuses and why; and that it stops before it drains a log it cannot read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aggregates.activity import Activity
+from exact_bench import NOW, SECRET, Record, definition, interaction, partition_of, programs, purchase, record
+from schemas.topics import activity_key
+from streams.intake import Intake, Limits, TooManyRejected
+from streams.readstate import ReadState
+from streams.recent import Recent
+
+DAY = 24 * 3_600_000
+
+
+def intake(limits: Limits | None = None, partitions: int = 1) -> Intake:
+    made = Intake(0, partitions, ReadState(), Recent(), SECRET, limits or Limits())
+    made.take(programs())
+    return made
+
+
+def take(made: Intake, *records: Record) -> tuple[list[Activity], list[tuple[int, str]]]:
+    activities, letters = made.take(records)
+    return [activity for activity, _ in activities], [(letter.offset, str(letter.reason)) for letter in letters]
+
+
+def one(made: Intake, kind: str, value: dict[str, Any], **options: Any) -> Activity:
+    activities, letters = take(made, record(10, kind, value, **options))
+    assert letters == []
+    return activities[0]
+
+
+def test_a_good_record_becomes_an_activity_that_counts_for_the_live_campaign():
+    activity = one(intake(), "Interaction", interaction(followers=500))
+    assert (activity.tier, activity.followers, [c.id for c in activity.campaigns]) == ("nano", 500, ["spring"])
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (Record(9, NOW, b"acme/m1", b"\xc3\x01garbage!"), "unknown_schema"),
+        (Record(9, NOW, b"acme/m1", b"\xc3\x01short"), "truncated"),
+        (record(9, "MemberTier", {"brand_id": "acme", "member_id": "m1", "tier": "nano", "followers": 1,
+                                  "platforms": {"x": 1}, "partition": 0, "stamp": 1}), "not_input"),
+        (Record(9, NOW, b"acme/m1", None), "no_value"),
+        (record(9, "Purchase", purchase(amount_minor=-1)), "invalid"),
+        (record(9, "Purchase", purchase(order_id=None)), "invalid"),
+        (record(9, "Purchase", purchase(currency="USD")), "wrong_currency"),
+        (record(9, "Purchase", purchase(campaign_id="nope")), "unknown_campaign"),
+        (record(9, "Purchase", purchase(brand_id="nope")), "unknown_brand"),
+        (record(9, "Purchase", purchase(), key=b"acme/somebody-else"), "wrong_key"),
+        (record(9, "Interaction", interaction(occurred_at=NOW + DAY + 1)), "in_the_future"),
+    ],
+)
+def test_what_cannot_be_taken_is_a_dead_letter_with_its_reason(bad, reason):
+    assert take(intake(), bad) == ([], [(9, reason)])
+
+
+def test_an_internal_record_without_our_signature_mints_nothing():
+    due = {
+        "event_id": "x", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "buyer_id": "b", "order_id": "o",
+        "kind": "completed", "amount_minor": 1, "currency": "EUR", "campaign_id": None, "new_customer": True,
+    }  # fmt: skip
+    forged = record(9, "ReferralDue", due, signed=False)
+    moved = record(9, "ReferralDue", due)._replace(key=activity_key("acme", "m2"))
+    assert take(intake(), forged)[1] == [(9, "unsigned")]
+    assert take(intake(), moved)[1] == [(9, "unsigned")]
+    assert take(intake(), record(9, "ReferralDue", due))[1] == []
+
+
+def test_a_key_on_the_wrong_partition_is_refused_since_its_member_would_have_two_writers():
+    value = interaction()
+    right = partition_of(activity_key("acme", "m1"), 4)
+    made = intake(partitions=4)
+    made.partition = (right + 1) % 4
+    assert take(made, record(9, "Interaction", value))[1] == [(9, "wrong_key")]
+    made.partition = right
+    assert take(made, record(10, "Interaction", value))[1] == []
+
+
+def test_the_same_id_again_is_dropped_and_counted_but_a_refused_one_may_be_corrected():
+    made = intake()
+    bad = record(9, "Purchase", purchase(currency="USD"))
+    good = record(10, "Purchase", purchase())
+    activities, letters = take(made, bad, good, good._replace(offset=11))
+    assert (len(activities), len(letters), made.state.counts["duplicate"]) == (1, 1, 1)
+
+
+def test_followers_of_an_event_update_the_profile_on_member_posts_only():
+    made = intake()
+    one(made, "Interaction", interaction(event_id="1", followers=500))
+    brand_side = one(made, "Interaction", interaction(event_id="2", surface="brand_post", followers=500_000))
+    assert brand_side.tier == "nano"
+    own = one(made, "Interaction", interaction(event_id="3", followers=500_000))
+    assert own.tier == "macro"
+
+
+def test_the_tier_follows_the_platform_with_most_followers_and_the_rate_its_own_platform():
+    made = intake()
+    for event_id, platform, followers in (("1", "x", 800), ("2", "tiktok", 50_000)):
+        take(made, record(5, "ProfileSnapshot", {
+            "event_id": event_id, "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "platform": platform,
+            "followers": followers,
+        }))  # fmt: skip
+    activity = one(made, "Interaction", interaction(event_id="3", platform="x"))
+    assert (activity.tier, activity.followers) == ("mid", 800)
+
+
+def test_a_member_without_a_profile_is_of_unknown_tier_and_unrated():
+    activity = one(intake(), "Interaction", interaction())
+    assert (activity.tier, activity.followers) == ("unknown", None)
+
+
+def test_a_self_interaction_is_marked_and_a_post_is_none():
+    made = intake()
+    assert one(made, "Interaction", interaction(event_id="1", actor_id="m1")).is_self
+    assert not one(made, "Interaction", interaction(event_id="2", actor_id="m1", kind="post")).is_self
+
+
+def test_a_campaign_that_is_named_and_not_live_is_counted_nowhere():
+    early = interaction(campaign_id="spring", occurred_at=1_000)
+    made = intake()
+    assert one(made, "Interaction", early).not_live
+    assert made.state.counts["not_live"] == 1
+
+
+def test_who_joined_an_opt_in_campaign_takes_part_from_then_on():
+    made = intake()
+    club = {"campaign": "club", "brand": "acme", "join": "opt_in", "starts_at": 1_770_000_000_000,
+            "ends_at": 1_775_000_000_000, "earn": [{"rule": "r", "on": "purchase", "points": 1}]}  # fmt: skip
+    take(made, definition(5, club))
+    value = {"event_id": "j", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "campaign_id": "club", "kind": "joined"}
+    take(made, record(6, "Enrolment", value))
+    before = one(made, "Interaction", interaction(event_id="1", campaign_id="club", occurred_at=NOW - 1))
+    after = one(made, "Interaction", interaction(event_id="2", campaign_id="club", occurred_at=NOW))
+    assert ([c.id for c in before.campaigns], [c.id for c in before.not_joined]) == ([], ["club"])
+    assert [c.id for c in after.campaigns] == ["club"]
+
+
+def test_a_run_of_rejected_records_stops_the_worker_and_says_why():
+    made = intake(Limits(run=5))
+    junk = [Record(n, NOW, b"acme/m1", b"junk") for n in range(10, 20)]
+    with pytest.raises(TooManyRejected, match="offset 14: 5 records in a row.*not_avro.*GROUNDSWELL_DEAD_LETTER_RUN"):
+        made.take(junk)
+
+
+def test_a_high_share_of_rejected_records_stops_the_worker():
+    made = intake(Limits(run=1000, percent=50, window=20))
+    mixed = [
+        record(n, "Interaction", interaction(event_id=str(n))) if n % 3 == 0 else Record(n, NOW, b"acme/m1", b"junk")
+        for n in range(2, 40)
+    ]
+    with pytest.raises(TooManyRejected, match="of the last 20"):
+        made.take(mixed)
+
+
+def test_commands_and_definitions_of_today_do_not_make_old_events_late():
+    made = intake()
+    one(made, "Interaction", interaction(event_id="1", occurred_at=NOW - 500 * DAY))
+    before = made.state.greatest_event_time
+    command = {"event_id": "c", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "kind": "redeem", "points": 1,
+               "reference": None, "reason": None, "requested_by": "t"}  # fmt: skip
+    one(made, "Command", command)
+    assert made.state.greatest_event_time == before == NOW - 500 * DAY

@@ -1,0 +1,82 @@
+"""What the four overrides rely on in faust-streaming, and that a chunk says where it starts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import faust
+from aiokafka import TopicPartition
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
+from streams.transport import Chunk, Consumer, ConsumerThread, Transport
+
+TP = TopicPartition("members.activity.v1", 0)
+
+
+def parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_faust_still_has_what_is_overridden():
+    assert faust.__version__.startswith("0.15.")
+    assert parameters(AIOKafkaConsumerThread._fetch_records) == [
+        "self", "consumer", "active_partitions", "timeout", "max_records",
+    ]  # fmt: skip
+    assert inspect.iscoroutinefunction(AIOKafkaConsumerThread._fetch_records)
+    assert inspect.iscoroutinefunction(AIOKafkaConsumerThread.seek_to_committed)
+    assert parameters(FaustConsumer._to_message) == ["self", "tp", "record"]
+    assert parameters(FaustConsumer._new_consumer_thread) == ["self"]
+    assert Transport.Consumer is Consumer
+
+
+def test_a_topic_with_acks_false_is_not_in_fausts_commit_bookkeeping():
+    app = faust.App("contract", broker="kafka://localhost:1", store="memory://", web_enabled=False)
+    assert app.topic("t", acks=False).acks is False
+    assert "acks" in inspect.signature(faust.App.topic).parameters
+
+
+class Thread(ConsumerThread):
+    """A consumer thread with no Kafka behind it: what it fetched is given."""
+
+    def __init__(self, fetched: list[dict[TopicPartition, list[Any]]], position: int | None) -> None:
+        self._position: dict[TopicPartition, int | None] = {}
+        self._epoch: dict[TopicPartition, int] = {}
+        self.fetched = fetched
+        self.at = position
+        self.sought: list[int] = []
+
+    @property
+    def _positions(self) -> Any:
+        return {TP.topic: lambda _: self.at}
+
+    def seek(self, _tp: TopicPartition, offset: int) -> None:
+        self.sought.append(offset)
+
+
+class Rec:
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+
+
+def test_chunks_name_their_start_and_the_seek_they_came_after(monkeypatch):
+    thread = Thread([{TP: [Rec(5), Rec(6)]}, {TP: [Rec(7)]}, {TP: [Rec(5)]}], 5)
+
+    async def fetched(self: Thread, *_: Any, **__: Any) -> Any:
+        return self.fetched.pop(0)
+
+    monkeypatch.setattr(AIOKafkaConsumerThread, "_fetch_records", fetched)
+
+    async def scenario() -> list[Chunk]:
+        thread._seek_one(thread, TP)
+        first = await thread._fetch_records(None, None)
+        second = await thread._fetch_records(None, None)
+        thread._seek_one(thread, TP)
+        third = await thread._fetch_records(None, None)
+        return [next(iter(got.values()))[0] for got in (first, second, third)]
+
+    first, second, third = asyncio.run(scenario())
+    assert (first.start, second.start, third.start) == (5, 7, 5)
+    assert (first.epoch, second.epoch, third.epoch) == (1, 1, 2)
+    assert thread.sought == [5, 5]
