@@ -143,8 +143,6 @@ def _unlike(account: Account, activity: Activity, origin: Origin) -> list[Accoun
     for _, by_rule in groupby(judged, key=lambda units: units.number):
         all_units = list(by_rule)
         some = min(left, all_units[0].quantity)
-        if some == 0:
-            continue
         for units in all_units:
             undone.append(UnitsUndone(units.event_id, units.campaign, units.rule, some))
             if units.paid is not None:
@@ -187,7 +185,7 @@ def _purchase(
     if order.known:
         rewards = (), (Refusal("", 0, "", Reason.DUPLICATE_ORDER.value),)
     else:
-        net, stands = _net(order, value["amount_minor"], 0)
+        net, stands = _net(order, value["amount_minor"])
         rewards = _rewards(account, activity, net, stands, budget_left)
         if value["referrer_id"] is not None:
             referral = _referral_of(value, stands)
@@ -203,7 +201,7 @@ def _purchase(
         referrer_id=value["referrer_id"],
         referral=referral,
         new_customer=not account.is_customer,
-        refunded_before_minor=0 if order.known else min(order.refunded, value["amount_minor"]),
+        refunded_minor=0 if order.known else order.refunded,
         grants=grants,
         refusals=refusals,
     )
@@ -216,13 +214,10 @@ def _referral_of(value: Mapping[str, object], stands: bool) -> str:
     return "due" if stands else Reason.ORDER_REFUNDED.value
 
 
-def _net(order: Order, amount: int, refund: int) -> tuple[int, bool]:
-    """An order's amount less its refunds, one more of `refund` included; and whether any of the order stands.
-
-    An order of amount 0 stands as long as nothing refunds it.
-    """
-    net = max(0, amount - order.refunded - refund)
-    return net, net > 0 or (order.refunds == 0 and refund == 0)
+def _net(order: Order, amount: int) -> tuple[int, bool]:
+    """A new order's amount less the refunds that came before it, and whether any of it stands."""
+    net = max(0, amount - order.refunded)
+    return net, net > 0 or order.refunds == 0
 
 
 def _refund(account: Account, activity: Activity, origin: Origin) -> list[AccountEvent]:
@@ -274,7 +269,7 @@ def _referral(
     elif not value["new_customer"]:
         rewards = _refused(activity, Reason.EXISTING_CUSTOMER)
     else:
-        net, stands = _net(order, value["amount_minor"], 0)
+        net, stands = _net(order, value["amount_minor"])
         rewards = _rewards(account, activity, net, stands, budget_left)
     grants, refusals = rewards
     judged = ReferralJudged(

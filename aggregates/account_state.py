@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -191,18 +192,27 @@ def _rewarded(account: Account, event: InteractionRewarded) -> None:
 
 def _taken_back(account: Account, event: InteractionTakenBack) -> None:
     key = PostKey(event.kind, event.surface, event.platform, event.post_id)
-    left = {(undone.event_id, undone.campaign, undone.rule): undone.quantity for undone in event.undone}
+    left: Counter[tuple[str, str, str]] = Counter()
+    for undone in event.undone:
+        left[undone.event_id, undone.campaign, undone.rule] += undone.quantity
     touched: list[Paid] = []
     for units in account.units_latest_first(key, event.actor_id):
         if not left:
             break
-        units.quantity -= left.pop((units.event_id, units.campaign, units.rule), 0)
+        rule = (units.event_id, units.campaign, units.rule)
+        some = min(units.quantity, left[rule])
+        units.quantity -= some
+        left -= Counter({rule: some})
         if units.paid is not None:
             touched.append(units.paid)
     _reverse(account, touched, event.reversals)
-    for judged in account.units.get(key, {}).values():
+    actors = account.units.get(key, {})
+    for actor in list(actors) if event.actor_id is None else [event.actor_id]:
+        judged = actors.get(actor, [])
         while judged and judged[-1].quantity == 0:
             judged.pop()
+        if not judged:
+            actors.pop(actor, None)
 
 
 def _purchase(account: Account, event: PurchaseRecorded) -> None:

@@ -148,6 +148,8 @@ class PurchaseRecorded(_Stored, frozen=True):
     """`due`: the referrer's reward is put on the referrer's key; else the reason why not; empty without a referrer."""
     new_customer: bool = True
     """False when the buyer had an order before: its referral then earns nothing."""
+    refunded_minor: int = 0
+    """Refunds of this order that came before it: the referrer's reward is judged on the amount less these."""
     grants: tuple[Grant, ...] = ()
     refusals: tuple[Refusal, ...] = ()
 

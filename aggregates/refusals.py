@@ -27,6 +27,8 @@ class Refusal(StrEnum):
     SELF_INTERACTION = "self_interaction", "Members earn nothing by what they do to their own posts."
     SELF_REFERRAL = "self_referral", "Members earn nothing by referring themselves."
     EXISTING_CUSTOMER = "existing_customer", "The buyer had ordered before; only a new customer's order earns."
+    ORDER_REFUNDED = "order_refunded", "The order was refunded in full before it came, so no referrer is due."
+    DUPLICATE_EVENT = "duplicate_event", "This rule has paid for this event id before; it pays once."
     NOTHING_DUE = "nothing_due", "It comes to less than one point under this rule, or its order was refunded in full."
     PER_EVENT = "per_event", "It is worth more than the rule allows for one event, and such an event is rejected."
     PER_POST = "per_post", "The rule has paid the member all that it allows for one post."
@@ -40,3 +42,9 @@ class Refusal(StrEnum):
     NOT_SUPPORTED = "not_supported_yet", "This release does not carry out this kind of command."
     NOT_POSITIVE = "points_not_positive", "The number of points must be at least 1."
     INSUFFICIENT_POINTS = "insufficient_points", "The member has fewer active points than that."
+
+
+NOT_JUDGED = frozenset(
+    reason.value for reason in (Refusal.NOT_LIVE, Refusal.NOT_JOINED, Refusal.SELF_INTERACTION, Refusal.DUPLICATE_EVENT)
+)
+"""Reasons that say nothing of an interaction's worth: no unlike ever undoes what was refused for one of them."""

@@ -1,4 +1,4 @@
-"""Which lots give the points that a redemption spends or a reversal takes back. Plans only: nothing here changes a lot."""
+"""Which lots give the points that a redemption spends or a reversal takes back; plans only, changes no lot."""
 
 from __future__ import annotations
 

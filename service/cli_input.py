@@ -153,8 +153,9 @@ def simulate(
     a_second = parse_rate(rate)
     settings = settings_of(data_dir)
     define_or_check(settings, simulation.BRAND, simulation.definitions(days))
-    lines = simulation.community(seed, members, days)
-    publish_lines(settings, lines, "simulation", as_json, a_second=a_second)
+    publish_lines(
+        settings, simulation.community(seed, members, days).records(), "simulation", as_json, a_second=a_second
+    )
 
 
 def redeem(

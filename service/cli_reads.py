@@ -1,4 +1,4 @@
-"""Commands that read: points, standings, engagement, why, digests, dead letters, and the verification of read models."""
+"""Commands that read: points, standings, engagement, why, digests, dead letters, and what differs from a rebuild."""
 
 from __future__ import annotations
 
@@ -201,20 +201,13 @@ def tiers(
 
 
 def explain(
-    brand: Brand,
-    member: Member,
-    entry: Entry = None,
-    as_of: AsOf = None,
-    known_at: KnownAt = None,
-    min_position: MinPosition = None,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
+    brand: Brand, member: Member, entry: Entry = None, data_dir: DataDir = None, as_json: AsJson = False
 ) -> None:
     """Show where each of a member's points comes from: record, rule and version; and what paid nothing and why."""
     from service import render
 
     with _reads(data_dir) as reads:
-        found = reads.explain(brand, member, entry, as_of=as_of, known_at=known_at, min_position=min_position)
+        found = reads.explain(brand, member, entry)
     show(found, as_json, render.explanation)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from service.cli_common import (
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     command(app, "up", "groundswell up --data-dir ./stack --port 8080")(up)
+    command(app, "demo", "groundswell demo --exit")(demo)
     command(app, "worker", "groundswell worker --data-dir ./stack")(worker)
     command(app, "projector", "groundswell projector --data-dir ./stack")(projector)
     command(app, "api", "groundswell api --data-dir ./stack")(api)
@@ -48,6 +50,22 @@ def up(
     settings = from_environment()
     where = data_dir or settings.data_dir
     raise typer.Exit(stack.up(where, port or settings.port, fresh=fresh, no_worker=no_worker))
+
+
+def demo(
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Real input files instead of a simulated community.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, another community.")] = 1,
+    members: Annotated[int, typer.Option(min=1, max=100_000, help="Members of the community.")] = 3_000,
+    exit_after: Annotated[bool, typer.Option("--exit", help="End when the tables are printed.")] = False,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; default: one near 8080.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Play a community, or the real files, through a fresh embedded stack; ends with tables and a verification."""
+    from service.demo import demo as play
+
+    raise typer.Exit(play(data_dir, data, seed, members, exit_after, port))
 
 
 def worker(data_dir: DataDir = None) -> None:

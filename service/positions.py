@@ -42,6 +42,6 @@ def ledger_offsets(conn: Connection, epoch: str) -> dict[int, int]:
     rows = conn.execute(text("SELECT source, position FROM ledger_positions"))
     return {
         int(source.removeprefix(prefix)): position - 1
-        for source, position in rows.tuples()
+        for source, position in rows
         if source.startswith(prefix)
     }

@@ -6,15 +6,14 @@ Here is the one place where reads take the clock, wait for a position and turn w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from decimal import Decimal
 from typing import Final
 
 from sqlalchemy import Connection
 
 from aggregates.database import open_database
-from aggregates.programs import Brand, Campaign, parse
 from projections import engagement_queries, queries, registry
 from projections.answers import Balance, Explanation, Standings, Statement
 from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
@@ -96,31 +95,20 @@ class Reads:
         """A page of a campaign's ranking by its metric, each member with the tier of now. Raises `Refusal`."""
         at, known = _instants(as_of, known_at)
         with self._ledger(min_position) as conn:
-            metric = self._metric(conn, brand, campaign, self._clock() if at is None else at)
+            now = self._clock()
+            metric = queries.campaign_definition(conn, brand, campaign, now if at is None else at).standings
             if metric == POINTS:
-                tiers = partial(engagement_queries.member_tiers, conn, brand)
-                return queries.standings(conn, brand, campaign, at, known, limit, cursor, tiers)
+                paid = queries.points_scores(conn, brand, campaign, at, known)
+                return _ranked(conn, brand, campaign, metric, paid, limit, cursor)
         _effective(as_of, known_at)
-        with self._panes(min_position, brand, campaign) as (conn, positions):
-            tiers = partial(engagement_queries.member_tiers, conn, brand)
+        with self._panes(min_position, brand, campaign) as (conn, _):
             scores = engagement_queries.campaign_scores(conn, brand, campaign, metric, at, self._min_posts)
-            position = engagement_queries.position_text(positions)
-            return queries.standings_by(brand, campaign, metric, scores, position, limit, cursor, tiers)
+            return _ranked(conn, brand, campaign, metric, scores, limit, cursor)
 
-    def explain(
-        self,
-        brand: str,
-        member: str,
-        entry: str | None = None,
-        *,
-        as_of: str | None = None,
-        known_at: str | None = None,
-        min_position: str | None = None,
-    ) -> Explanation:
+    def explain(self, brand: str, member: str, entry: str | None = None) -> Explanation:
         """Where each of a member's points comes from, and what paid nothing and why. Raises `Refusal`."""
-        at, known = _instants(as_of, known_at)
-        with self._ledger(min_position) as conn:
-            return queries.explain(conn, brand, member, entry_id=entry, as_of=at, known_at=known)
+        with self._ledger(None) as conn:
+            return queries.explain(conn, brand, member, entry_id=entry)
 
     def engagement(
         self,
@@ -155,7 +143,7 @@ class Reads:
         at = _effective(as_of, known_at)
         with self._panes(min_position, brand, campaign) as (conn, positions):
             now = self._clock()
-            bands = self._bands(conn, brand, now if at is None else at)
+            bands = queries.brand_definition(conn, brand, now if at is None else at).tiers
             return engagement_queries.tiers(
                 conn, brand, window, now, bands, at, campaign, platform, positions=positions
             )
@@ -209,21 +197,6 @@ class Reads:
         with self._engine.connect() as conn:
             return queries.ledger_position(conn), projection_positions(conn, registry.LEDGER)
 
-    @staticmethod
-    def _bands(conn: Connection, brand: str, at: int) -> tuple[tuple[str, int], ...]:
-        """The brand's tiers in force at an instant, by lower bound."""
-        definition = parse(queries.definition(conn, brand, None, at).content, "stored definition")
-        assert isinstance(definition, Brand)
-        return definition.tiers
-
-    @staticmethod
-    def _metric(conn: Connection, brand: str, campaign: str, at: int) -> str:
-        """What a campaign's standings are by, at an instant."""
-        _check(conn, brand, campaign)
-        definition = parse(queries.definition(conn, brand, campaign, at).content, "stored definition")
-        assert isinstance(definition, Campaign)
-        return definition.standings
-
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
         """A connection on which all reads see one instant; what queries raise becomes refusals."""
@@ -263,7 +236,7 @@ class Reads:
             until(lambda conn: _reached(ledger_offsets(conn, self._epoch), asked.offsets))
             with self._engine.connect() as conn:
                 target = queries.ledger_position(conn)
-        until(lambda conn: min(projection_positions(conn, registry.LEDGER).values()) >= target)
+        until(lambda conn: queries.read_position(conn) >= target)
 
     def _wait_for_panes(self, min_position: str) -> None:
         """Return once the engagement tables include a position. Raises `Refusal` when that takes too long."""
@@ -295,6 +268,22 @@ class Reads:
                 time.sleep(POLL_SECONDS)
 
         return until
+
+
+def _ranked(
+    conn: Connection,
+    brand: str,
+    campaign: str,
+    metric: str,
+    scores: Sequence[tuple[str, int | Decimal | None]],
+    limit: int,
+    cursor: str | None,
+) -> Standings:
+    """A page of the ranking of these scores; tiers are looked up for the page alone."""
+    page = queries.standings(conn, brand, campaign, metric, scores, {}, limit, cursor)
+    tiers = engagement_queries.member_tiers(conn, brand, [place.member_id for place in page.entries])
+    entries = tuple(place.model_copy(update={"tier": tiers[place.member_id]}) for place in page.entries)
+    return page.model_copy(update={"entries": entries})
 
 
 def _check(conn: Connection, brand: str, campaign: str | None) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from service.render_tables import NOTHING, bar, number, percent, plain, row, table
 
 if TYPE_CHECKING:
-    from projections.answers import Balance, Explained, Explanation, RefusedReward, Standings, Statement
+    from projections.answers import Balance, Explained, Explanation, Standings, Statement, Unpaid
     from projections.digest import DigestReport
     from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
     from projections.verify import Difference, Report
@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 def balance(found: Balance) -> RenderableType:
     """A member's points."""
     names = ("active", "pending", "spent", "expired", "reversed")
-    made = table(f"{found.brand}/{found.member_id} as of {found.as_of}", (), names)
+    made = table(f"Points of {found.brand}/{found.member_id}", (), names)
     row(made, [getattr(found, name) for name in names])
-    owed = [Text(f"of the reversed points {number(found.debt)} are a debt")] if found.debt else []
-    lost = [Text(f"{number(found.shortfall)} points could not be taken back")] if found.shortfall else []
-    return Group(made, *owed, *lost)
+    return made
 
 
 def statement(found: Statement) -> RenderableType:
@@ -127,35 +125,49 @@ def explanation(found: Explanation) -> RenderableType:
     parts += [_explained(entry) for entry in found.entries]
     if not found.entries:
         parts.append(Text("no movements"))
-    if found.refusals:
-        parts.append(_refusals(found.refusals))
+    if found.unpaid:
+        parts.append(_unpaid(found.unpaid))
     return Group(*parts)
 
 
-def _explained(entry: Explained) -> RenderableType:
-    lines = [f"{entry.points:+,} {entry.kind} at {entry.occurred_at}, entry {entry.entry_id}", f"  {entry.because}"]
+def _explained(why: Explained) -> RenderableType:
+    entry = why.entry
+    lines = [f"{entry.points:+,} {entry.kind} at {entry.occurred_at}, entry {entry.entry_id}"]
+    happened = dict(why.happened)
+    formula = happened.pop("formula", None)
     if entry.campaign:
-        tier = f", tier {entry.tier}" if entry.tier else ""
+        tier = f", tier {why.tier}" if why.tier else ""
         lines.append(f"  rule {entry.rule} of {entry.campaign} version {entry.campaign_version}{tier}")
-    told = ", ".join(f"{name} {value}" for name, value in entry.happened.items())
+    if isinstance(formula, Mapping):
+        lines.append(f"  {_formula(formula)} comes to {number(why.entitled)}")
+    if why.limited_by:
+        lines.append(f"  of which {why.limited_by} kept back {number(why.entitled - entry.points)}")
     source = entry.source
-    lines.append(f"  record {entry.record_type} {source.event_id} at {source.topic}:{source.partition}:{source.offset}")
-    if told:
-        lines.append(f"  it said: {told}")
-    if entry.limited_by:
-        lines.append(f"  entitled to {number(entry.entitled or 0)}, limited by {entry.limited_by}")
+    lines.append(f"  record {source.event_id} at {source.topic}:{source.partition}:{source.offset}")
+    lines.append("  it said: " + ", ".join(f"{name} {value}" for name, value in happened.items()))
     if entry.active_at:
         lines.append(f"  to be spent from {entry.active_at}, expires {entry.expires_at or 'never'}")
-    if entry.reverses:
-        lines.append(f"  takes back entry {entry.reverses}")
-    lines += [f"  taken back: {one.points:+,} at {one.occurred_at} by {one.source.event_id}" for one in entry.reversals]
+    if why.reverses:
+        lines.append(f"  takes back entry {why.reverses}")
+    lines += [f"  took {number(points)} from lot {lot}" for lot, points in why.takes.items()]
+    if why.debt:
+        lines.append(f"  {number(why.debt)} of it became a debt")
+    if why.shortfall:
+        lines.append(f"  {number(why.shortfall)} more could not be taken back")
     return Text("\n".join(lines))
 
 
-def _refusals(found: Iterable[RefusedReward]) -> RenderableType:
+def _formula(formula: Mapping[str, Any]) -> str:
+    per = {"flat": "", "unit": " a unit", "money": f" per {formula['per']} minor units"}[formula["basis"]]
+    milli = formula["multiplier_milli"]
+    times = "" if milli == 1000 else f" × {milli / 1000:g} for the tier"
+    return f"{number(formula['rate'])} points{per}{times}"
+
+
+def _unpaid(found: Iterable[Unpaid]) -> RenderableType:
     made = table("Paid nothing", ("occurred", "record", "campaign", "rule", "why"))
     for one in found:
-        row(made, (one.occurred_at, f"{one.record_type} {one.source.event_id}", one.campaign, one.rule, one.message))
+        row(made, (one.occurred_at, f"{one.record_type} {one.event_id}", one.campaign, one.rule, one.sentence))
     return made
 
 

@@ -94,8 +94,16 @@ def _compare(live: Connection, rebuilt: Connection, source: DigestSource) -> Ver
     if found:
         one = found[0]
         key = dict(zip(target.key, one.key, strict=True))
-        values = {"column": one.column, "stored": one.stored, "rebuilt": one.rebuilt}
-        first = Difference(table=table.name, key=key, what=one.what, events=[], events_total=0, **values)
+        first = Difference(
+            table=table.name,
+            key=key,
+            what=one.what,
+            column=one.column,
+            stored=one.stored,
+            rebuilt=one.rebuilt,
+            events=[],
+            events_total=0,
+        )
     here, there = digest_of(live, source), digest_of(rebuilt, source)
     return Verified(
         name=source.name,

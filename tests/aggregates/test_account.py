@@ -1,549 +1,418 @@
-"""An account's rulebook: given what happened, when a record comes, then these events, points and refusals."""
+"""The rulebook of a member's account: what each record earns, takes back or spends, as sentences."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from account_cases import DAY, NOON, Member, brand, campaign, ms, paid, refused, taken_back
 
-from aggregates.account import Account, decide, evolve
-from aggregates.activity import Activity
-from aggregates.definitions import DAY_MS, Brand, Campaign
 from aggregates.events import (
-    AccountEvent,
     CommandRefused,
     InteractionRewarded,
     InteractionTakenBack,
-    Origin,
     PointsRedeemed,
     PurchaseRecorded,
     ReferralJudged,
     RefundRecorded,
-    from_stored,
-    to_stored,
+    Take,
 )
-from aggregates.programs import parse
-from aggregates.refusals import Refusal as Reason
 
-DAY = DAY_MS
-SHARE = {"rule": "share", "on": "interaction", "kind": "share", "points": 10}
-SPEND = {"rule": "spend", "on": "purchase", "per_minor": 100, "points": 1}
-WELCOME = {"rule": "welcome", "on": "purchase", "points": 50}
-FRIEND = {"rule": "friend", "on": "referral", "points": 500}
-
-
-def brand(**points: Any) -> Brand:
-    found = parse({"brand": "acme", "currency": "EUR", "points": points}, "test")
-    assert isinstance(found, Brand)
-    return found
-
-
-def campaign(*rules: dict[str, Any], name: str = "spring", **changes: Any) -> Campaign:
-    document = {"campaign": name, "brand": "acme", "starts_at": 0, "ends_at": 10**12, "earn": list(rules), **changes}
-    found = parse(document, "test")
-    assert isinstance(found, Campaign)
-    return found
-
-
-class Member:
-    """One account and the records that come to it, in log order; each call gives the events it made."""
-
-    def __init__(self, *campaigns: Campaign, of: Brand | None = None) -> None:
-        self.account, self.campaigns, self.brand = Account(), campaigns, of or brand()
-        self.offset, self.history = 0, list[AccountEvent]()
-        self.budget: dict[str, int] = {}
-        self.not_live, self.not_joined, self.is_self, self.tier = False, tuple[Campaign, ...](), False, "nano"
-
-    def sees(self, record: str, at: int, event_id: str | None = None, **value: Any) -> list[AccountEvent]:
-        self.offset += 1
-        event_id = event_id or f"{record}-{self.offset}"
-        fields = {"event_id": event_id, "occurred_at": at, "brand_id": "acme", "member_id": "ann", **value}
-        campaigns = () if self.not_live else self.campaigns
-        activity = Activity(
-            record, self.offset, fields, self.brand, campaigns, self.not_live, self.not_joined, self.tier, None,
-            self.is_self,
-        )  # fmt: skip
-        origin = Origin("log", 0, self.offset, event_id, at, at + 1)
-        events = decide(self.account, activity, origin, self.budget)
-        for event in events:
-            assert from_stored(*to_stored(event)) == event
-            evolve(self.account, event)
-        self.history += events
-        return events
-
-    def shared(self, quantity: int = 1, at: int = 0, post: str | None = "p", actor: str | None = "bob", **more: Any):
-        value = {"kind": "share", "surface": "brand_post", "platform": "x", "campaign_id": None, "followers": None}
-        return self.sees(
-            "Interaction", at, **{**value, "quantity": quantity, "post_id": post, "actor_id": actor, **more}
-        )
-
-    def bought(self, amount: int, order: str = "o1", at: int = 0, **more: Any) -> PurchaseRecorded:
-        value = {"kind": "completed", "currency": "EUR", "campaign_id": None, "referrer_id": None, **more}
-        (event,) = self.sees("Purchase", at, order_id=order, amount_minor=amount, **value)
-        assert isinstance(event, PurchaseRecorded)
-        return event
-
-    def returned(self, amount: int, order: str | None = "o1", at: int = 0, **more: Any) -> RefundRecorded:
-        value = {"kind": "refunded", "currency": "EUR", "campaign_id": None, "referrer_id": None, **more}
-        (event,) = self.sees("Purchase", at, order_id=order, amount_minor=amount, **value)
-        assert isinstance(event, RefundRecorded)
-        return event
-
-    def referred(self, amount: int, kind: str = "completed", at: int = 0, **more: Any) -> ReferralJudged:
-        value = {"buyer_id": "bob", "order_id": "o1", "currency": "EUR", "campaign_id": None, "new_customer": True}
-        (event,) = self.sees("ReferralDue", at, **{**value, "kind": kind, "amount_minor": amount, **more})
-        assert isinstance(event, ReferralJudged)
-        return event
-
-    def redeems(self, points: int, at: int = 0, key: str | None = None, kind: str = "redeem") -> list[AccountEvent]:
-        value = {"kind": kind, "points": points, "reference": None, "reason": None, "requested_by": "shop"}
-        return self.sees("Command", at, key, **value)
-
-    def balance(self, at: int = 0) -> tuple[int, int, int]:
-        found = self.account.balance_at(at)
-        return found.active, found.pending, found.expired
-
-
-def reasons(event: AccountEvent) -> list[str]:
-    return [refusal.reason for refusal in getattr(event, "refusals", ())]
-
-
-def reversed_points(event: AccountEvent) -> list[int]:
-    return [reversal.points for reversal in getattr(event, "reversals", ())]
+LIKES = campaign("[{rule: like, on: interaction, kind: like, points: 10}]")
+SPEND = campaign("[{rule: spend, on: purchase, per_minor: 100, points: 1, hold: 14d}]")
+FLAT = campaign("[{rule: order, on: purchase, points: 50}]")
+FRIEND = campaign("[{rule: friend, on: referral, points: 500, hold: 14d}]")
+NO_DEBT = "points: {negative_balance: forbid}"
 
 
 # Interactions
 
 
-def test_every_matching_rule_of_every_campaign_pays():
-    twice = {**SHARE, "rule": "again", "points": 3}
-    (event,) = Member(campaign(SHARE, twice), campaign(SHARE, name="summer")).shared(2)
-    assert isinstance(event, InteractionRewarded)
-    assert [(g.campaign, g.rule, g.points) for g in event.grants] == (
-        [("spring", "share", 20), ("spring", "again", 6), ("summer", "share", 20)]
+def test_an_interaction_pays_every_matching_rule_per_unit():
+    member = Member(
+        campaign("[{rule: a, on: interaction, points: 3}, {rule: b, on: interaction, kind: like, points: 1}]")
     )
-
-
-def test_an_interaction_that_no_rule_matches_makes_no_event():
-    member = Member(campaign(SHARE))
-    assert member.shared(kind="like") == []
-    assert member.shared(0) == []
-    assert Member().shared() == []
-
-
-def test_a_self_interaction_is_refused_and_paid_nothing():
-    member = Member(campaign(SHARE))
-    member.is_self = True
-    (event,) = member.shared(actor="ann")
-    assert reasons(event) == ["self_interaction"]
-    assert member.shared(kind="like", actor="ann") == []
-    assert member.balance() == (0, 0, 0)
-
-
-def test_one_that_names_a_campaign_which_is_not_live_is_recorded_as_that():
-    member = Member(campaign(SHARE))
-    member.not_live = True
-    (event,) = member.shared(campaign_id="winter", kind="like")
+    [event] = member.interact(4)
     assert isinstance(event, InteractionRewarded)
-    assert [(r.campaign, r.rule, r.reason) for r in event.refusals] == [("winter", "", "not_live")]
+    assert [(g.rule, g.points) for g in event.grants] == [("a", 12), ("b", 4)]
 
 
-def test_a_campaign_that_was_not_joined_is_named_only_where_it_would_have_paid():
+def test_an_interaction_that_no_rule_matches_leaves_no_event():
+    assert Member(LIKES).interact(kind="share") == []
+
+
+def test_an_interaction_of_quantity_zero_leaves_no_event():
+    assert Member(LIKES).interact(0) == []
+
+
+def test_members_earn_nothing_on_their_own_posts():
+    member = Member(LIKES)
+    assert refused(member.interact(actor_id="ann")) == ["self_interaction"]
+    assert member.interact(-1, actor_id="ann") == []
+    assert member.interact(-1) == []
+
+
+def test_a_named_campaign_that_is_not_live_is_recorded_as_such():
+    [event] = Member().interact(campaign_id="spring", seen={"not_live": True})
+    assert [(r.campaign, r.rule, r.reason) for r in event.refusals] == [("spring", "", "not_live")]
+
+
+def test_who_did_not_join_is_refused_only_where_a_rule_would_match():
     member = Member()
-    member.not_joined = (campaign(SHARE, join="opt_in"),)
-    (event,) = member.shared()
-    assert reasons(event) == ["not_joined"]
-    assert member.shared(kind="like") == []
+    assert refused(member.interact(seen={"not_joined": (LIKES,)})) == ["not_joined"]
+    assert member.interact(kind="share", seen={"not_joined": (LIKES,)}) == []
 
 
-def test_a_used_up_cap_refuses_with_its_name():
-    member = Member(campaign({**SHARE, "caps": {"per_day": 15}}))
-    member.shared(1)
-    member.shared(1)
-    (third,) = member.shared(1)
-    assert reasons(third) == ["per_day"]
-    assert member.balance() == (15, 0, 0)
-    member.shared(1, at=DAY)
-    assert member.balance(DAY) == (25, 0, 0)
+def test_a_cap_truncates_and_then_refuses():
+    member = Member(campaign("[{rule: like, on: interaction, points: 10, caps: {per_post: 15}}]"))
+    [event] = member.interact()
+    assert event.grants[0].limited_by == ""
+    [event] = member.interact()
+    assert (event.grants[0].points, event.grants[0].entitled, event.grants[0].limited_by) == (5, 10, "per_post")
+    assert refused(member.interact()) == ["per_post"]
+    assert paid(member.interact(post_id="p2")) == [10]
 
 
-def test_two_rules_of_one_event_share_what_is_left_of_the_budget():
-    member = Member(campaign(SHARE, {**SHARE, "rule": "again"}, {**SHARE, "rule": "third"}, budget=15))
-    member.budget = {"spring": 15}
-    (event,) = member.shared()
-    assert isinstance(event, InteractionRewarded)
-    assert [(g.points, g.limited_by) for g in event.grants] == [(10, ""), (5, "budget")]
-    assert reasons(event) == ["budget"]
+def test_an_event_worth_more_than_per_event_is_rejected_whole():
+    member = Member(campaign("[{rule: like, on: interaction, points: 10, caps: {per_event: 30}}]"))
+    assert paid(member.interact(3)) == [30]
+    assert refused(member.interact(4)) == ["per_event"]
 
 
-def test_the_same_event_id_beyond_the_horizon_of_duplicates_is_not_paid_again():
-    member = Member(campaign(SHARE))
-    member.shared(event_id="like-1")
-    (again,) = member.shared(event_id="like-1", at=DAY)
-    assert reasons(again) == ["duplicate_event"]
-    assert member.balance(DAY) == (10, 0, 0)
-    assert member.shared(-1)
-    assert member.shared(-1) == []
-    assert member.balance(DAY) == (0, 0, 0)
+def test_a_day_of_a_cap_is_a_day_of_the_brands_timezone():
+    member = Member(campaign("[{rule: like, on: interaction, points: 10, caps: {per_day: 10}}]"))
+    assert paid(member.interact(occurred_at=ms("2026-03-10T22:59:59"))) == [10]
+    assert refused(member.interact(occurred_at=ms("2026-03-10T00:00:00"))) == ["per_day"]
+    assert paid(member.interact(occurred_at=ms("2026-03-10T23:00:00"))) == [10]
+
+
+def test_a_budget_is_paid_out_to_the_last_point_even_within_one_record():
+    two = campaign("[{rule: a, on: interaction, points: 3}, {rule: b, on: interaction, points: 3}]", "budget: 5")
+    member = Member(two, budget={"spring": 5})
+    [event] = member.interact()
+    assert [(g.points, g.limited_by) for g in event.grants] == [(3, ""), (2, "budget")]
+    assert refused(member.interact()) == ["budget", "budget"]
+
+
+def test_the_same_event_long_after_is_paid_once():
+    member = Member(LIKES)
+    member.interact(event_id="again")
+    assert refused(member.interact(event_id="again")) == ["duplicate_event"]
+    assert member.points() == (10, 0, 0)
 
 
 # Unlikes
 
 
 def test_an_unlike_takes_back_what_its_like_earned():
-    member = Member(campaign(SHARE))
-    member.shared(3)
-    (event,) = member.shared(-1)
+    member = Member(LIKES)
+    member.interact()
+    [event] = member.interact(-1)
     assert isinstance(event, InteractionTakenBack)
-    assert (reversed_points(event), [u.quantity for u in event.undone]) == ([10], [1])
-    assert member.balance() == (20, 0, 0)
+    assert (taken_back([event]), member.points()) == ([10], (0, 0, 0))
 
 
-def test_an_unlike_of_a_known_actor_undoes_only_that_actors():
-    member = Member(campaign(SHARE))
-    member.shared(1, actor="bob")
-    member.shared(2, actor="eve")
-    assert member.shared(-1, actor="kim") == []
-    member.shared(-5, actor="bob")
-    assert member.balance() == (20, 0, 0)
+def test_the_latest_interaction_is_undone_first():
+    member = Member(LIKES)
+    [first], [second] = member.interact(2), member.interact(2)
+    [event] = member.interact(-3)
+    assert [(u.event_id, u.quantity) for u in event.undone] == [(second.origin.event_id, 2), (first.origin.event_id, 1)]
+    assert taken_back([event]) == [20, 10]
 
 
-def test_an_unlike_of_an_unknown_actor_undoes_the_latest_first():
-    member = Member(campaign(SHARE))
-    member.shared(1, actor="bob", event_id="a")
-    member.shared(2, actor=None, event_id="b")
-    (event,) = member.shared(-3, actor=None)
-    assert isinstance(event, InteractionTakenBack)
-    assert [(u.event_id, u.quantity) for u in event.undone] == [("b", 2), ("a", 1)]
+def test_an_unlike_by_a_known_actor_undoes_only_that_actors_likes():
+    member = Member(LIKES)
+    member.interact(actor_id="bob")
+    member.interact(actor_id="cleo")
+    assert member.interact(-1, actor_id="dan") == []
+    assert taken_back(member.interact(-1, actor_id="bob")) == [10]
+    assert member.interact(-1, actor_id="bob") == []
 
 
-@pytest.mark.parametrize("other", [{"post": "q"}, {"kind": "like"}, {"surface": "member_post"}, {"platform": "y"}])
-def test_an_unlike_of_another_post_or_kind_undoes_nothing(other: dict[str, str]):
-    member = Member(campaign(SHARE))
-    member.shared(1)
-    assert member.shared(-1, **other) == []
+def test_an_unlike_by_nobody_in_particular_undoes_the_latest_of_anybody():
+    member = Member(LIKES)
+    member.interact(actor_id="bob")
+    [latest] = member.interact(actor_id="cleo")
+    [event] = member.interact(-1)
+    assert event.undone[0].event_id == latest.origin.event_id
 
 
-def test_more_unlikes_than_likes_undo_no_more_than_there_was():
-    member = Member(campaign(SHARE))
-    member.shared(2)
-    member.shared(-9)
-    assert member.shared(-1) == []
-    assert member.balance() == (0, 0, 0)
+@pytest.mark.parametrize("other", [{"post_id": "p2"}, {"platform": "y"}, {"surface": "member_post"}, {"kind": "share"}])
+def test_an_unlike_of_something_else_undoes_nothing(other):
+    member = Member(LIKES)
+    member.interact()
+    assert member.interact(-1, **other) == []
 
 
-def test_what_a_cap_kept_back_reverses_nothing_and_a_reversal_gives_no_room_back():
-    member = Member(campaign({**SHARE, "caps": {"total": 15}}))
-    member.shared(3)
-    (first,) = member.shared(-1)
-    (second,) = member.shared(-1)
-    assert (reversed_points(first), reversed_points(second)) == ([], [5])
-    member.shared(-1)
-    assert member.balance() == (0, 0, 0)
-    (refused,) = member.shared(1)
-    assert reasons(refused) == ["total"]
-    (undone,) = member.shared(-1)
-    assert (reversed_points(undone), len(undone.undone)) == ([], 1)  # type: ignore[union-attr]
+def test_one_unlike_undoes_one_like_under_all_of_its_rules():
+    autumn = campaign("[{rule: like, on: interaction, points: 1}]", "campaign: autumn")
+    member = Member(LIKES, autumn)
+    member.interact()
+    member.campaigns = (LIKES,)
+    member.interact()
+    assert taken_back(member.interact(-1)) == [10]
+    assert sorted(taken_back(member.interact(-1))) == [1, 10]
 
 
-def test_a_self_interaction_has_no_units_that_an_unlike_could_undo():
-    member = Member(campaign(SHARE))
-    member.shared(1, actor="bob")
-    member.is_self = True
-    member.shared(1, actor="ann")
-    member.is_self = False
-    (event,) = member.shared(-1, actor=None)
-    assert reversed_points(event) == [10]
+def test_what_a_cap_kept_back_reverses_nothing_and_a_reversal_gives_no_cap_room_back():
+    member = Member(campaign("[{rule: like, on: interaction, points: 10, caps: {total: 15}}]"))
+    member.interact()
+    member.interact()
+    member.interact()
+    assert taken_back(member.interact(-1)) == []
+    assert taken_back(member.interact(-1)) == [5]
+    assert refused(member.interact()) == ["total"]
+    assert taken_back(member.interact(-2)) == [10]
+    assert member.points() == (0, 0, 0)
 
 
-def test_rounding_is_that_of_the_remaining_quantity():
-    member = Member(campaign({**SHARE, "points": 1, "tier_multiplier": {"nano": 0.5}}))
-    member.shared(3)  # 1.5 → 1
-    (first,) = member.shared(-1)  # 2 × 0.5 = 1 is still due
-    (second,) = member.shared(-1)
-    assert (reversed_points(first), reversed_points(second)) == ([], [1])
+def test_of_a_truncated_batch_the_first_unlikes_take_back_what_was_not_paid():
+    member = Member(campaign("[{rule: like, on: interaction, points: 10, caps: {total: 25}}]"))
+    member.interact(4)
+    assert [taken_back(member.interact(-1)) for _ in range(5)] == [[], [5], [10], [10], []]
 
 
-# Orders
+def test_an_unlike_after_the_campaign_still_takes_back():
+    member = Member(LIKES)
+    member.interact(campaign_id="spring")
+    member.campaigns = ()
+    assert taken_back(member.interact(-1, campaign_id="spring", seen={"not_live": True})) == [10]
 
 
-def test_a_purchase_pays_whole_money_units_and_flat_points():
-    event = Member(campaign(SPEND, WELCOME)).bought(1299)
-    assert [(g.rule, g.points, g.basis) for g in event.grants] == [("spend", 12, "money"), ("welcome", 50, "flat")]
-    assert (event.campaigns, event.new_customer, event.referral) == (("spring",), True, "")
+# Purchases and refunds
 
 
-def test_an_amount_of_zero_is_a_valid_order():
-    event = Member(campaign(SPEND, WELCOME)).bought(0)
-    assert [g.points for g in event.grants] == [50]
-    assert reasons(event) == ["nothing_due"]
+def test_a_purchase_pays_for_whole_money_units_after_its_hold():
+    member = Member(SPEND)
+    assert paid(member.buy("o1", 1_999)) == [19]
+    assert member.points(NOON + 14 * DAY - 1) == (0, 19, 0)
+    assert member.points(NOON + 14 * DAY) == (19, 0, 0)
 
 
 def test_an_order_is_paid_once():
-    member = Member(campaign(SPEND))
-    member.bought(1000)
-    again = member.bought(9000)
-    assert (again.grants, reasons(again)) == ((), ["duplicate_order"])
-    member.returned(1000)
-    assert member.balance() == (0, 0, 0)
+    member = Member(SPEND)
+    member.buy("o1", 1_000)
+    [again] = member.buy("o1", 5_000)
+    assert (paid([again]), refused([again]), again.referral) == ([], ["duplicate_order"], "")
 
 
-def test_an_order_without_campaigns_is_still_known():
-    member = Member()
-    member.bought(1000)
-    assert member.returned(400).matched
+def test_a_purchase_without_points_is_still_recorded():
+    [event] = Member().buy("o1", 1_000)
+    assert isinstance(event, PurchaseRecorded)
+    assert (event.grants, event.refusals) == ((), ())
 
 
-def test_a_refund_reverses_down_to_the_net_entitlement():
-    member = Member(campaign(SPEND, WELCOME))
-    member.bought(1050)
-    assert reversed_points(member.returned(40)) == []  # 1010 is still 10 units
-    assert reversed_points(member.returned(20)) == [1]
-    assert reversed_points(member.returned(990)) == [9, 50]
-    assert reversed_points(member.returned(500)) == []
-    assert member.balance() == (0, 0, 0)
+def test_a_refund_takes_back_down_to_the_entitlement_of_the_net_amount():
+    member = Member(SPEND)
+    member.buy("o1", 1_000)
+    assert taken_back(member.refund("o1", 150)) == [2]
+    assert taken_back(member.refund("o1", 40)) == []
+    assert taken_back(member.refund("o1", 20)) == [1]
+    assert taken_back(member.refund("o1", 99_999)) == [7]
+    assert member.points(NOON + 30 * DAY) == (0, 0, 0)
 
 
-def test_a_refund_is_judged_under_the_purchases_own_rule_and_tier():
-    member = Member(campaign({**SPEND, "tier_multiplier": {"nano": 3}}))
-    member.bought(1000)
-    member.tier, member.campaigns = "macro", ()
-    assert reversed_points(member.returned(500)) == [15]
+def test_a_refund_sent_again_long_after_counts_once():
+    member = Member(SPEND)
+    member.buy("o1", 1_000)
+    member.refund("o1", 500, event_id="r1")
+    assert member.refund("o1", 500, event_id="r1") == []
 
 
-def test_what_a_cap_kept_back_of_an_order_is_not_reversed():
-    member = Member(campaign({**SPEND, "caps": {"total": 6}}))
-    member.bought(1000)
-    assert reversed_points(member.returned(300)) == []
-    assert reversed_points(member.returned(200)) == [1]
+def test_a_refund_that_comes_first_lowers_what_its_purchase_pays():
+    member = Member(SPEND)
+    [event] = member.refund("o1", 400)
+    assert isinstance(event, RefundRecorded)
+    assert not event.matched
+    [event] = member.buy("o1", 1_000)
+    assert (paid([event]), event.refunded_minor) == ([6], 400)
+    assert taken_back(member.refund("o1", 600)) == [6]
 
 
-@pytest.mark.parametrize("order", [None, "other"])
-def test_a_refund_of_an_unknown_order_is_recorded_and_reverses_nothing(order: str | None):
-    member = Member(campaign(SPEND))
-    member.bought(1000)
-    event = member.returned(1000, order=order)
+def test_a_refund_without_an_order_changes_nothing():
+    member = Member(SPEND)
+    member.buy("o1", 1_000)
+    [event] = member.refund(None, 1_000)
     assert (event.matched, event.reversals) == (False, ())
 
 
-def test_a_purchase_that_comes_after_its_refund_pays_the_net():
-    member = Member(campaign(SPEND, WELCOME))
-    member.returned(300)
-    member.returned(200)
-    event = member.bought(1000)
-    assert [g.points for g in event.grants] == [5, 50]
-    assert reversed_points(member.returned(500)) == [5, 50]
+def test_flat_points_stay_until_the_whole_order_is_refunded():
+    member = Member(FLAT)
+    assert paid(member.buy("o1", 1_000)) == [50]
+    assert taken_back(member.refund("o1", 999)) == []
+    assert taken_back(member.refund("o1", 1)) == [50]
 
 
-def test_a_purchase_that_was_refunded_in_full_before_pays_nothing():
-    member = Member(campaign(SPEND, WELCOME))
-    member.returned(2000)
-    event = member.bought(1000)
-    assert (event.grants, reasons(event)) == ((), ["nothing_due", "nothing_due"])
+def test_an_order_of_nothing_pays_flat_points_unless_it_was_refunded():
+    member = Member(FLAT)
+    assert paid(member.buy("o1", 0)) == [50]
+    member.refund("o2", 0)
+    assert refused(member.buy("o2", 0)) == ["nothing_due"]
 
 
-# What a reversal takes
+def test_a_purchase_is_judged_by_the_tier_of_its_time_and_its_refund_too():
+    rule = "[{rule: spend, on: purchase, per_minor: 100, points: 1, tier_multiplier: {micro: 2.5}}]"
+    member = Member(campaign(rule))
+    assert paid(member.buy("o1", 1_000)) == [25]
+    assert taken_back(member.refund("o1", 300, seen={"tier": "macro"})) == [8]
 
 
-def test_a_reversal_takes_pending_points_first():
-    member = Member(campaign(SHARE, {**SPEND, "hold": "14d"}))
-    member.shared(5)
-    member.bought(1000)
-    assert member.balance() == (50, 10, 0)
-    (reversal,) = member.returned(1000).reversals
-    assert (reversal.points, reversal.debt, reversal.shortfall) == (10, 0, 0)
-    assert member.balance() == (50, 0, 0)
+# Where a reversal takes from
 
 
-def test_spent_points_are_taken_from_pending_lots_then_active_ones_then_given_up():
-    member = Member(campaign({**SHARE, "hold": "1d"}, SPEND))
-    bought = member.bought(4000)
-    (active,) = member.shared(1, at=-DAY)
-    (pending,) = member.shared(1, at=0)
-    member.redeems(40)
-    (reversal,) = member.returned(4000).reversals
-    lots = [event.grants[0].entry_id for event in (pending, active)]  # type: ignore[union-attr]
-    assert [(take.lot, take.points) for take in reversal.takes] == [(lots[0], 10), (lots[1], 10)]
-    assert (reversal.points, reversal.debt, reversal.shortfall) == (20, 0, 20)
-    assert bought.grants[0].entry_id == reversal.reverses
-    assert member.account.shortfall == 20
+def test_a_reversal_takes_from_its_own_lot_then_pending_then_active():
+    own = campaign("[{rule: like, on: interaction, points: 10}, {rule: spend, on: purchase, points: 5, hold: 9d}]")
+    member = Member(own)
+    [like] = member.interact()
+    member.command(8)
+    [order] = member.buy("o1", 100)
+    [other] = member.interact(post_id="p2")
+    [event] = member.interact(-1)
+    assert event.reversals[0].takes == (
+        Take(like.grants[0].entry_id, 2),
+        Take(order.grants[0].entry_id, 5),
+        Take(other.grants[0].entry_id, 3),
+    )
 
 
-def test_a_brand_that_allows_it_lets_the_rest_become_debt():
-    member = Member(campaign(SPEND), of=brand(negative_balance="allow"))
-    member.bought(4000)
-    member.redeems(30)
-    (reversal,) = member.returned(4000).reversals
-    assert (reversal.points, reversal.debt, reversal.shortfall) == (40, 30, 0)
-    assert member.balance() == (-30, 0, 0)
-    member.bought(2000, "o2")
-    assert member.balance() == (-10, 0, 0)
-    (refused,) = member.redeems(1)
-    assert isinstance(refused, CommandRefused)
+def test_two_reversals_of_one_record_never_take_the_same_points():
+    two = campaign("[{rule: a, on: purchase, points: 5}, {rule: b, on: purchase, points: 5}]")
+    member = Member(two)
+    member.buy("o1", 100)
+    member.command(7)
+    [event] = member.refund("o1", 100)
+    assert [(r.points, r.debt) for r in event.reversals] == [(5, 2), (5, 5)]
+    assert member.points() == (-7, 0, 0)
 
 
-def test_a_shortfall_is_given_up_once():
-    member = Member(campaign(SPEND))
-    member.bought(1000)
-    member.redeems(10)
-    assert member.returned(500).reversals[0].shortfall == 5
-    assert member.returned(500).reversals[0].shortfall == 5
-    assert member.returned(500).reversals == ()
+def test_what_is_missing_becomes_debt_and_lowers_what_can_be_spent():
+    member = Member(LIKES)
+    member.interact()
+    member.command(10)
+    [event] = member.interact(-1)
+    assert [(r.points, r.takes, r.debt, r.shortfall) for r in event.reversals] == [(10, (), 10, 0)]
+    member.interact(3)
+    assert member.points() == (20, 0, 0)
+    assert member.command(21)[0].reason == "insufficient_points"
+    assert isinstance(member.command(20)[0], PointsRedeemed)
 
 
-def test_two_reversals_of_one_refund_do_not_take_the_same_points():
-    member = Member(campaign(SPEND, WELCOME), of=brand(negative_balance="allow"))
-    member.bought(1000)
-    member.redeems(55)
-    first, second = member.returned(1000).reversals
-    assert first.points + second.points == 60
-    assert sum(take.points for r in (first, second) for take in r.takes) == 5
-    assert member.balance() == (-55, 0, 0)
+def test_without_negative_balance_what_is_missing_is_given_up_as_shortfall():
+    member = Member(LIKES, owner=brand(NO_DEBT))
+    member.interact()
+    member.command(4)
+    [event] = member.interact(-1)
+    assert [(r.points, r.debt, r.shortfall) for r in event.reversals] == [(6, 0, 4)]
+    assert member.points() == (0, 0, 0)
+    assert member.account.shortfall == 4
 
 
 def test_expired_points_are_never_taken():
-    member = Member(campaign(SPEND, SHARE), of=brand(expire_after="1d"))
-    member.bought(1000, at=0)
-    member.shared(1, at=5 * DAY)
-    assert member.balance(5 * DAY) == (10, 0, 10)
-    (reversal,) = member.returned(600, at=5 * DAY).reversals
-    assert reversal.points == 6
-    assert member.balance(5 * DAY) == (4, 0, 10)
+    member = Member(LIKES, owner=brand("points: {expire_after: 1d, negative_balance: forbid}"))
+    member.interact()
+    [event] = member.interact(-1, occurred_at=NOON + 2 * DAY)
+    assert [(r.points, r.shortfall) for r in event.reversals] == [(0, 10)]
+    assert member.points(NOON + 2 * DAY) == (0, 0, 10)
 
 
 # Referrals
 
 
-def test_a_purchase_says_whether_its_referrer_is_due():
-    member = Member(campaign(SPEND))
-    assert member.bought(100, "a").referral == ""
-    assert member.bought(100, "b", referrer_id="ann").referral == "self_referral"
-    due = member.bought(100, "c", referrer_id="kim")
-    assert (due.referral, due.new_customer) == ("due", False)
-    assert Member().bought(100, referrer_id="kim").new_customer
+def test_an_order_with_a_referrer_makes_the_referral_due_once():
+    member = Member()
+    [event] = member.buy("o1", 100, referrer_id="bob", campaign_id="spring")
+    assert (event.referral, event.new_customer, event.campaign_id) == ("due", True, "spring")
+    assert member.buy("o1", 100, referrer_id="bob")[0].referral == ""
 
 
-def test_a_refund_of_a_referred_order_carries_what_the_referrers_part_needs():
-    member = Member(campaign(SPEND))
-    member.bought(1000, referrer_id="kim", campaign_id="spring")
-    event = member.returned(400)
-    assert (event.referrer_id, event.new_customer, event.campaign_id) == ("kim", True, "spring")
-    assert event.campaigns == ("spring",)
-    member.bought(1000, "o2", referrer_id="ann")
-    assert member.returned(400, "o2").referrer_id is None
+def test_nobody_refers_themselves():
+    member = Member()
+    assert member.buy("o1", 100, referrer_id="ann")[0].referral == "self_referral"
+    assert member.refund("o1", 100)[0].referrer_id is None
 
 
-def test_a_referred_order_says_what_was_refunded_of_it_before():
-    member = Member(campaign(SPEND))
-    member.returned(400)
-    event = member.bought(1000, referrer_id="kim")
-    assert (event.referral, event.amount_minor, event.refunded_minor) == ("due", 1000, 400)
+def test_a_later_order_is_not_a_new_customers():
+    member = Member()
+    member.buy("o1", 100)
+    assert not member.buy("o2", 100, referrer_id="bob")[0].new_customer
 
 
-def test_no_referrer_is_due_for_an_order_that_was_refunded_in_full_before():
-    member = Member(campaign(SPEND))
-    member.returned(1000)
-    assert member.bought(1000, referrer_id="kim").referral == "order_refunded"
+def test_a_refund_of_a_referred_order_names_what_the_referrers_side_needs():
+    member = Member()
+    member.buy("o1", 100, referrer_id="bob", campaign_id="spring")
+    [event] = member.refund("o1", 30)
+    assert (event.referrer_id, event.campaign_id, event.new_customer, event.matched) == ("bob", "spring", True, True)
 
 
-def test_the_referrer_is_paid_once_for_an_order():
-    member = Member(campaign(FRIEND))
-    assert [g.points for g in member.referred(1000).grants] == [500]
-    assert reasons(member.referred(1000)) == ["duplicate_referral"]
-    assert member.balance() == (500, 0, 0)
-    member.referred(1000, buyer_id="eve")
-    assert member.balance() == (1000, 0, 0)
+def test_an_order_refunded_before_it_came_makes_no_referral_due():
+    member = Member()
+    member.refund("o1", 100)
+    assert member.buy("o1", 100, referrer_id="bob")[0].referral == "order_refunded"
+    assert member.refund("o1", 5)[0].referrer_id is None
 
 
-def test_an_existing_customer_earns_the_referrer_nothing():
-    event = Member(campaign(FRIEND)).referred(1000, new_customer=False)
-    assert (event.grants, reasons(event)) == ((), ["existing_customer"])
+def test_a_friends_first_order_pays_the_referrer_once():
+    member = Member(FRIEND)
+    [event] = member.friend("completed", "o1", 3_000)
+    assert isinstance(event, ReferralJudged)
+    assert paid([event]) == [500]
+    assert refused(member.friend("completed", "o1", 3_000)) == ["duplicate_referral"]
+    assert paid(member.friend("completed", "o1", 3_000, buyer="cleo")) == [500]
 
 
-def test_the_referrers_reward_goes_the_way_of_the_order():
-    member = Member(campaign(FRIEND, {**SPEND, "rule": "part", "on": "referral"}))
-    member.referred(1000)
-    assert reversed_points(member.referred(300, "refunded")) == [3]
-    assert sorted(reversed_points(member.referred(700, "refunded"))) == [7, 500]
-    assert member.balance() == (0, 0, 0)
+def test_an_existing_customers_order_pays_the_referrer_nothing():
+    assert refused(Member(FRIEND).friend("completed", "o1", 3_000, new_customer=False)) == ["existing_customer"]
 
 
-def test_a_referral_refunded_before_it_came_pays_the_net():
-    member = Member(campaign(FRIEND, {**SPEND, "rule": "part", "on": "referral"}))
-    assert member.referred(300, "refunded").reversals == ()
-    assert [g.points for g in member.referred(1000).grants] == [500, 7]
+def test_a_friends_refund_is_judged_on_the_net_whichever_comes_first():
+    money = campaign("[{rule: share, on: referral, per_minor: 100, points: 1}]")
+    in_order, reverse = Member(money), Member(money)
+    in_order.friend("completed", "o1", 1_000)
+    in_order.friend("refunded", "o1", 250, event_id="r1")
+    assert in_order.friend("refunded", "o1", 250, event_id="r1") == []
+    reverse.friend("refunded", "o1", 250)
+    reverse.friend("completed", "o1", 1_000)
+    assert in_order.points() == reverse.points() == (7, 0, 0)
 
 
 # Commands
 
 
-def test_redeeming_spends_the_points_that_expire_first():
-    member = Member(campaign(SHARE))
-    member.shared(1, post="never")
-    member.brand = brand(expire_after="30d")
-    member.shared(1, post="late", at=2 * DAY)
-    member.shared(1, post="soon", at=1 * DAY)
-    lots = {event.post_id: event.grants[0].entry_id for event in member.history}  # type: ignore[union-attr]
-    (event,) = member.redeems(25, at=3 * DAY)
-    assert isinstance(event, PointsRedeemed)
-    assert [(take.lot, take.points) for take in event.takes] == (
-        [(lots["soon"], 10), (lots["late"], 10), (lots["never"], 5)]
-    )
+def test_redeeming_spends_the_earliest_expiry_first_and_unlimited_last():
+    member = Member(LIKES)
+    [unlimited] = member.interact()
+    member.brand = brand("points: {expire_after: 30d}")
+    [late] = member.interact(occurred_at=NOON + DAY)
+    [early] = member.interact()
+    [event] = member.command(25, occurred_at=NOON + 2 * DAY)
+    assert event.takes == tuple(Take(e.grants[0].entry_id, n) for e, n in ((early, 10), (late, 10), (unlimited, 5)))
 
 
 def test_pending_and_expired_points_cannot_be_spent():
-    member = Member(campaign({**SHARE, "hold": "2d"}), of=brand(expire_after="1d"))
-    member.shared()
-    outcomes = [type(member.redeems(10, at=at)[0]) for at in (DAY, 2 * DAY - 1)]
-    assert outcomes == [CommandRefused, CommandRefused]
-    assert isinstance(member.redeems(10, at=10 * DAY)[0], CommandRefused)
-    assert isinstance(member.redeems(10, at=2 * DAY)[0], PointsRedeemed)
+    member = Member(SPEND, owner=brand("points: {expire_after: 1d}"))
+    member.buy("o1", 1_000)
+    assert member.command(1)[0].reason == "insufficient_points"
+    assert isinstance(member.command(1, occurred_at=NOON + 14 * DAY)[0], PointsRedeemed)
+    assert member.command(1, occurred_at=NOON + 16 * DAY)[0].reason == "insufficient_points"
 
 
-@pytest.mark.parametrize(
-    ("points", "kind", "reason"),
-    [
-        (11, "redeem", "insufficient_points"),
-        (0, "redeem", "points_not_positive"),
-        (-5, "redeem", "points_not_positive"),
-        (5, "adjust", "not_supported_yet"),
-    ],
-)
-def test_a_command_that_cannot_be_done_is_refused_with_its_reason(points: int, kind: str, reason: str):
-    member = Member(campaign(SHARE))
-    member.shared()
-    (event,) = member.redeems(points, kind=kind)
+@pytest.mark.parametrize("points", [0, -5])
+def test_only_a_positive_number_of_points_is_redeemed(points):
+    assert Member().command(points)[0].reason == "points_not_positive"
+
+
+def test_the_first_outcome_of_a_command_is_its_only_one():
+    member = Member(LIKES)
+    [event] = member.command(5, event_id="key")
     assert isinstance(event, CommandRefused)
-    assert (event.reason, event.points, event.kind) == (reason, points, kind)
-    assert member.balance() == (10, 0, 0)
+    member.interact()
+    assert member.command(5, event_id="key") == []
+    assert isinstance(member.command(5, event_id="key2")[0], PointsRedeemed)
+    assert member.command(5, event_id="key2") == []
 
 
-def test_a_retry_gets_no_second_outcome_even_when_it_would_now_go_another_way():
-    member = Member(campaign(SHARE))
-    assert isinstance(member.redeems(10, key="k")[0], CommandRefused)
-    member.shared()
-    assert member.redeems(10, key="k") == []
-    assert isinstance(member.redeems(10, key="k2")[0], PointsRedeemed)
-    assert member.redeems(10, key="k2") == []
+@pytest.mark.parametrize("kind", ["cancel", "adjust", "transfer_out", "transfer_in", "prize"])
+def test_a_command_that_is_not_supported_says_so(kind):
+    assert Member().command(5, kind=kind)[0].reason == "not_supported_yet"
 
 
-@pytest.mark.parametrize("record", ["ProfileSnapshot", "Enrolment", "Definition", "CampaignClosing"])
-def test_other_records_change_no_account(record: str):
-    assert Member(campaign(SHARE)).sees(record, 0) == []
-
-
-def test_deciding_changes_nothing():
-    member = Member(campaign(SHARE, SPEND))
-    member.shared()
-    before = member.account.balance_at(0)
-    value = {"event_id": "e", "occurred_at": 0, "kind": "redeem", "points": 5, "requested_by": "", "member_id": "ann"}
-    activity = Activity("Command", 9, value, member.brand, (), False, (), "nano", None, False)
-    origin = Origin("log", 0, 9, "e", 0, 0)
-    assert decide(member.account, activity, origin, {}) == decide(member.account, activity, origin, {})
-    assert member.account.balance_at(0) == before
-
-
-def test_every_reason_has_a_sentence_of_its_own():
-    sentences = [reason.sentence for reason in Reason]
-    assert all(sentence.endswith(".") for sentence in sentences)
-    assert len(set(sentences)) == len(sentences)
+def test_other_records_mean_nothing_for_points():
+    assert Member(LIKES).record("ProfileSnapshot", {"platform": "x", "followers": 5}) == []

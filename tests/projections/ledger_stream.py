@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cache
 
 from hypothesis import strategies as st
 
+from aggregates.definitions import content_of
 from aggregates.events import (
     BrandDefined,
     CampaignDefined,
@@ -25,6 +27,7 @@ from aggregates.events import (
     Take,
 )
 from aggregates.ledger import Recorded
+from aggregates.parsing import parse
 
 HOUR = 3_600_000
 START = 1_772_323_200_000  # 2026-03-01
@@ -75,12 +78,10 @@ class Stream:
 
     def define(self) -> None:
         for brand in BRANDS:
-            content = f'{{"brand":"{brand}"}}'
-            self.put(f"brand:{brand}", BrandDefined(brand, 1, 0, content, START))
+            self.put(f"brand:{brand}", BrandDefined(brand, 1, 0, _brand_content(brand), START))
             for campaign in CAMPAIGNS:
-                content = f'{{"brand":"{brand}","campaign":"{campaign}"}}'
-                event = CampaignDefined(brand, campaign, 1, START, content, START)
-                self.put(f"campaign:{brand}/{campaign}", event)
+                content = _campaign_content(brand, campaign)
+                self.put(f"campaign:{brand}/{campaign}", CampaignDefined(brand, campaign, 1, START, content, START))
 
     def reward(
         self, brand: str, member: str, points: int, campaign: str, at: int, how: int, expire: int | None
@@ -95,17 +96,18 @@ class Stream:
         event: StoredEvent
         if how % 3 == 0:
             event = InteractionRewarded(
-                origin, "share", "brand_post", "x", 1, "nano", 10, "p", None, (grant,), refusals
+                origin, "share", "brand_post", "x", 1, "nano", grants=(grant,), refusals=refusals
             )
         elif how % 3 == 1:
             event = PurchaseRecorded(
-                origin, f"o-{len(self.events)}", 100, "EUR", "nano", (campaign,), None, member, "self_referral", True,
-                (grant,), refusals,
+                origin, f"o-{len(self.events)}", 100, "EUR", "nano", (campaign,), referrer_id=member,
+                referral="self_referral", grants=(grant,), refusals=refusals,
             )  # fmt: skip
         else:
             event = ReferralJudged(
-                origin, "completed", f"o-{len(self.events)}", "eve", 100, "nano", (campaign,), (grant,), refusals
-            )
+                origin, "completed", f"o-{len(self.events)}", "eve", 100, "nano", (campaign,), grants=(grant,),
+                refusals=refusals,
+            )  # fmt: skip
         self.put(f"account:{brand}/{member}", event, 1 + how % 2)
         account = self.members[brand, member]
         account.earned += points
@@ -169,6 +171,25 @@ class Stream:
 
 def _spendable(lot: Lot, at: int) -> bool:
     return lot.active_at <= at and (lot.expires_at is None or lot.expires_at > at)
+
+
+@cache
+def _brand_content(brand: str) -> str:
+    tiers = {"nano": 0, "micro": 1000}
+    document = {"brand": brand, "plan": "pro", "timezone": "UTC", "currency": "EUR", "tiers": tiers}
+    return content_of(parse(document, brand))
+
+
+@cache
+def _campaign_content(brand: str, campaign: str) -> str:
+    document = {
+        "campaign": campaign,
+        "brand": brand,
+        "starts_at": "2026-03-01T00:00:00Z",
+        "ends_at": "2026-05-01T00:00:00Z",
+        "earn": [{"rule": "share", "on": "interaction", "points": 10}],
+    }
+    return content_of(parse(document, campaign))
 
 
 _points = st.integers(1, 60)

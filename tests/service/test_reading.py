@@ -193,7 +193,7 @@ def test_a_mapping_is_loaded_from_yaml(tmp_path):
         "constants": {"brand_id": "acme"},
     }
     for bad in ("[1", "just text"):
-        with pytest.raises(InputError, match="bad.yaml"):
+        with pytest.raises(InputError, match=r"bad\.yaml"):
             load_mapping(written(tmp_path, "bad.yaml", bad))
     with pytest.raises(InputError, match="No such file"):
         load_mapping(tmp_path / "none.yaml")

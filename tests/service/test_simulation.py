@@ -17,6 +17,8 @@ from service.reading import Line
 from service.simulation import BRAND, START, Broken, Simulation, community, definitions
 
 DAY = 86_400_000
+LIKE_RATES = (0.0803, 0.0404, 0.0237, 0.0178)
+"""Of the study, below 1,000, 10,000, 100,000 and a million followers; written out again, so that no edit moves both."""
 MONTH = 30 * DAY
 
 
@@ -104,7 +106,7 @@ def test_rates_by_followers_are_those_of_the_study(lines, kind, tolerance):
         if value["kind"] == kind:
             given[band] += Fraction(value["quantity"], followers)
     for band, rate in enumerate(RATES[:4]):
-        wanted = rate.likes if kind == "like" else rate.comments
+        wanted = LIKE_RATES[band] if kind == "like" else rate.comments
         assert float(given[band] / posts[band]) == pytest.approx(wanted, rel=tolerance), (band, posts[band])
 
 

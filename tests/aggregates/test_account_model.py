@@ -1,0 +1,409 @@
+"""Random histories of an account: what always holds, and a slow, obvious model in plain lists that must agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aggregates.account import Account, decide, evolve
+from aggregates.activity import Activity
+from aggregates.definitions import Brand, Campaign
+from aggregates.events import AccountEvent, Origin, from_stored, to_stored
+from aggregates.programs import parse
+
+DAY = 86_400_000
+START = 20_000 * DAY
+
+Record = tuple[str, dict[str, Any]]
+TIERS = {"nano": Fraction(5, 2), "micro": Fraction(1, 2), "macro": Fraction(1)}
+CAPS = {"per_post": 40, "per_day": 60, "total": 150}
+
+
+def brand(debt: bool, expiry: str) -> Brand:
+    points = {"expire_after": expiry, "negative_balance": "allow" if debt else "forbid"}
+    found = parse({"brand": "acme", "currency": "EUR", "points": points}, "test")
+    assert isinstance(found, Brand)
+    return found
+
+
+def campaign(hold: str) -> Campaign:
+    money: dict[str, Any] = {"per_minor": 100, "points": 3, "hold": hold}
+    earn = [
+        {
+            "rule": "like",
+            "on": "interaction",
+            "points": 7,
+            "tier_multiplier": {"nano": 2.5, "micro": 0.5},
+            "caps": CAPS,
+        },
+        {"rule": "spend", "on": "purchase", **money, "caps": {"total": 90}},
+        {"rule": "welcome", "on": "purchase", "points": 20},
+        {"rule": "share-of", "on": "referral", **money},
+        {"rule": "friend", "on": "referral", "points": 30, "hold": hold},
+    ]
+    found = parse({"campaign": "c", "brand": "acme", "starts_at": 0, "ends_at": 5 * 10**12, "earn": earn}, "test")
+    assert isinstance(found, Campaign)
+    return found
+
+
+# Random records
+
+_amounts = st.sampled_from([0, 99, 100, 250, 1000, 2599])
+_orders = st.sampled_from(["o1", "o2", "o3"])
+_interactions = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["like", "share"]),
+        "surface": st.just("brand_post"),
+        "platform": st.just("x"),
+        "post_id": st.sampled_from(["p", "q", None]),
+        "actor_id": st.sampled_from(["bob", "eve", "ann", None]),
+        "quantity": st.integers(-4, 4),
+    }
+)
+_purchases = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["completed", "refunded"]),
+        "order_id": _orders,
+        "amount_minor": _amounts,
+        "referrer_id": st.sampled_from([None, "ann", "kim"]),
+    }
+)
+_referrals = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(["completed", "refunded"]),
+        "order_id": _orders,
+        "buyer_id": st.sampled_from(["bob", "eve"]),
+        "amount_minor": _amounts,
+        "new_customer": st.booleans(),
+    }
+)
+_commands = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["redeem", "redeem", "redeem", "adjust"]), "points": st.integers(-1, 90)}
+)
+_records: st.SearchStrategy[Record] = st.one_of(
+    st.tuples(st.just("Interaction"), _interactions),
+    st.tuples(st.just("Purchase"), _purchases),
+    st.tuples(st.just("ReferralDue"), _referrals),
+    st.tuples(st.just("Command"), _commands),
+)
+
+
+@dataclass
+class Step:
+    """One record of a history and what is around it."""
+
+    record: str
+    value: dict[str, Any]
+    event_id: str
+    at: int
+    tier: str
+    takes_part: bool
+
+
+@st.composite
+def histories(draw: st.DrawFn, ordered: bool = False, reused_ids: bool = True) -> list[Step]:
+    steps: list[Step] = []
+    now = START
+    for number, (record, value) in enumerate(draw(st.lists(_records, max_size=25))):
+        now = now + draw(st.integers(0, 3 * DAY // 2)) if ordered else START + draw(st.integers(0, 20 * DAY))
+        ids = [step.event_id for step in steps if step.record == record] if reused_ids else []
+        event_id = draw(st.sampled_from(ids)) if ids and draw(st.integers(0, 9)) == 0 else f"e{number}"
+        tier = draw(st.sampled_from(["nano", "micro", "macro"]))
+        steps.append(Step(record, value, event_id, now, tier, draw(st.integers(0, 7)) != 0))
+    return steps
+
+
+class Run:
+    """A history played through the real account."""
+
+    def __init__(self, debt: bool, expiry: str, hold: str, budget: int | None = None) -> None:
+        self.account, self.brand, self.campaign = Account(), brand(debt, expiry), campaign(hold)
+        self.budget, self.offset = budget, 0
+        self.events: list[AccountEvent] = []
+
+    def play(self, step: Step) -> list[AccountEvent]:
+        made = self.decide(step)
+        for event in made:
+            evolve(self.account, event)
+            if self.budget is not None:
+                self.budget -= sum(grant.points for grant in getattr(event, "grants", ()))
+        self.events += made
+        self.offset += 1
+        return made
+
+    def decide(self, step: Step) -> list[AccountEvent]:
+        base = {
+            "event_id": step.event_id, "occurred_at": step.at, "brand_id": "acme", "member_id": "ann", "currency": "EUR",
+            "campaign_id": None, "referrer_id": None, "followers": None, "reference": None, "reason": None,
+            "requested_by": "shop",
+        }  # fmt: skip
+        value = {**base, **step.value}
+        campaigns = (self.campaign,) if step.takes_part else ()
+        is_self = step.record == "Interaction" and value["actor_id"] == "ann"
+        activity = Activity(step.record, self.offset, value, self.brand, campaigns, False, (), step.tier, None, is_self)
+        origin = Origin("log", 0, self.offset, step.event_id, step.at, step.at)
+        return decide(self.account, activity, origin, {} if self.budget is None else {"c": self.budget})
+
+
+_worlds = st.builds(
+    Run,
+    debt=st.booleans(),
+    expiry=st.sampled_from(["none", "1d", "5d"]),
+    hold=st.sampled_from(["0d", "2d"]),
+    budget=st.none() | st.integers(0, 200),
+)
+
+
+# What always holds
+
+
+@settings(max_examples=300)
+@given(_worlds, histories())
+def test_points_are_conserved_after_every_event(run: Run, steps: list[Step]):
+    for step in steps:
+        run.play(step)
+        account = run.account
+        left = sum(lot.left for lot in account.lots.values())
+        granted = sum(g.points for e in run.events for g in getattr(e, "grants", ()))
+        reversals = [r for e in run.events for r in getattr(e, "reversals", ())]
+        assert account.earned == granted
+        assert account.reversed == sum(r.points for r in reversals)
+        assert left - account.debt == account.earned - account.reversed - account.spent
+        assert all(r.points == r.debt + sum(t.points for t in r.takes) for r in reversals)
+        assert all(lot.left >= 0 for lot in account.lots.values())
+        for at in (step.at, START, START + 30 * DAY):
+            found = account.balance_at(at)
+            total = found.active + found.pending + found.expired
+            assert total == account.earned - account.reversed - account.spent
+        if not run.brand.negative_balance:
+            assert account.debt == 0
+
+
+@given(_worlds, histories())
+def test_no_grant_is_reversed_beyond_what_it_paid_and_no_entry_has_the_id_of_another(run: Run, steps: list[Step]):
+    for step in steps:
+        run.play(step)
+    paid, gone = Counter[str](), Counter[str]()
+    ids: list[str] = []
+    for event in run.events:
+        for grant in getattr(event, "grants", ()):
+            assert 1 <= grant.points <= grant.entitled
+            paid[grant.entry_id] += grant.points
+            ids.append(grant.entry_id)
+        for reversal in getattr(event, "reversals", ()):
+            gone[reversal.reverses] += reversal.points + reversal.shortfall
+    assert len(ids) == len(set(ids))
+    assert all(points <= paid[entry] for entry, points in gone.items())
+
+
+@given(_worlds, histories())
+def test_the_caps_and_the_budget_are_never_exceeded(run: Run, steps: list[Step]):
+    budget = run.budget
+    for step in steps:
+        run.play(step)
+    used = Counter[str]()
+    for event in run.events:
+        for grant in getattr(event, "grants", ()):
+            used.update({counter: grant.points for counter in grant.counters})
+    limits = {rule.name: dict(rule.caps) for rule in run.campaign.earn}
+    kinds = {"post": "per_post", "day": "per_day", "total": "total"}
+    for counter, points in used.items():
+        _, rule, period = counter.split("/", 2)
+        assert points <= limits[rule][kinds[period.split(":")[0]]]
+    assert budget is None or run.account.earned <= budget
+
+
+@given(_worlds, histories())
+def test_a_command_or_refund_sent_again_gives_no_event(run: Run, steps: list[Step]):
+    for step in steps:
+        run.play(step)
+    for step in steps:
+        again = run.decide(step)
+        if step.record == "Command" or (step.record != "Interaction" and step.value["kind"] == "refunded"):
+            assert again == []
+        elif step.record != "Interaction":
+            assert not any(e.grants for e in again if hasattr(e, "grants"))
+
+
+@given(_worlds, histories())
+def test_an_account_read_back_from_its_stored_events_decides_the_same(run: Run, steps: list[Step]):
+    for step in steps[:-1]:
+        run.play(step)
+    again = Account()
+    for event in run.events:
+        evolve(again, from_stored(*to_stored(event)))
+    for at in (START, START + 10 * DAY):
+        assert again.balance_at(at) == run.account.balance_at(at)
+    if steps:
+        live = run.decide(steps[-1])
+        run.account = again
+        assert run.decide(steps[-1]) == live
+
+
+# The model: one list of units, one of orders, everything worked out from the start each time
+
+
+@dataclass
+class Lotish:
+    """Points one rule paid for one thing."""
+
+    rate: int
+    per: int
+    multiplier: Fraction
+    flat: bool
+    paid: int
+    reversed: int = 0
+    active_at: int = 0
+    left: int = 0
+
+    def worth(self, n: int) -> int:
+        if n <= 0:
+            return 0
+        units = 1 if self.flat else n // self.per if self.per else n
+        return floor(units * self.rate * self.multiplier)
+
+
+@dataclass
+class Liked:
+    key: tuple[Any, ...]
+    actor: str | None
+    units: int
+    lot: Lotish | None
+
+
+@dataclass
+class Bought:
+    amount: int | None = None
+    refunds: list[int] = field(default_factory=list)
+    lots: list[Lotish] = field(default_factory=list)
+
+    @property
+    def net(self) -> int:
+        return max(0, (self.amount or 0) - sum(self.refunds))
+
+
+@dataclass
+class Model:
+    """An account without expiry, for a brand that allows debt: then only sums matter, whichever lots give them."""
+
+    hold: int
+    lots: list[Lotish] = field(default_factory=list)
+    likes: list[Liked] = field(default_factory=list)
+    orders: dict[Any, Bought] = field(default_factory=dict)
+    used: Counter[Any] = field(default_factory=Counter)
+    done: set[tuple[str, str]] = field(default_factory=set)
+    debt: int = 0
+    spent: int = 0
+
+    def play(self, step: Step) -> None:
+        value, kind = step.value, step.value["kind"]
+        if step.record == "Interaction" and value["quantity"] > 0:
+            self.like(step)
+        elif step.record == "Interaction":
+            self.unlike(step)
+        elif step.record == "Command":
+            if kind == "redeem" and 0 < value["points"] <= self.active(step.at):
+                self.spent += value["points"]
+                self.take([lot for lot in self.lots if lot.active_at <= step.at], value["points"])
+        else:
+            self.order(step)
+
+    def active(self, at: int) -> int:
+        return sum(lot.left for lot in self.lots if lot.active_at <= at) - self.debt
+
+    def take(self, lots: Sequence[Lotish], points: int) -> int:
+        for lot in lots:
+            some = min(points, lot.left)
+            lot.left -= some
+            points -= some
+        return points
+
+    def pay(self, lot: Lotish, n: int, at: int, hold: int, caps: Sequence[tuple[Any, int]]) -> Lotish | None:
+        points = lot.worth(n)
+        for counter, limit in caps:
+            points = min(points, max(0, limit - self.used[counter]))
+        if points < 1:
+            return None
+        self.used.update({counter: points for counter, _ in caps})
+        lot.paid = lot.left = points
+        lot.active_at = at + hold
+        self.lots.append(lot)
+        return lot
+
+    def reverse(self, lot: Lotish, n: int, at: int) -> None:
+        points = lot.paid - lot.reversed - min(lot.worth(n), lot.paid)
+        if points <= 0:
+            return
+        lot.reversed += points
+        missing = self.take([lot], points)
+        missing = self.take([other for other in self.lots if other.active_at > at], missing)
+        self.debt += self.take([other for other in self.lots if other.active_at <= at], missing)
+
+    def like(self, step: Step) -> None:
+        value = step.value
+        if not step.takes_part or value["actor_id"] == "ann":
+            return
+        day, post = step.at // DAY, value["post_id"]
+        caps = [(("post", post), CAPS["per_post"]), (("day", day), CAPS["per_day"]), ("like", CAPS["total"])]
+        lot = Lotish(7, 0, TIERS[step.tier], False, 0)
+        paid = self.pay(lot, value["quantity"], step.at, 0, caps)
+        self.likes.append(Liked((value["kind"], post), value["actor_id"], value["quantity"], paid))
+
+    def unlike(self, step: Step) -> None:
+        value = step.value
+        wanted = -value["quantity"]
+        for like in reversed(self.likes):
+            if like.key != (value["kind"], value["post_id"]) or value["actor_id"] not in (None, like.actor):
+                continue
+            undone = min(wanted, like.units)
+            wanted -= undone
+            like.units -= undone
+            if like.lot is not None and undone:
+                self.reverse(like.lot, like.units, step.at)
+
+    def order(self, step: Step) -> None:
+        value, mine = step.value, step.record == "Purchase"
+        key = value["order_id"] if mine else (value["buyer_id"], value["order_id"])
+        order = self.orders.setdefault(key, Bought())
+        if value["kind"] == "refunded":
+            order.refunds.append(value["amount_minor"])
+            for lot in order.lots:
+                self.reverse(lot, int(order.net > 0) if lot.flat else order.net, step.at)
+            return
+        if order.amount is not None:
+            return
+        order.amount = value["amount_minor"]
+        if not step.takes_part or not (mine or value["new_customer"]):
+            return
+        stands = order.net > 0 or not order.refunds
+        money = Lotish(3, 100, Fraction(1), False, 0)
+        flat = Lotish(20 if mine else 30, 0, Fraction(1), True, 0)
+        caps = [("spend", 90)] if mine else []
+        paid = [
+            self.pay(money, order.net, step.at, self.hold, caps),
+            self.pay(flat, int(stands), step.at, 0 if mine else self.hold, []),
+        ]
+        order.lots += [lot for lot in paid if lot is not None]
+
+
+@settings(max_examples=400)
+@given(st.sampled_from([0, 2]), histories(ordered=True, reused_ids=False))
+def test_the_account_agrees_with_the_model(hold: int, steps: list[Step]):
+    run, model = Run(debt=True, expiry="none", hold=f"{hold}d"), Model(hold * DAY)
+    for step in steps:
+        run.play(step)
+        model.play(step)
+        found = run.account.balance_at(step.at)
+        assert found.active == model.active(step.at)
+        assert found.pending == sum(lot.left for lot in model.lots if lot.active_at > step.at)
+        assert found.spent == model.spent
+        assert found.reversed == sum(lot.reversed for lot in model.lots)
+        assert run.account.debt == model.debt
+        assert run.account.earned == sum(lot.paid for lot in model.lots)

@@ -1,0 +1,115 @@
+"""Reads of the ledger's read models: pages, ranks, effective and recorded time, and what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ledger_stream import HOUR, START, Stream, long_stream
+from sqlalchemy import Connection, Engine
+
+from projections import queries
+from projections.digest import snapshot
+from projections.registry import LEDGER
+from projections.runner import Runner, prepare
+
+LATER = START + 10_000 * HOUR
+
+
+@pytest.fixture
+def read(sqlite_engine: Callable[[], Engine]) -> Iterator[tuple[Stream, Connection]]:
+    """A filled database."""
+    stream = long_stream(120)
+    engine = sqlite_engine()
+    prepare(engine, LEDGER)
+    Runner(engine, stream.source, LEDGER).catch_up()
+    with snapshot(engine) as conn:
+        yield stream, conn
+
+
+def test_a_balance_now_is_the_fold_of_everything_recorded(read: tuple[Stream, Connection]) -> None:
+    stream, conn = read
+    for brand, member in stream.members:
+        now = queries.balance(conn, brand, member, LATER)
+        folded = queries.balance(conn, brand, member, 0, as_of=LATER)
+        assert now == folded
+        model = stream.members[brand, member]
+        assert (now.spent, now.reversed) == (model.spent, model.reversed)
+        assert now.active + now.pending + now.expired == model.earned - model.reversed - model.spent
+
+
+def test_what_was_recorded_later_is_not_in_a_balance_known_at(read: tuple[Stream, Connection]) -> None:
+    stream, conn = read
+    before = queries.balance(conn, "acme", "ann", LATER, known_at=START)
+    assert (before.active, before.pending, before.expired, before.spent, before.reversed) == (0, 0, 0, 0, 0)
+    assert queries.balance(conn, "acme", "ann", LATER, known_at=LATER) == queries.balance(conn, "acme", "ann", LATER)
+    assert stream.members["acme", "ann"].earned > 0
+
+
+def test_pages_of_a_statement_follow_each_other_to_the_end(read: tuple[Stream, Connection]) -> None:
+    stream, conn = read
+    whole = queries.statement(conn, "acme", "ann", limit=1000)
+    assert whole.next_cursor is None
+    entries, cursor = [], None
+    while True:
+        page = queries.statement(conn, "acme", "ann", cursor=cursor, limit=3)
+        entries += page.entries
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert entries == list(whole.entries)
+    model = stream.members["acme", "ann"]
+    assert sum(entry.points for entry in entries) == model.earned - model.reversed - model.spent
+
+
+def test_standings_by_points_are_the_grants_less_the_reversals(read: tuple[Stream, Connection]) -> None:
+    stream, conn = read
+    for known_at in (None, LATER):
+        scores = dict(queries.points_scores(conn, "acme", "spring", known_at=known_at))
+        expected = {key[2]: points for key, points in stream.standings.items() if key[:2] == ("acme", "spring")}
+        assert scores == expected
+
+
+def test_an_explanation_names_the_record_and_every_reversal(read: tuple[Stream, Connection]) -> None:
+    _, conn = read
+    everything = queries.explain(conn, "acme", "ann")
+    reversal = next(one for one in everything.entries if one.reverses)
+    assert reversal.reverses is not None
+    one = queries.explain(conn, "acme", "ann", reversal.reverses)
+    assert reversal in one.entries
+    assert one.entries[0].entry.entry_id == reversal.reverses
+    assert one.entries[0].entry.source.event_id.startswith("event-")
+    assert {unpaid.reason for unpaid in everything.unpaid} == {"cap_day", "self_referral"}
+
+
+def test_the_trial_balance_is_zero(read: tuple[Stream, Connection]) -> None:
+    assert queries.books(read[1]).total == 0
+
+
+def test_what_is_not_there_is_named(read: tuple[Stream, Connection]) -> None:
+    conn = read[1]
+    with pytest.raises(queries.NotFound, match="There is no brand `nobody`"):
+        queries.balance(conn, "nobody", "ann", LATER)
+    with pytest.raises(queries.NotFound, match="has no statement entry"):
+        queries.explain(conn, "acme", "ann", "no-such-entry")
+    with pytest.raises(queries.NotFound, match="not one that an answer gave"):
+        queries.statement(conn, "acme", "ann", cursor="?")
+    assert queries.outcome(conn, "acme", "ann", "no-such-key") is None
+    unseen = queries.balance(conn, "acme", "never-seen", LATER)
+    assert (unseen.active, unseen.pending, unseen.spent) == (0, 0, 0)
+
+
+@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.none() | st.integers(-2, 2)))
+def test_equal_scores_share_a_rank_and_the_next_is_left_out(scores: dict[str, int | None]) -> None:
+    places = queries.ranked(list(scores.items()), {})
+    for place in places:
+        if place.score is None:
+            better = [score for score in scores.values() if score is not None]
+        else:
+            better = [score for score in scores.values() if score is not None and score > place.score]
+        assert place.rank == len(better) + 1
+    assert [place.member_id for place in places] == [
+        member for member, score in sorted(scores.items(), key=lambda one: (one[1] is None, -(one[1] or 0), one[0]))
+    ]

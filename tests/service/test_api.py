@@ -1,0 +1,266 @@
+"""The HTTP API over a real database: bodies, problems, positions. Redemptions that reach a worker: see end_to_end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from aggregates.database import open_database
+from service import reads as reads_module
+from service.api import create_app
+from service.problems import MEDIA_TYPE, PROBLEMS
+from service.settings import Settings
+
+ANN = "/v1/brands/acme/members/ann"
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[httpx.Client]:
+    """A client of the API, served by uvicorn on a free port."""
+    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert thread.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        yield client
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def client(shared_settings: Settings) -> Iterator[httpx.Client]:
+    with serving(shared_settings) as client:
+        yield client
+
+
+def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
+    """The problem document of an answer, which must have this status and code."""
+    body: dict[str, Any] = answer.json()
+    assert (answer.status_code, body["code"]) == (status, code), body
+    assert answer.headers["content-type"].startswith(MEDIA_TYPE)
+    assert body["status"] == status
+    assert {"type", "title", "detail"} <= body.keys()
+    return body
+
+
+def test_a_balance_has_the_members_points_and_its_position(client: httpx.Client) -> None:
+    body = client.get(f"{ANN}/balance").json()
+    assert {name: body[name] for name in ("active", "pending", "spent", "expired", "reversed")} == {
+        "active": 50,
+        "pending": 0,
+        "spent": 0,
+        "expired": 0,
+        "reversed": 0,
+    }
+    assert body["position"] == 6
+
+
+def test_a_balance_can_be_asked_for_an_earlier_effective_and_recorded_time(client: httpx.Client) -> None:
+    assert client.get(f"{ANN}/balance", params={"as_of": "2026-03-01T01:30:00Z"}).json()["active"] == 30
+    assert client.get(f"{ANN}/balance", params={"known_at": "2026-03-01T01:00:00+00:00"}).json()["active"] == 0
+
+
+def test_a_plus_that_a_url_turned_into_a_space_is_still_a_zone(client: httpx.Client) -> None:
+    assert client.get(f"{ANN}/balance?as_of=2026-03-01T02:30:00+01:00").json()["active"] == 30
+
+
+def test_a_member_never_seen_has_zeros(client: httpx.Client) -> None:
+    assert client.get("/v1/brands/acme/members/nobody/balance").json()["active"] == 0
+
+
+def test_an_unknown_brand_is_a_problem_with_its_code(client: httpx.Client) -> None:
+    for path in ("members/ann/balance", "members/ann/statement", "members/ann/tier", "engagement", "tiers"):
+        problem(client.get(f"/v1/brands/nope/{path}"), 404, "unknown_brand")
+
+
+def test_an_unknown_campaign_is_a_problem_with_its_code(client: httpx.Client) -> None:
+    problem(client.get("/v1/brands/acme/campaigns/nope/standings"), 404, "unknown_campaign")
+    problem(client.get("/v1/brands/acme/engagement", params={"campaign": "nope"}), 404, "unknown_campaign")
+
+
+@pytest.mark.parametrize("time", ["2026-03-01", "2026-03-01T00:00:00", "yesterday", "1772323200000", ""])
+def test_a_time_without_a_zone_is_refused_with_what_to_write(client: httpx.Client, time: str) -> None:
+    body = problem(client.get(f"{ANN}/balance", params={"as_of": time}), 422, "invalid_time")
+    assert body["field"] == "as_of"
+    assert "zone" in body["detail"]
+
+
+def test_a_statement_comes_in_pages_that_name_their_sources(client: httpx.Client) -> None:
+    first = client.get(f"{ANN}/statement", params={"limit": 1}).json()
+    second = client.get(f"{ANN}/statement", params={"limit": 1, "cursor": first["next_cursor"]}).json()
+    assert second["next_cursor"] is None
+    entries = first["entries"] + second["entries"]
+    assert [entry["points"] for entry in entries] == [30, 20]
+    assert entries[0]["source"] == {
+        "topic": "members.activity.v1",
+        "partition": 0,
+        "offset": 0,
+        "event_id": "e1",
+    }
+    problem(client.get(f"{ANN}/statement", params={"cursor": "made up"}), 422, "invalid_cursor")
+
+
+def test_equal_scores_share_a_rank_and_tiers_are_those_of_now(client: httpx.Client) -> None:
+    body = client.get("/v1/brands/acme/campaigns/spring/standings").json()
+    assert body["metric"] == "points"
+    assert body["final"] is False
+    assert [(one["rank"], one["member_id"], one["tier"], one["score"]) for one in body["entries"]] == [
+        (1, "ann", "nano", 50),
+        (1, "bob", "unknown", 50),
+    ]
+
+
+def test_engagement_has_counts_rates_and_the_log_position_it_reflects(client: httpx.Client) -> None:
+    body = client.get("/v1/brands/acme/engagement", params={"window": "all"}).json()
+    assert body["counts"]["member_post"]["like"] == 4
+    assert body["counts"]["self"]["like"] == 0
+    assert (body["rate_by_followers"], body["rate_by_reach"], body["active_members"]) == (0.008, None, 1)
+    assert body["position"] == "0:3"
+
+
+def test_a_members_tier_and_engagement_can_be_read(client: httpx.Client) -> None:
+    assert client.get(f"{ANN}/tier").json()["platforms"] == {"x": 500}
+    assert client.get(f"{ANN}/engagement", params={"window": "all"}).json()["engagements"] == 4
+
+
+def test_the_tier_report_has_a_row_for_each_tier_of_the_brand(client: httpx.Client) -> None:
+    rows = client.get("/v1/brands/acme/tiers", params={"window": "all"}).json()["tiers"]
+    assert [row["tier"] for row in rows][:4] == ["nano", "micro", "mid", "macro"]
+    assert rows[0]["rate_by_followers"] == 0.008
+
+
+@pytest.mark.parametrize("path", ["engagement", "tiers", "members/ann/tier", "members/ann/engagement"])
+def test_engagement_reads_refuse_known_at_and_name_the_replay(client: httpx.Client, path: str) -> None:
+    answer = client.get(f"/v1/brands/acme/{path}", params={"known_at": "2026-03-01T00:00:00Z"})
+    assert "replay rederive" in problem(answer, 422, "known_at_needs_rederive")["detail"]
+
+
+def test_a_past_tier_is_refused_since_only_the_latest_profile_is_kept(client: httpx.Client) -> None:
+    answer = client.get(f"{ANN}/tier", params={"as_of": "2026-03-01T00:00:00Z"})
+    problem(answer, 422, "as_of_needs_rederive")
+
+
+def test_a_window_that_does_not_exist_is_refused(client: httpx.Client) -> None:
+    problem(client.get("/v1/brands/acme/engagement", params={"window": "2h"}), 422, "invalid_request")
+
+
+@pytest.mark.parametrize("position", ["0", "6", "0:3"])
+def test_min_position_is_met_by_what_the_read_models_include(client: httpx.Client, position: str) -> None:
+    assert client.get(f"{ANN}/balance", params={"min_position": position}).status_code == 200
+    assert client.get("/v1/brands/acme/tiers", params={"min_position": position}).status_code == 200
+
+
+@pytest.mark.parametrize("position", ["7", "0:4", "3:0"])
+def test_min_position_gives_up_with_a_problem_after_a_while(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, position: str
+) -> None:
+    monkeypatch.setattr(reads_module, "WAIT_SECONDS", 0.1)
+    problem(client.get(f"{ANN}/balance", params={"min_position": position}), 504, "position_not_reached")
+    problem(client.get("/v1/brands/acme/tiers", params={"min_position": position}), 504, "position_not_reached")
+
+
+def test_a_position_that_is_none_is_refused(client: httpx.Client) -> None:
+    problem(client.get(f"{ANN}/balance", params={"min_position": "soon"}), 422, "invalid_position")
+
+
+def test_engagement_is_only_certain_up_to_what_the_tables_have_consumed(settings: Settings) -> None:
+    engine = open_database(settings.database)
+    with engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE stream_positions SET position = 9, outputs = '{\"engagement.windows.v1\": 3}'")
+    with serving(settings) as late:
+        assert late.get("/v1/brands/acme/engagement").json()["position"] == ""
+        with engine.begin() as conn:
+            conn.exec_driver_sql("UPDATE engagement_positions SET position = 3")
+        assert late.get("/v1/brands/acme/engagement").json()["position"] == "0:8"
+    engine.dispose()
+
+
+def redemption(client: httpx.Client, body: object, key: str | None = "k1", member: str = "ann") -> Any:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return client.post(f"/v1/brands/acme/members/{member}/redemptions", json=body, headers=headers)
+
+
+def test_a_redemption_without_a_key_is_refused(client: httpx.Client) -> None:
+    problem(redemption(client, {"points": 5}, key=None), 400, "idempotency_key_required")
+
+
+@pytest.mark.parametrize("body", [{}, {"points": 0}, {"points": -5}, {"points": 1.5}, {"points": "5"}, {"points": True}])
+def test_points_that_are_no_positive_integer_are_refused(client: httpx.Client, body: object) -> None:
+    problem(redemption(client, body), 422, "invalid_request")
+
+
+def test_an_unknown_field_of_a_redemption_is_refused(client: httpx.Client) -> None:
+    problem(redemption(client, {"points": 5, "note": "x"}), 422, "invalid_request")
+
+
+def test_a_key_or_member_that_could_not_be_on_the_log_is_refused_at_once(client: httpx.Client) -> None:
+    problem(redemption(client, {"points": 5}, key="k" * 201), 422, "invalid_request")
+    problem(redemption(client, {"points": 5}, member=" ann"), 422, "invalid_request")
+
+
+def test_a_redemption_for_an_unknown_brand_is_not_put_on_the_log(client: httpx.Client) -> None:
+    answer = client.post("/v1/brands/nope/members/a/redemptions", json={"points": 5}, headers={"Idempotency-Key": "k"})
+    problem(answer, 404, "unknown_brand")
+
+
+def test_a_redemption_without_kafka_is_unavailable_and_may_be_tried_again(client: httpx.Client) -> None:
+    answer = redemption(client, {"points": 5})
+    problem(answer, 503, "unavailable")
+    assert answer.headers["retry-after"]
+
+
+def test_liveness_is_apart_from_readiness(client: httpx.Client) -> None:
+    assert client.get("/healthz").json() == {"status": "alive"}
+    body = problem(client.get("/readyz"), 503, "not_ready")
+    assert "no worker is running" in body["missing"]
+
+
+def test_metrics_have_requests_by_route_and_positions(client: httpx.Client) -> None:
+    client.get(f"{ANN}/balance")
+    text = client.get("/metrics").text
+    assert 'route="/v1/brands/{brand}/members/{member}/balance"' in text
+    assert 'groundswell_projection_position{projection="balances"} 6.0' in text
+    assert "groundswell_ledger_position 6.0" in text
+
+
+def test_an_address_with_nothing_there_and_a_wrong_method_are_problems(client: httpx.Client) -> None:
+    problem(client.get("/v1/nothing"), 404, "not_found")
+    problem(client.delete(f"{ANN}/balance"), 405, "method_not_allowed")
+
+
+def test_a_database_without_tables_is_a_problem_not_a_crash(settings: Settings) -> None:
+    engine = open_database(settings.database)
+    with engine.begin() as conn:
+        conn.exec_driver_sql("DROP TABLE programs")
+    engine.dispose()
+    with serving(settings) as client:
+        problem(client.get(f"{ANN}/balance"), 503, "unavailable")
+
+
+def test_the_root_leads_to_the_documentation_of_every_route(client: httpx.Client) -> None:
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+    assert client.get("/docs").status_code == 200
+    paths = client.get("/openapi.json").json()["paths"]
+    assert "/v1/brands/{brand}/members/{member}/redemptions" in paths
+    balance = paths["/v1/brands/{brand}/members/{member}/balance"]["get"]
+    assert balance["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/Balance")
+    assert MEDIA_TYPE in balance["responses"]["404"]["content"]
+
+
+def test_every_problem_has_a_status_for_http_and_an_exit_code_for_commands() -> None:
+    for code, kind in PROBLEMS.items():
+        assert 400 <= kind.status < 600, code
+        assert kind.exit_code in (1, 2), code
