@@ -46,6 +46,15 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows at mo
 Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended: its next_cursor.")]
 
 
+_SAYS = {
+    "service.reading.InputError": COULD_NOT_RUN,
+    "streams.outputs.LogLost": COULD_NOT_RUN,
+    "projections.runner.NewerProjection": COULD_NOT_RUN,
+    "aggregates.definitions.DefinitionError": REFUSED,
+}
+"""Errors whose message is the line to print, by name (so that none is imported before it is needed) → exit code."""
+
+
 class Printable(Protocol):
     """An answer that has an HTTP body."""
 
@@ -71,11 +80,11 @@ def settings_of(data_dir: Path | None) -> Settings:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The terminal, or 100 plain columns into a pipe or file."""
+    """The terminal, or 120 plain columns into a pipe or file."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else 100
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 120
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
@@ -146,10 +155,8 @@ def failure(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, KeyboardInterrupt):
         return COULD_NOT_RUN, "interrupted"
     name = f"{type(error).__module__}.{type(error).__name__}"
-    if name == "service.reading.InputError":
-        return COULD_NOT_RUN, str(error)
-    if name == "aggregates.programs.DefinitionError":
-        return REFUSED, str(error)
+    if name in _SAYS:
+        return _SAYS[name], str(error)
     if name.startswith("sqlalchemy.exc."):
         return COULD_NOT_RUN, database_line(error)
     if name.startswith("aiokafka.errors."):

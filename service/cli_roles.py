@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def up(
     data_dir: DataDir = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API, on loopback.")] = 0,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; default: 8080.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set what a stack before left there aside.")] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Without a worker: start it yourself.")] = False,
 ) -> None:

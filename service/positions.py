@@ -40,8 +40,4 @@ def ledger_offsets(conn: Connection, epoch: str) -> dict[int, int]:
     """The last offset of the activity log that the ledger has decided, by partition."""
     prefix = f"{ACTIVITY}/{epoch}/"
     rows = conn.execute(text("SELECT source, position FROM ledger_positions"))
-    return {
-        int(source.removeprefix(prefix)): position - 1
-        for source, position in rows
-        if source.startswith(prefix)
-    }
+    return {int(source.removeprefix(prefix)): position - 1 for source, position in rows if source.startswith(prefix)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from service.render_tables import NOTHING, bar, number, percent, plain, row, table
+from service.render_tables import NOTHING, bar, number, percent, plain, row, table, titled
 
 if TYPE_CHECKING:
     from projections.answers import Balance, Explained, Explanation, Standings, Statement, Unpaid
@@ -21,35 +21,30 @@ if TYPE_CHECKING:
 def balance(found: Balance) -> RenderableType:
     """A member's points."""
     names = ("active", "pending", "spent", "expired", "reversed")
-    made = table(f"Points of {found.brand}/{found.member_id}", (), names)
+    made = table((), names)
     row(made, [getattr(found, name) for name in names])
-    return made
+    return titled(f"Points of {found.brand}/{found.member_id}", made)
 
 
 def statement(found: Statement) -> RenderableType:
     """A page of movements."""
-    made = table(
-        f"Statement of {found.brand}/{found.member_id}", ("occurred", "kind", "by", "record", "entry"), ("points",)
-    )
+    made = table(("occurred", "kind", "by", "record", "entry"), ("points",))
     for entry in found.entries:
         by = f"{entry.campaign} v{entry.campaign_version} {entry.rule}" if entry.campaign else NOTHING
         source = f"{entry.source.partition}:{entry.source.offset} {entry.source.event_id}"
         row(made, (entry.occurred_at, entry.kind, by, source, entry.entry_id, f"{entry.points:+,}"))
-    return Group(made, *_more(found.next_cursor))
+    return titled(f"Statement of {found.brand}/{found.member_id}", made, *_more(found.next_cursor))
 
 
 def standings(found: Standings) -> RenderableType:
     """A page of a ranking."""
     state = "final" if found.final else "not final"
-    made = table(
-        f"Standings of {found.brand}/{found.campaign} by {found.metric} ({state})",
-        ("member", "tier"),
-        ("rank", "score"),
-    )
+    made = table(("member", "tier"), ("rank", "score"))
     for place in found.entries:
         score = place.score if place.score is None or isinstance(place.score, int) else plain(place.score)
         row(made, (place.member_id, place.tier, place.rank, score))
-    return Group(made, *_more(found.next_cursor))
+    title = f"Standings of {found.brand}/{found.campaign} by {found.metric} ({state})"
+    return titled(title, made, *_more(found.next_cursor))
 
 
 def redemption(found: RedemptionAnswer) -> RenderableType:
@@ -71,7 +66,7 @@ def engagement(found: EngagementReport | MemberEngagement) -> RenderableType:
         "brand posts": found.counts.brand_post,
         "self": found.counts.own,
     }
-    made = table(title, ("kind",), tuple(groups))
+    made = table(("kind",), tuple(groups))
     for kind in type(found.counts.own).model_fields:
         row(made, (kind, *(getattr(counts, kind) for counts in groups.values())))
     facts: dict[str, object] = {"active members": getattr(found, "active_members", None)}
@@ -79,7 +74,7 @@ def engagement(found: EngagementReport | MemberEngagement) -> RenderableType:
     facts |= {name.replace("_", " "): getattr(found, name) for name in _SALES}
     facts |= {"rate by followers": percent(found.rate_by_followers), "rate by reach": percent(found.rate_by_reach)}
     facts |= {"engagements per post": plain(found.per_post)}
-    return Group(made, _facts({name: value for name, value in facts.items() if value is not None}))
+    return titled(title, made, _facts({name: value for name, value in facts.items() if value is not None}))
 
 
 _SALES = ("purchases", "revenue_minor", "refunds", "refunds_minor", "referred_revenue_minor")
@@ -89,9 +84,9 @@ def tiers(found: TierReport) -> RenderableType:
     """Rate by influence tier as bars, and what is behind it."""
     scope = f"/{found.campaign}" if found.campaign else ""
     title = f"Influence tiers of {found.brand}{scope}, window {found.window.value}"
-    made = table(
-        title, ("tier", "rate by followers"), ("", "members", "median", "posts", "engagements", "by reach", "revenue")
-    )
+    made = table(("tier", ""), ("rate", "members", "median", "posts", "engagements", "by reach", "revenue"))
+    for column in made.columns[:2]:
+        column.no_wrap = True
     greatest = max((one.rate_by_followers for one in found.tiers if one.rate_by_followers is not None), default=None)
     for one in found.tiers:
         bound = f"{one.tier} ≥ {number(one.min_followers)}" if one.min_followers else one.tier
@@ -107,16 +102,18 @@ def tiers(found: TierReport) -> RenderableType:
             ),
         )
     if found.nano_advantage is None:
-        return made
-    return Group(made, Text(f"A nano's rate is {plain(found.nano_advantage)} times that of a macro.", style="bold"))
+        return titled(title, made)
+    return titled(
+        title, made, Text(f"A nano's rate is {plain(found.nano_advantage)} times that of a macro.", style="bold")
+    )
 
 
 def member_tier(found: MemberTierAnswer) -> RenderableType:
     """A member's tier and the followers behind it."""
-    made = table(f"{found.brand}/{found.member} is {found.tier}", ("platform",), ("followers",))
+    made = table(("platform",), ("followers",))
     for platform, followers in sorted(found.platforms.items(), key=lambda item: -item[1]):
         row(made, (f"{platform} (decides)" if platform == found.platform else platform, followers))
-    return made
+    return titled(f"{found.brand}/{found.member} is {found.tier}", made)
 
 
 def explanation(found: Explanation) -> RenderableType:
@@ -165,36 +162,29 @@ def _formula(formula: Mapping[str, Any]) -> str:
 
 
 def _unpaid(found: Iterable[Unpaid]) -> RenderableType:
-    made = table("Paid nothing", ("occurred", "record", "campaign", "rule", "why"))
+    made = table(("occurred", "record", "campaign", "rule", "why"))
     for one in found:
         row(made, (one.occurred_at, f"{one.record_type} {one.event_id}", one.campaign, one.rule, one.sentence))
-    return made
+    return titled("Paid nothing", made)
 
 
 def digest(found: DigestReport) -> RenderableType:
     """The digest of each read model."""
-    made = table(
-        f"Digests at ledger position {number(found.position)}",
-        ("read model", "digest", "position"),
-        ("version", "rows"),
-    )
+    made = table(("read model", "digest", "position"), ("version", "rows"))
     for one in found.projections:
         row(made, (one.name, one.digest, str(one.position), one.version, one.rows))
-    return made
+    return titled(f"Digests at ledger position {number(found.position)}", made)
 
 
 def verification(found: Report) -> RenderableType:
     """What differs from a rebuild, down to the row."""
-    made = table(
-        f"Rebuilt at ledger position {number(found.position)}",
-        ("read model", "digest", "result"),
-        ("rows", "differing"),
-    )
+    made = table(("read model", "digest", "result"), ("rows", "differing"))
     for one in found.projections:
         row(made, (one.name, one.digest, "same" if one.same else "DIFFERS", one.rows, one.differing))
     said = "Every read model is what the log says." if found.same else "Some rows are not what the log says:"
     differences = [_difference(one.first) for one in found.projections if one.first is not None]
-    return Group(made, Text(said, style="bold"), *differences)
+    title = f"Rebuilt at ledger position {number(found.position)}"
+    return titled(title, made, Text(said, style="bold"), *differences)
 
 
 def _difference(first: Difference) -> RenderableType:
@@ -210,27 +200,27 @@ def _difference(first: Difference) -> RenderableType:
 
 def dead_letters(found: Iterable[DeadLetter]) -> RenderableType:
     """What was refused, in log order."""
-    made = table("Dead letters", ("source", "key", "reason", "detail"))
+    made = table(("source", "key", "reason", "detail"))
     for letter in found:
         row(made, (f"{letter.source_partition}:{letter.source_offset}", letter.key, letter.reason, letter.detail))
-    return made if made.row_count else Text("no dead letters")
+    return titled("Dead letters", made) if made.row_count else Text("no dead letters")
 
 
 def schemas(found: Mapping[str, Any]) -> RenderableType:
     """The record types."""
-    made = table("Record types", ("type", "fingerprint", "topics", "published by"), ("version", "fields"))
+    made = table(("type", "fingerprint", "topics", "published by"), ("version", "fields"))
     for one in found["schemas"]:
-        who = "Groundswell, signed" if one["internal"] else "anyone"
-        row(
-            made, (one["record_type"], one["fingerprint"], ", ".join(one["topics"]), who, one["version"], one["fields"])
-        )
-    return made
+        outside = "members.activity.v1" in one["topics"] and not one["internal"]
+        who = "anyone" if outside else "Groundswell"
+        topics = "\n".join(one["topics"])
+        row(made, (one["record_type"], one["fingerprint"], topics, who, one["version"], one["fields"]))
+    return titled("Record types", made)
 
 
 def status(found: Mapping[str, Any]) -> RenderableType:
     """How everything is."""
     ledger, activity = found["ledger"], found["activity"]
-    made = table("Read models", ("name",), ("position", "behind"))
+    made = table(("read model",), ("position", "behind"))
     for name, position in ledger["projections"].items():
         row(made, (name, position, ledger["position"] - position))
     roles = ", ".join(f"{role} ({owned} partitions)" if owned else role for role, owned in found["roles"].items())
@@ -243,16 +233,18 @@ def status(found: Mapping[str, Any]) -> RenderableType:
             "Activity log, next offset",
         ),
         _facts(activity["counts"], "Records"),
-        _facts({f"GROUNDSWELL_{name.upper()}": value for name, value in found["settings"].items()}, "Settings"),
+        _facts(
+            {f"GROUNDSWELL_{name.upper()}": str(value or "") for name, value in found["settings"].items()}, "Settings"
+        ),
     )
 
 
 def _facts(facts: Mapping[str, object], title: str = "") -> RenderableType:
-    made = table(title, ("", " "))
+    made = table(("", " "))
     made.show_header = False
     for name, value in facts.items():
         row(made, (name, value))
-    return made
+    return titled(title, made) if title else made
 
 
 def _more(cursor: str | None) -> list[RenderableType]:

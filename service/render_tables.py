@@ -7,25 +7,28 @@ from decimal import Decimal
 from typing import Final
 
 from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-BAR: Final = 24
+BAR: Final = 16
 """Characters of the longest bar."""
 NOTHING: Final = "–"
 
 
-def table(title: str, left: Sequence[str], right: Sequence[str] = (), caption: str | None = None) -> Table:
-    """An empty table: columns of text, aligned left, then of numbers, aligned right. Texts are not markup."""
-    made = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    if caption:
-        made.caption = Text(caption)
-        made.caption_justify = "left"
+def table(left: Sequence[str], right: Sequence[str] = ()) -> Table:
+    """An empty table: columns of text, aligned left, then of numbers, aligned right."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in left:
         made.add_column(name, overflow="fold")
     for name in right:
         made.add_column(name, justify="right", no_wrap=True)
     return made
+
+
+def titled(title: str, made: RenderableType, *after: RenderableType) -> Group:
+    """A table under its title, and what follows it."""
+    return Group(Text(title, style="bold"), made, *after)
 
 
 def row(into: Table, cells: Iterable[object]) -> None:

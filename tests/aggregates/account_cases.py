@@ -1,4 +1,4 @@
-"""Builders for account tests: definitions from YAML, activity records with defaults, and an account that keeps what it did."""
+"""Builders for account tests: definitions from YAML, records with defaults, an account that keeps its events."""
 
 from __future__ import annotations
 
@@ -107,19 +107,6 @@ class Member:
         """Active (net of debt), pending and expired points at an instant."""
         balance = self.account.balance_at(at)
         return balance.active, balance.pending, balance.expired
-
-    def check_identity(self, at: int) -> None:
-        """active + pending + expired = earned − reversed − spent, and no lot below zero."""
-        account, balance = self.account, self.account.balance_at(at)
-        assert balance.active + balance.pending + balance.expired == account.earned - account.reversed - account.spent
-        assert all(lot.left >= 0 for lot in account.lots.values())
-
-    def replayed(self) -> Account:
-        """A new account brought to the same state by its events alone."""
-        account = Account()
-        for event in self.events:
-            evolve(account, event)
-        return account
 
 
 def paid(events: list[AccountEvent]) -> list[int]:

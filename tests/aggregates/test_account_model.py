@@ -140,8 +140,8 @@ class Run:
 
     def decide(self, step: Step) -> list[AccountEvent]:
         base = {
-            "event_id": step.event_id, "occurred_at": step.at, "brand_id": "acme", "member_id": "ann", "currency": "EUR",
-            "campaign_id": None, "referrer_id": None, "followers": None, "reference": None, "reason": None,
+            "event_id": step.event_id, "occurred_at": step.at, "brand_id": "acme", "member_id": "ann",
+            "currency": "EUR", "campaign_id": None, "referrer_id": None, "followers": None, "reference": None, "reason": None,
             "requested_by": "shop",
         }  # fmt: skip
         value = {**base, **step.value}

@@ -179,7 +179,7 @@ def test_what_cannot_be_read_is_a_dead_letter_that_can_be_listed(running, tmp_pa
     running.run("publish", "purchases", write(tmp_path, "bad", rows))
     running.run("wait")
     letters = running.json("dlt", "list")
-    found = letters if isinstance(letters, list) else letters["letters"]
+    found = letters["dead_letters"]
     assert {letter["reason"] for letter in found} == {"unknown_brand", "wrong_currency"}
 
 

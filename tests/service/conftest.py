@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from aggregates.database import open_database
-from aggregates.events import BrandDefined, CampaignDefined, Grant, InteractionRewarded, Origin, PurchaseRecorded, Refusal
+from aggregates.events import (
+    BrandDefined,
+    CampaignDefined,
+    Grant,
+    InteractionRewarded,
+    Origin,
+    PurchaseRecorded,
+    Refusal,
+)
 from aggregates.ledger import Ledger, Source, account_id, brand_aggregate, campaign_aggregate
 from aggregates.ledger_store import Versioned
 from aggregates.programs import content_of, parse
@@ -39,7 +47,9 @@ def origin(event_id: str, offset: int, at: int) -> Origin:
     return Origin(ACTIVITY, 0, offset, event_id, at, at + 1_000)
 
 
-def rewarded(event_id: str, offset: int, at: int, points: int, refusals: tuple[Refusal, ...] = ()) -> InteractionRewarded:
+def rewarded(
+    event_id: str, offset: int, at: int, points: int, refusals: tuple[Refusal, ...] = ()
+) -> InteractionRewarded:
     """A share that paid so many points."""
     grant = Grant(f"lot-{event_id}", "spring", 1, "share", points, points, "unit", 10, 0, 1000, at)
     return InteractionRewarded(
@@ -47,7 +57,7 @@ def rewarded(event_id: str, offset: int, at: int, points: int, refusals: tuple[R
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings of a filled database; there is no Kafka behind them."""
     return filled(tmp_path)
@@ -88,7 +98,9 @@ def filled(directory: Path) -> Settings:
         conn.exec_driver_sql("INSERT INTO ledger_positions VALUES (?, 4, 'w', 1)", (source.name,))
         engagement.apply(conn, WINDOWS, 0, 0, 2, [pane("brand"), pane("member", member_id="ann")])
         member = {"brand_id": "acme", "member_id": "ann", "tier": "nano", "followers": 500, "platforms": {"x": 500}}
-        engagement.apply(conn, TIERS, 0, 0, 2, [{**member, "partition": 0, "stamp": 3}, pane("brand_tier", tier="nano")])
+        engagement.apply(
+            conn, TIERS, 0, 0, 2, [{**member, "partition": 0, "stamp": 3}, pane("brand_tier", tier="nano")]
+        )
     delta = readstate.Delta(None, 4, MARCH, MARCH, {"accepted": 4}, {}, {}, [], [])
     readstate.save(engine, source, delta, "w", {WINDOWS: 2, TIERS: 2})
     engine.dispose()

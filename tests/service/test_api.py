@@ -197,7 +197,9 @@ def test_a_redemption_without_a_key_is_refused(client: httpx.Client) -> None:
     problem(redemption(client, {"points": 5}, key=None), 400, "idempotency_key_required")
 
 
-@pytest.mark.parametrize("body", [{}, {"points": 0}, {"points": -5}, {"points": 1.5}, {"points": "5"}, {"points": True}])
+@pytest.mark.parametrize(
+    "body", [{}, {"points": 0}, {"points": -5}, {"points": 1.5}, {"points": "5"}, {"points": True}]
+)
 def test_points_that_are_no_positive_integer_are_refused(client: httpx.Client, body: object) -> None:
     problem(redemption(client, body), 422, "invalid_request")
 

@@ -1,0 +1,349 @@
+"""The command line: what is printed, the exit codes, and that every failure is one line. A whole stack: end_to_end."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from service import cli
+from service.reads import Reads
+from service.settings import Settings
+
+SHARE = {
+    "event_id": "s1",
+    "occurred_at": "2026-03-02T10:00:00Z",
+    "brand_id": "acme",
+    "member_id": "ann",
+    "surface": "brand_post",
+    "kind": "share",
+    "quantity": 1,
+    "platform": "x",
+    "post_id": "p1",
+}
+
+
+class Done:
+    """What a command printed and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def line(self) -> str:
+        """The one line on standard error."""
+        assert self.err.count("\n") == 1, self.err
+        assert "Traceback" not in self.err
+        return self.err.strip()
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command where nothing is set."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("KAFKA", "DATABASE", "DATA_DIR", "SECRET", "DEBUG", "EPOCH"):
+        monkeypatch.delenv(f"GROUNDSWELL_{name}", raising=False)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["groundswell", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr()
+        return Done(int(stop.value.code or 0), printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def run(bare: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command on a filled database without a Kafka."""
+    monkeypatch.setenv("GROUNDSWELL_KAFKA", settings.kafka)
+    monkeypatch.setenv("GROUNDSWELL_DATABASE", settings.database)
+    monkeypatch.setenv("GROUNDSWELL_SECRET", "very-secret")
+    monkeypatch.setenv("GROUNDSWELL_EPOCH", settings.epoch)
+    return bare
+
+
+@pytest.fixture
+def with_broker(run: Run, broker: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command on a filled database and a real broker with its topics."""
+    monkeypatch.setenv("GROUNDSWELL_KAFKA", broker)
+    assert run("topics", "create").code == 0
+    return run
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with its path."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+EVERY = dict(commands(typer.main.get_command(cli.app)))
+
+
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_the_help_of_every_command_has_an_example_of_it(bare: Run, path: tuple[str, ...]) -> None:
+    done = bare(*path, "--help")
+    assert done.code == 0
+    assert f"Example: groundswell {' '.join(path)}" in " ".join(done.out.split())
+    assert "--data-dir" in done.out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    check = (
+        "import sys, service.cli; print({'sqlalchemy','aiokafka','fastapi','faust','eventsourcing'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "service", "schemas", "check"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_json_is_the_http_body_unchanged(run: Run, settings: Settings) -> None:
+    reads = Reads(settings)
+    assert run("balance", "acme", "ann", "--json").out == reads.balance("acme", "ann").model_dump_json() + "\n"
+    body = json.loads(run("engagement", "acme", "--window", "all", "--json").out)
+    assert body["counts"]["self"]["like"] == 0
+    reads.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["balance", "acme", "ann"], "50"),
+        (["statement", "acme", "ann"], "spring v1 share"),
+        (["statement", "acme", "ann", "--limit", "1"], "--cursor"),
+        (["standings", "acme", "spring"], "nano"),
+        (["engagement", "acme", "--window", "all"], "0.800 %"),
+        (["engagement", "acme", "--window", "all", "--member", "ann"], "acme/ann"),
+        (["tiers", "acme", "--window", "all"], "micro ≥ 1,000"),
+        (["tiers", "acme", "--member", "ann"], "x (decides)"),
+        (["explain", "acme", "ann"], "record e1 at members.activity.v1:0:0"),
+        (["explain", "acme", "ann"], "Paid nothing"),
+        (["digest"], "balances"),
+        (["status"], "no worker is running"),
+        (["schemas", "list"], "Interaction"),
+        (["schemas", "show", "purchase"], '"amount_minor"'),
+    ],
+)
+def test_reads_are_printed_for_people(run: Run, arguments: list[str], shown: str) -> None:
+    done = run(*arguments)
+    assert done.code == 0, done.err
+    assert shown in done.out + done.err
+
+
+def test_a_read_can_be_asked_for_an_earlier_time(run: Run) -> None:
+    earlier = run("balance", "acme", "ann", "--as-of", "2026-03-01T01:30:00Z", "--json")
+    assert json.loads(earlier.out)["active"] == 30
+
+
+def test_digest_lists_balances_statements_and_standings_first(run: Run) -> None:
+    body = json.loads(run("digest", "--json").out)
+    assert [one["name"] for one in body["projections"]][:3] == ["balances", "statements", "standings"]
+    assert {"name", "version", "position", "rows", "digest"} <= body["projections"][0].keys()
+
+
+def test_status_hides_the_secret(run: Run) -> None:
+    for arguments in (["status"], ["status", "--json"]):
+        assert "very-secret" not in run(*arguments).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["balance", "nope", "ann"], "There is no brand `nope`"),
+        (["standings", "acme", "nope"], "no campaign `nope`"),
+        (["explain", "acme", "ann", "nope"], "no statement entry `nope`"),
+        (["balance", "acme", "ann", "--as-of", "2026-03-01"], "with a zone"),
+        (["balance", "acme", "ann", "--as-of", "2026-03-01T10:00:00"], "has no zone"),
+        (["statement", "acme", "ann", "--cursor", "x"], "cursor"),
+        (["balance", "acme", "ann", "--min-position", "x"], "is not a position"),
+        (["engagement", "acme", "--known-at", "2026-03-01T10:00:00Z"], "known_at_needs_rederive"),
+        (["tiers", "acme", "--known-at", "2026-03-01T10:00:00Z"], "replay rederive"),
+        (["redeem", "acme", "ann", "0"], "points"),
+        (["redeem", "nope", "ann", "5"], "There is no brand `nope`"),
+        (["redeem", "acme", "a/b", "5"], "member"),
+        (["enrol", "acme", "ann", "nope"], "has no campaign"),
+        (["publish", "purchases", "nope.csv"], "nope.csv"),
+        (["publish", "purchases", "-", "--map", "nope.yaml"], "nope.yaml"),
+        (["import", "tweets", "nope.csv", "--brand", "nope"], "--define"),
+        (["simulate", "--rate", "fast"], "500/s"),
+        (["schemas", "show", "Purchas"], "did you mean Purchase"),
+        (["apply", "nope.yaml"], "nope.yaml"),
+        (["topics", "check"], "127.0.0.1:1 does not answer"),
+        (["topics", "create"], "127.0.0.1:1 does not answer"),
+        (["dlt", "list"], "127.0.0.1:1 does not answer"),
+        (["wait"], "127.0.0.1:1 does not answer"),
+        (["worker"], "127.0.0.1:1 does not answer"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_run_says_so_in_one_line_and_ends_with_2(run: Run, arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert done.code == 2
+    lines = [line for line in done.err.splitlines() if line.startswith("groundswell: ")]
+    assert len(lines) == 1, done.err
+    assert said in lines[0]
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nope"], ["balance", "acme"], ["balance", "acme", "ann", "--nope"], ["publish", "x", "y"]]
+)
+def test_a_command_that_is_written_wrongly_ends_with_2(bare: Run, arguments: list[str]) -> None:
+    assert bare(*arguments).code == 2
+
+
+def test_without_a_stack_and_settings_a_command_says_how_to_start_one(bare: Run, tmp_path: Path) -> None:
+    assert "groundswell up" in bare("balance", "acme", "ann").line
+    assert str(tmp_path) in bare("balance", "acme", "ann", "--data-dir", str(tmp_path)).line
+
+
+def test_a_database_without_tables_is_told_to_be_migrated(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GROUNDSWELL_DATABASE", f"sqlite:///{tmp_path / 'new.db'}")
+    done = run("balance", "acme", "ann")
+    assert done.code == 2
+    assert "groundswell migrate" in done.line
+    assert run("migrate").code == 0
+    assert "There is no brand" in run("balance", "acme", "ann").line
+
+
+def test_a_defect_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("out of\ncheese")
+
+    monkeypatch.setattr(Reads, "balance", broken)
+    done = run("balance", "acme", "ann")
+    assert done.code == 2
+    assert "RuntimeError: out of cheese" in done.line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("brand: acme\ncurency: EUR\n", "curency"),
+        ("brand: acme\ncurrency: EUR\ntimezone: UTC\ntiers: {nano: 0, micro: 0}\n", "tiers"),
+        ("brand: [", "not YAML"),
+        ("", "no brand and no campaign"),
+    ],
+)
+def test_a_definition_that_is_refused_ends_with_1_and_its_reason(
+    run: Run, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    done = run("apply", str(file), "--check")
+    assert done.code == 1
+    assert said in done.line
+
+
+def test_an_old_version_with_other_content_is_refused(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "changed.yaml"
+    file.write_text("brand: acme\nplan: pro\ntimezone: UTC\ncurrency: EUR\n")
+    done = run("apply", str(file), "--check")
+    assert done.code == 1
+    assert "definition_refused" in done.line
+
+
+def test_apply_check_accepts_without_publishing(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "new.yaml"
+    file.write_text("brand: other\nplan: pro\ntimezone: UTC\ncurrency: EUR\n")
+    assert "brand other version 1: accepted" in run("apply", str(file), "--check").out
+    assert run("balance", "other", "ann").code == 2
+
+
+def test_topics_are_created_once_and_checked(with_broker: Run) -> None:
+    assert json.loads(with_broker("topics", "create", "--json").out) == {"created": []}
+    assert with_broker("topics", "check").code == 0
+
+
+def test_lines_that_are_refused_are_kept_beside_those_that_are_taken(with_broker: Run, tmp_path: Path) -> None:
+    file = tmp_path / "shares.jsonl"
+    bad = [
+        "not json",
+        json.dumps(SHARE | {"occurred_at": "2026-03-02T10:00:00"}),
+        json.dumps(SHARE | {"occurred_at": "2099-03-02T10:00:00Z"}),
+        json.dumps(SHARE | {"quantity": 1.5}),
+        json.dumps({name: value for name, value in SHARE.items() if name != "platform"}),
+        json.dumps(SHARE | {"platfrom": "x"}),
+    ]
+    file.write_text("\n".join([json.dumps(SHARE), *bad, json.dumps(SHARE | {"event_id": "s2"})]) + "\n")
+    done = with_broker("publish", "interactions", str(file), "--json")
+    rejected = tmp_path / "shares.jsonl.rejected.jsonl"
+    assert done.code == 1
+    assert json.loads(done.out) == {"accepted": 2, "refused": 6, "left_out": {}, "rejected_file": str(rejected)}
+    rows = [json.loads(line) for line in rejected.read_text().splitlines()]
+    assert [row["line"] for row in rows] == [2, 3, 4, 5, 6, 7]
+    assert [row["raw"] for row in rows] == bad
+    assert all(row["reason"] for row in rows)
+    assert len(done.err.splitlines()) == 6
+
+
+def test_a_file_with_nothing_to_refuse_ends_with_0_and_takes_the_old_refusals_away(
+    with_broker: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "shares.jsonl"
+    file.write_text(json.dumps(SHARE))
+    (tmp_path / "shares.jsonl.rejected.jsonl").write_text("of an earlier run")
+    done = with_broker("publish", "interactions", str(file))
+    assert (done.code, done.err) == (0, "")
+    assert "accepted 1, refused 0" in done.out
+    assert not (tmp_path / "shares.jsonl.rejected.jsonl").exists()
+
+
+def test_records_of_a_brand_without_a_definition_are_pointed_out(with_broker: Run, tmp_path: Path) -> None:
+    file = tmp_path / "shares.jsonl"
+    file.write_text(json.dumps(SHARE | {"brand_id": "zzz"}))
+    assert "brand `zzz` is not defined" in with_broker("publish", "interactions", str(file)).line
+
+
+def test_lines_can_come_from_standard_input(with_broker: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"{json.dumps(SHARE)}\nnot json\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    done = with_broker("publish", "interactions", "-")
+    assert done.code == 1
+    assert "accepted 1, refused 1 (see stdin.rejected.jsonl)" in done.out
+    assert (tmp_path / "stdin.rejected.jsonl").exists()
+
+
+def test_an_enrolment_answers_with_a_position_to_wait_for(with_broker: Run) -> None:
+    body = json.loads(with_broker("enrol", "acme", "ann", "spring", "--json").out)
+    assert body["kind"] == "joined"
+    assert ":" in body["position"]
+
+
+def test_a_redemption_without_a_worker_says_that_it_is_on_the_log(with_broker: Run) -> None:
+    done = with_broker("redeem", "acme", "ann", "5", "--key", "k", "--timeout", "0.2", "--json")
+    assert done.code == 2
+    assert "no_answer_yet" in done.line
+
+
+def test_there_are_no_dead_letters_at_first(with_broker: Run) -> None:
+    assert json.loads(with_broker("dlt", "list", "--json").out) == {"dead_letters": []}
+
+
+def test_waiting_without_a_worker_ends_with_what_is_behind(with_broker: Run, tmp_path: Path) -> None:
+    file = tmp_path / "shares.jsonl"
+    file.write_text("\n".join(json.dumps(SHARE | {"event_id": f"w{n}", "member_id": f"m{n}"}) for n in range(50)))
+    assert with_broker("publish", "interactions", str(file)).code == 0
+    done = with_broker("wait", "--timeout", "0.1")
+    assert done.code == 2
+    assert "not done after 0.1 s" in done.line
