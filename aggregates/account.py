@@ -247,7 +247,7 @@ def _judge_anew(order: Order, refund: int, reversing: Reversing) -> None:
     """Take back what an order's grants have paid above their entitlement after one more refund."""
     net = max(0, order.amount - order.refunded - refund)
     for paid in order.paid:
-        reversing.down_to(paid, int(net > 0) if paid.grant.basis == "flat" else net)
+        reversing.down_to(paid, net)
 
 
 # A friend's purchases and refunds, on the referrer's account

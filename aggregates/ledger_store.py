@@ -1,4 +1,4 @@
-"""Where the ledger keeps its events: eventsourcing's SQLite recorder with bulk insert, and position by compare-and-set."""
+"""Where the ledger keeps its events: eventsourcing's SQLite recorder, in bulk, and position by compare-and-set."""
 
 from __future__ import annotations
 

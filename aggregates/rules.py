@@ -24,8 +24,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def entitlement(basis: str, rate: int, per: int, multiplier_milli: int, n: int) -> int:
     """Points before caps and budget: `floor(units × rate × multiplier_milli / 1000)`; 0 for an `n` of 0 or less.
 
-    Units are `n` for `unit`, `n // per` for `money`, and 1 for `flat`, where the caller gives 1 for an order that
-    stands and 0 for one that was refunded in full.
+    Units are `n` for `unit`, `n // per` for `money`, and 1 for `flat`, where the caller gives any number above 0 for
+    an order that stands and 0 for one that was refunded in full.
     """
     if n <= 0:
         return 0

@@ -17,10 +17,8 @@ Number = Annotated[
 """An integer, or a rate as a decimal number of at most nine places."""
 
 
-def iso(at: int | None) -> str | None:
+def iso(at: int) -> str:
     """Epoch milliseconds as ISO 8601 UTC with milliseconds."""
-    if at is None:
-        return None
     when = _EPOCH + timedelta(milliseconds=at)
     return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03}Z"
 

@@ -128,7 +128,7 @@ def balance(
         totals, lots = _current(conn, brand, member)
     else:
         rows = conn.execute(select(_S).where(*_of(brand, member), *_until(as_of, known_at)))
-        totals, lots = balance_of([row._mapping for row in rows])
+        totals, lots = balance_of([dict(row._mapping) for row in rows])
     judged = judge(totals.debt, lots, now_ms if as_of is None else as_of)
     return Balance(
         brand=brand,
@@ -215,8 +215,8 @@ def _entry(row: Any) -> Entry:
         campaign_version=row.campaign_version or None,
         rule=row.rule or None,
         source=_source(row),
-        active_at=iso(row.active_at),
-        expires_at=iso(row.expires_at),
+        active_at=None if row.active_at is None else iso(row.active_at),
+        expires_at=None if row.expires_at is None else iso(row.expires_at),
     )
 
 

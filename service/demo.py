@@ -44,7 +44,8 @@ class Feed:
     @property
     def end(self) -> int:
         """The first millisecond after its last event."""
-        return max(line.value["occurred_at"] for line in self.lines if isinstance(line, Line)) + 1
+        latest: int = max(line.value["occurred_at"] for line in self.lines if isinstance(line, Line))
+        return latest + 1
 
 
 def simulated(seed: int, members: int, days: int = 30) -> list[Feed]:
@@ -58,12 +59,19 @@ def real(data: Path) -> list[Feed]:
     """The real purchases and refunds, and the real interactions, in the order of their years. Raises `Unusable`."""
     feeds = []
     sources: tuple[tuple[str, str, str, Any], ...] = (
-        ("the purchases and refunds of UCI Online Retail", "online-retail", "online_retail/onlineretail.csv.gz", online_retail),
+        (
+            "the purchases and refunds of UCI Online Retail",
+            "online-retail",
+            "online_retail/onlineretail.csv.gz",
+            online_retail,
+        ),
         ("the interactions of elgl19", "elgl19", "elgl19/events.csv", tweets),
     )
     for title, brand, name, importer in sources:
         if not (data / name).is_file():
-            raise Unusable(f"{data / name} is not there: --data names a directory with {' and '.join(s[2] for s in sources)}")
+            raise Unusable(
+                f"{data / name} is not there: --data names a directory with {' and '.join(s[2] for s in sources)}"
+            )
         left_out: Counter[str] = Counter()
         try:
             lines = list(importer.records(data / name, brand, left_out))
@@ -109,9 +117,7 @@ def demo(data_dir: Path | None, data: Path | None, seed: int, members: int, exit
     return 0 if same else 1
 
 
-def _publish(
-    console: Console, settings: Settings, feeds: Iterable[Feed], check: Callable[[], None]
-) -> dict[str, int]:
+def _publish(console: Console, settings: Settings, feeds: Iterable[Feed], check: Callable[[], None]) -> dict[str, int]:
     """Define and publish every feed, and wait until all of it is in every table. Refused lines by brand."""
     refused = {}
     bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -129,13 +135,14 @@ def _publish(
         task = progress.add_task("waiting for every table", total=None)
         started = time.monotonic()
         asyncio.run(control.wait(settings, WAIT_SECONDS, lambda what: progress.update(task, description=what)))
-    console.print(f"Everything is in every table {time.monotonic() - started:.1f} s after the last record was accepted.")
+    console.print(
+        f"Everything is in every table {time.monotonic() - started:.1f} s after the last record was accepted."
+    )
     return refused
 
 
 def _show(console: Console, settings: Settings, reads: Reads, feed: Feed) -> None:
     as_of = iso(feed.end)
-    assert as_of is not None
     console.rule(f"[bold]{feed.brand}[/]: {feed.title}, as of {as_of}")
     console.print(render.engagement(reads.engagement(feed.brand, "all")))
     console.print(render.tiers(reads.tiers(feed.brand, "all")))
@@ -164,7 +171,8 @@ def _richest(settings: Settings, brand: str) -> list[str]:
     table = BALANCES.table
     net = table.c.earned - table.c.reversed - table.c.spent
     query = sa.select(table.c.member).where(table.c.brand == brand).order_by(net.desc(), table.c.member).limit(TOP)
-    return _read(settings, lambda conn: list(conn.execute(query).scalars()))
+    found: list[str] = _read(settings, lambda conn: list(conn.execute(query).scalars()))
+    return found
 
 
 def _interesting(settings: Settings, brand: str, member: str) -> str | None:
@@ -216,4 +224,3 @@ def _read(settings: Settings, query: Callable[[sa.Connection], Any]) -> Any:
             return query(conn)
     finally:
         engine.dispose()
-

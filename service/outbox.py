@@ -82,6 +82,8 @@ def _definition(event: BrandDefined | CampaignDefined, secret: bytes, partitions
 
 def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind: str, secret: bytes) -> Message:
     brand, _, buyer = recorded.originator.removeprefix("account:").partition("/")
+    # What was refunded before the purchase came named no referrer: the referrer is judged on the net.
+    refunded = event.refunded_minor if isinstance(event, PurchaseRecorded) else 0
     value = {
         "event_id": f"referral:{buyer}:{event.origin.event_id}",
         "occurred_at": event.origin.occurred_at,
@@ -90,7 +92,7 @@ def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind
         "buyer_id": buyer,
         "order_id": event.order_id,
         "kind": kind,
-        "amount_minor": event.amount_minor,
+        "amount_minor": max(0, event.amount_minor - refunded),
         "currency": event.currency,
         "campaign_id": event.campaign_id,
         "new_customer": event.new_customer,

@@ -64,7 +64,7 @@ async def publish(
                 outcome.refused.append(line)
                 continue
             if isinstance(line, Broken):
-                key, data, headers = line.key, line.raw, []
+                key, data, headers = line.key, line.raw, list[tuple[str, bytes]]()
             else:
                 key, data, headers = record(settings.signing_key, line.record_type, line.value)
                 outcome.brands.add(line.value["brand_id"])

@@ -128,7 +128,8 @@ class Intake:
             raise _Rejected(Reason.INVALID, fault.message)
         brand: str = value["brand_id"]
         if kind in BROADCAST:
-            return self._broadcast(kind, value, record.offset)
+            self._broadcast(kind, value, record.offset)
+            return None
         member: str = value["member_id"]
         self._check_key(record.key, brand, member)
         if value["occurred_at"] > record.timestamp + FUTURE_MS:

@@ -116,7 +116,7 @@ async def send(producer: AIOKafkaProducer, topic: str, partition: int, records: 
     batch.close()
     futures = [await producer.send_batch(b, topic, partition=partition) for b in batches]
     written = await asyncio.gather(*futures)
-    return max(meta.offset + b.record_count() for meta, b in zip(written, batches, strict=True))
+    return max(int(meta.offset) + int(b.record_count()) for meta, b in zip(written, batches, strict=True))
 
 
 async def read(bootstrap: str, topic: str, partition: int, start: int, end: int | None = None) -> AsyncIterator[Any]:

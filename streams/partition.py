@@ -5,7 +5,7 @@ No await anywhere: a chunk is applied whole or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -122,7 +122,19 @@ class Partition:
         """Whether nothing is left to write."""
         return self.next == self.state.saved and not self._letters
 
-    def begin_flush(self) -> Flush:
+    async def flush(self, write: Callable[[Flush], Awaitable[None]], save: Callable[[Flush], Awaitable[None]]) -> int:
+        """Make everything applied so far durable, in the one order that is safe; the position that was reached.
+
+        `write` returns once the output topics have acknowledged panes and dead letters; only then `save` writes the
+        read-state. Were it the other way round, a crash in between would resume behind panes that nobody has.
+        """
+        flush = self._begin_flush()
+        await write(flush)
+        await save(flush)
+        self._end_flush(flush)
+        return flush.position
+
+    def _begin_flush(self) -> Flush:
         """Take what is dirty, as of the position reached now."""
         panes = [(pane, dict(self.panes[pane])) for pane in self.dirty]
         members = [(key, dict(self.state.profiles[key])) for key in self.intake.changed_profiles]
@@ -132,7 +144,7 @@ class Partition:
         self._letters = []
         return flush
 
-    def end_flush(self, flush: Flush) -> None:
+    def _end_flush(self, flush: Flush) -> None:
         """After everything of `flush` is durable: let go of the panes that event time has passed."""
         self.state.saved = flush.position
         block = self.next // SEGMENT_OFFSETS

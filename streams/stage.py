@@ -205,18 +205,18 @@ class Stage:
         async with self._locks.setdefault(partition, asyncio.Lock()):
             if part.is_flushed or self.parts.get(partition) is not part:
                 return partition, None
-            flush = part.begin_flush()
-            await self._write_outputs(part, flush)
-            await asyncio.to_thread(
-                readstate.save, self.engine, part.source, flush.delta, self.config.writer, dict(part.out_next)
-            )
-            part.end_flush(flush)
-            return partition, flush.position
+
+            async def save(flush: Flush) -> None:
+                writer, ends = self.config.writer, dict(part.out_next)
+                await asyncio.to_thread(readstate.save, self.engine, part.source, flush.delta, writer, ends)
+
+            return partition, await part.flush(partial(self._write_outputs, part), save)
 
     async def _write_outputs(self, part: Partition, flush: Flush) -> None:
         number = part.source.partition
         stamp = flush.position - 1
-        windows, tiers = [], []
+        windows: list[outputs.Record] = []
+        tiers: list[outputs.Record] = []
         for pane, counters in flush.panes:
             record = outputs.pane_record(pane, counters, number, stamp)
             (tiers if outputs.pane_topic(pane) == TIERS else windows).append(record)

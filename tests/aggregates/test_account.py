@@ -127,6 +127,14 @@ def test_an_unlike_by_a_known_actor_undoes_only_that_actors_likes():
     assert member.interact(-1, actor_id="bob") == []
 
 
+def test_of_one_actors_likes_the_latest_is_undone_first_and_no_more_than_asked():
+    member = Member(LIKES)
+    events = [member.interact(actor_id="bob")[0] for _ in range(3)]
+    for event in reversed(events):
+        [back] = member.interact(-1, actor_id="bob")
+        assert [(u.event_id, u.quantity) for u in back.undone] == [(event.origin.event_id, 1)]
+
+
 def test_an_unlike_by_nobody_in_particular_undoes_the_latest_of_anybody():
     member = Member(LIKES)
     member.interact(actor_id="bob")
@@ -303,6 +311,17 @@ def test_without_negative_balance_what_is_missing_is_given_up_as_shortfall():
     assert [(r.points, r.debt, r.shortfall) for r in event.reversals] == [(6, 0, 4)]
     assert member.points() == (0, 0, 0)
     assert member.account.shortfall == 4
+
+
+def test_what_was_given_up_as_shortfall_is_not_taken_again_later():
+    member = Member(campaign("[{rule: spend, on: purchase, per_minor: 100, points: 1}]"), owner=brand(NO_DEBT))
+    member.buy("o1", 1_000)
+    member.command(10)
+    [event] = member.refund("o1", 400)
+    assert [(r.points, r.shortfall) for r in event.reversals] == [(0, 4)]
+    member.buy("o2", 1_000)
+    assert taken_back(member.refund("o1", 600)) == [6]
+    assert member.points() == (4, 0, 0)
 
 
 def test_expired_points_are_never_taken():

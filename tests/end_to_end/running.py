@@ -68,7 +68,8 @@ class Running:
 
     def part(self, name: str) -> int:
         """The process id of a part of the stack."""
-        found = subprocess.run(["pgrep", "-f", f"service {name} --data-dir {self.directory}"], capture_output=True, text=True, check=True)  # fmt: skip
+        pattern = f"service {name} --data-dir {self.directory}"
+        found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=True)
         return int(found.stdout.split()[0])
 
 

@@ -31,16 +31,35 @@ earn:
   - {rule: spend, on: purchase, per_minor: 100, points: 1}
   - {rule: bring-a-friend, on: referral, points: 500}
 """
-PROFILES = [{"event_id": "f1", "occurred_at": "2026-03-01T08:00:00Z", "member_id": "ann", "platform": "x", "followers": 500}]
+MARCH = "2026-03-0{}T08:00:00Z"
+PROFILES = [{"event_id": "f1", "occurred_at": MARCH.format(1), "member_id": "ann", "platform": "x", "followers": 500}]
+
+
+def ann_on_x(event_id: str, day: int, kind: str, surface: str, quantity: int = 1) -> dict[str, Any]:
+    """What Ann's followers do on her post, or what she does on the brand's."""
+    return {
+        "event_id": event_id,
+        "occurred_at": MARCH.format(day),
+        "member_id": "ann",
+        "kind": kind,
+        "surface": surface,
+        "quantity": quantity,
+        "platform": "x",
+        "post_id": "p1" if surface == "member_post" else "brand-1",
+    }
+
+
 INTERACTIONS = [
-    {"event_id": "i1", "occurred_at": "2026-03-02T08:00:00Z", "member_id": "ann", "kind": "share", "surface": "brand_post", "quantity": 1, "platform": "x"},
-    {"event_id": "i2", "occurred_at": "2026-03-02T09:00:00Z", "member_id": "ann", "kind": "post", "surface": "member_post", "quantity": 1, "platform": "x", "post_id": "p1"},
-    {"event_id": "i3", "occurred_at": "2026-03-02T10:00:00Z", "member_id": "ann", "kind": "like", "surface": "member_post", "quantity": 50, "platform": "x", "post_id": "p1"},
-    {"event_id": "i4", "occurred_at": "2026-03-02T11:00:00Z", "member_id": "ann", "kind": "share", "surface": "brand_post", "quantity": 1, "platform": "x"},
-]  # fmt: skip
+    ann_on_x("i1", 2, "share", "brand_post"),
+    ann_on_x("i2", 2, "post", "member_post"),
+    ann_on_x("i3", 2, "like", "member_post", 50),
+    ann_on_x("i4", 2, "share", "brand_post"),
+]
+BUY = {"member_id": "bob", "order_id": "o1", "currency": "EUR"}
 PURCHASES = [
-    {"event_id": "b1", "occurred_at": "2026-03-03T08:00:00Z", "member_id": "bob", "order_id": "o1", "kind": "completed", "amount_minor": 12345, "currency": "EUR", "referrer_id": "ann"},
-    {"event_id": "b2", "occurred_at": "2026-03-04T08:00:00Z", "member_id": "bob", "order_id": "o1", "kind": "refunded", "amount_minor": 2345, "currency": "EUR"},
+    {**BUY, "event_id": "b1", "occurred_at": MARCH.format(3), "kind": "completed", "amount_minor": 12345,
+     "referrer_id": "ann"},
+    {**BUY, "event_id": "b2", "occurred_at": MARCH.format(4), "kind": "refunded", "amount_minor": 2345},
 ]  # fmt: skip
 
 
@@ -175,7 +194,10 @@ def test_a_redemption_spends_once_however_often_it_is_asked(running):
 
 
 def test_what_cannot_be_read_is_a_dead_letter_that_can_be_listed(running, tmp_path):
-    rows = [{**PURCHASES[0], "event_id": "x1", "brand_id": "nobody"}, {**PURCHASES[0], "event_id": "x2", "currency": "USD"}]
+    rows = [
+        {**PURCHASES[0], "event_id": "x1", "brand_id": "nobody"},
+        {**PURCHASES[0], "event_id": "x2", "currency": "USD"},
+    ]
     running.run("publish", "purchases", write(tmp_path, "bad", rows))
     running.run("wait")
     letters = running.json("dlt", "list")

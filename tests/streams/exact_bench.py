@@ -5,16 +5,18 @@ What the broker would do is a list; everything else (intake, folds, ledger, read
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from aiokafka.partitioner import murmur2
 
 from aggregates.database import open_database
 from aggregates.engagement import Counters, Pane
 from aggregates.ledger import Ledger, Source
 from aggregates.parsing import parse
 from aggregates.programs import content_of
-from aiokafka.partitioner import murmur2
 from schemas.codec import decode, encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, TRUSTED, activity_key
@@ -26,7 +28,13 @@ from streams.transport import Chunk
 
 SECRET = b"secret"
 NOW = 1_772_500_000_000
-BRAND = {"brand": "acme", "plan": "pro", "timezone": "Europe/Paris", "currency": "EUR", "points": {"expire_after": "none"}}
+BRAND = {
+    "brand": "acme",
+    "plan": "pro",
+    "timezone": "Europe/Paris",
+    "currency": "EUR",
+    "points": {"expire_after": "none"},
+}
 CAMPAIGN = {
     "campaign": "spring",
     "brand": "acme",
@@ -39,6 +47,10 @@ CAMPAIGN = {
         {"rule": "friend", "on": "referral", "points": 500},
     ],
 }  # fmt: skip
+
+
+class Died(Exception):
+    """The worker was killed here."""
 
 
 class Record(NamedTuple):
@@ -94,8 +106,9 @@ def interaction(**fields: Any) -> dict[str, Any]:
 def purchase(**fields: Any) -> dict[str, Any]:
     """A purchase of 10.00 EUR unless said otherwise."""
     return {
-        "event_id": "e", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "order_id": "o", "kind": "completed",
-        "amount_minor": 1000, "currency": "EUR", "campaign_id": None, "referrer_id": None, **fields,
+        "event_id": "e", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "order_id": "o",
+        "kind": "completed", "amount_minor": 1000, "currency": "EUR", "campaign_id": None, "referrer_id": None,
+        **fields,
     }  # fmt: skip
 
 
@@ -158,16 +171,22 @@ class Bench:
         for letter in flush.letters[: int(len(flush.letters) * share)]:
             self.letters[letter.offset] = letter.reason
 
-    def save(self, part: Partition, flush: Flush) -> None:
-        """Write the read-state of a flush."""
-        readstate.save(self.engine, self.source, flush.delta, "w", {})
-        part.end_flush(flush)
+    def flush(self, part: Partition, dies: str = "") -> None:
+        """Flush in the stage's own order; `dies` raises Died "in write" (half is written), "in save" or "after"."""
 
-    def flush(self, part: Partition) -> None:
-        """The whole order of durability."""
-        flush = part.begin_flush()
-        self.write(flush)
-        self.save(part, flush)
+        async def write(flush: Flush) -> None:
+            self.write(flush, 0.5 if dies == "in write" else 1.0)
+            if dies == "in write":
+                raise Died
+
+        async def save(flush: Flush) -> None:
+            if dies == "in save":
+                raise Died
+            readstate.save(self.engine, self.source, flush.delta, "w", {})
+            if dies == "after":
+                raise Died
+
+        asyncio.run(part.flush(write, save))
 
     def finish(self, part: Partition | None = None) -> None:
         """Apply what is left in one chunk and flush."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aggregates.activity import Activity
 from exact_bench import NOW, SECRET, Record, definition, interaction, partition_of, programs, purchase, record
+
+from aggregates.activity import Activity
 from schemas.topics import activity_key
 from streams.intake import Intake, Limits, TooManyRejected
 from streams.readstate import ReadState
@@ -42,8 +43,22 @@ def test_a_good_record_becomes_an_activity_that_counts_for_the_live_campaign():
     [
         (Record(9, NOW, b"acme/m1", b"\xc3\x01garbage!"), "unknown_schema"),
         (Record(9, NOW, b"acme/m1", b"\xc3\x01short"), "truncated"),
-        (record(9, "MemberTier", {"brand_id": "acme", "member_id": "m1", "tier": "nano", "followers": 1,
-                                  "platforms": {"x": 1}, "partition": 0, "stamp": 1}), "not_input"),
+        (
+            record(
+                9,
+                "MemberTier",
+                {
+                    "brand_id": "acme",
+                    "member_id": "m1",
+                    "tier": "nano",
+                    "followers": 1,
+                    "platforms": {"x": 1},
+                    "partition": 0,
+                    "stamp": 1,
+                },
+            ),
+            "not_input",
+        ),
         (Record(9, NOW, b"acme/m1", None), "no_value"),
         (record(9, "Purchase", purchase(amount_minor=-1)), "invalid"),
         (record(9, "Purchase", purchase(order_id=None)), "invalid"),
@@ -131,7 +146,14 @@ def test_who_joined_an_opt_in_campaign_takes_part_from_then_on():
     club = {"campaign": "club", "brand": "acme", "join": "opt_in", "starts_at": 1_770_000_000_000,
             "ends_at": 1_775_000_000_000, "earn": [{"rule": "r", "on": "purchase", "points": 1}]}  # fmt: skip
     take(made, definition(5, club))
-    value = {"event_id": "j", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "campaign_id": "club", "kind": "joined"}
+    value = {
+        "event_id": "j",
+        "occurred_at": NOW,
+        "brand_id": "acme",
+        "member_id": "m1",
+        "campaign_id": "club",
+        "kind": "joined",
+    }
     take(made, record(6, "Enrolment", value))
     before = one(made, "Interaction", interaction(event_id="1", campaign_id="club", occurred_at=NOW - 1))
     after = one(made, "Interaction", interaction(event_id="2", campaign_id="club", occurred_at=NOW))
@@ -142,7 +164,7 @@ def test_who_joined_an_opt_in_campaign_takes_part_from_then_on():
 def test_a_run_of_rejected_records_stops_the_worker_and_says_why():
     made = intake(Limits(run=5))
     junk = [Record(n, NOW, b"acme/m1", b"junk") for n in range(10, 20)]
-    with pytest.raises(TooManyRejected, match="offset 14: 5 records in a row.*not_avro.*GROUNDSWELL_DEAD_LETTER_RUN"):
+    with pytest.raises(TooManyRejected, match=r"offset 14: 5 records in a row.*not_avro.*GROUNDSWELL_DEAD_LETTER_RUN"):
         made.take(junk)
 
 
@@ -160,7 +182,7 @@ def test_commands_and_definitions_of_today_do_not_make_old_events_late():
     made = intake()
     one(made, "Interaction", interaction(event_id="1", occurred_at=NOW - 500 * DAY))
     before = made.state.greatest_event_time
-    command = {"event_id": "c", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "kind": "redeem", "points": 1,
-               "reference": None, "reason": None, "requested_by": "t"}  # fmt: skip
+    command = {"event_id": "c", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "kind": "redeem",
+               "points": 1, "reference": None, "reason": None, "requested_by": "t"}  # fmt: skip
     one(made, "Command", command)
     assert made.state.greatest_event_time == before == NOW - 500 * DAY

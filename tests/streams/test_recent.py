@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from streams import recent as module
 from streams.recent import Recent, identity
 

@@ -10,6 +10,7 @@ import faust
 from aiokafka import TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
+
 from streams.transport import Chunk, Consumer, ConsumerThread, Transport
 
 TP = TopicPartition("members.activity.v1", 0)
