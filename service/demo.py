@@ -52,7 +52,7 @@ def simulated(seed: int, members: int, days: int = 30) -> list[Feed]:
     """The simulated community."""
     title = f"a simulated community of {members:,} members over {days} days (seed {seed})"
     lines: list[Line | Refused | Broken] = list(simulation.community(seed, members, days))
-    return [Feed(title, simulation.BRAND, simulation.CAMPAIGN, simulation.definitions(days), lines, Counter())]
+    return [Feed(title, simulation.BRAND, simulation.campaign_of(days), simulation.definitions(days), lines, Counter())]
 
 
 def real(data: Path) -> list[Feed]:
@@ -144,8 +144,10 @@ def _publish(console: Console, settings: Settings, feeds: Iterable[Feed], check:
 def _show(console: Console, settings: Settings, reads: Reads, feed: Feed) -> None:
     as_of = iso(feed.end)
     console.rule(f"[bold]{feed.brand}[/]: {feed.title}, as of {as_of}")
-    console.print(render.engagement(reads.engagement(feed.brand, "all")))
-    console.print(render.tiers(reads.tiers(feed.brand, "all")))
+    report = reads.engagement(feed.brand, "all")
+    console.print(render.engagement(report))
+    if report.posts:
+        console.print(render.tiers(reads.tiers(feed.brand, "all")))
     standings = reads.standings(feed.brand, feed.campaign, limit=TOP, as_of=as_of)
     console.print(render.standings(standings))
     console.print(_top_balances(settings, reads, feed, as_of))
@@ -212,7 +214,6 @@ def _show_refused(console: Console, settings: Settings, feeds: Iterable[Feed], r
 def _verify(console: Console, settings: Settings) -> bool:
     console.rule("[bold]Verification")
     report = asyncio.run(verification.verify(settings))
-    console.print(render.digest(verification.digest(settings)))
     console.print(render.verification(report))
     return bool(report.same)
 
