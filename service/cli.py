@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from service import cli_input, cli_reads, cli_roles, cli_schemas
+from service import cli_input, cli_reads, cli_roles, cli_schemas, logs
 from service.cli_common import failure, note
 from service.problems import COULD_NOT_RUN
 
@@ -26,6 +26,7 @@ for part in (cli_roles, cli_schemas, cli_input, cli_reads):
 
 def main() -> None:
     """Run the command that the arguments name; exits with 0, 1 or 2, never with a traceback."""
+    logs.for_a_command()
     try:
         app(prog_name="groundswell")
     except BrokenPipeError:  # `groundswell … | head`: nobody reads on

@@ -70,22 +70,27 @@ def demo(
 
 def worker(data_dir: DataDir = None) -> None:
     """Run a worker: reads the activity log, decides points, measures engagement."""
+    from service import logs
     from service import worker as role
 
+    logs.for_a_role()
     raise typer.Exit(role.run(settings_of(data_dir)))
 
 
 def projector(data_dir: DataDir = None) -> None:
     """Run the projector: keeps the read models and sends what follows from the ledger."""
+    from service import logs
     from service import projector as role
 
+    logs.for_a_role()
     raise typer.Exit(role.run(settings_of(data_dir)))
 
 
 def api(data_dir: DataDir = None) -> None:
     """Run the HTTP API on loopback."""
-    from service import api_server
+    from service import api_server, logs
 
+    logs.for_a_role()
     raise typer.Exit(api_server.run(settings_of(data_dir)))
 
 

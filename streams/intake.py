@@ -182,7 +182,7 @@ class Intake:
     def _broadcast(self, kind: str, value: dict[str, Any], offset: int) -> None:
         if kind == "Definition":
             self.state.define(offset, value["content"])
-        self.state.counts["accepted"] += 1
+        self.state.counts["definition" if kind == "Definition" else "closing"] += 1
 
     def _enrich(self, kind: str, value: dict[str, Any], judged: Judgement, offset: int) -> Activity | None:
         state = self.state
