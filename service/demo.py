@@ -12,22 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from aggregates.database import open_database
+from aggregates.refusals import Refusal
+from projections import queries
 from projections.answers import iso
+from projections.engagement_models import EngagementReport
 from projections.refusals import REFUSALS
+from schemas.dead_letters import Reason
 from service import control, online_retail, publisher, render, simulation, stack, tweets, verification
 from service.problems import Unusable
 from service.reading import InputError, Line, Refused
 from service.reads import Reads
+from service.render_tables import row, table, titled
 from service.settings import Settings, load
 from service.simulation import Broken
 
 WAIT_SECONDS = 300.0
 TOP = 8
+COUNTED = {
+    "duplicate": "The same record again: dropped.",
+    "late": "Its pane was closed: counted all the same.",
+}
 
 
 @dataclass(slots=True)
@@ -145,34 +153,58 @@ def _show(console: Console, settings: Settings, reads: Reads, feed: Feed) -> Non
     as_of = iso(feed.end)
     console.rule(f"[bold]{feed.brand}[/]: {feed.title}, as of {as_of}")
     report = reads.engagement(feed.brand, "all")
-    console.print(render.engagement(report))
+    console.print(_summary(report, _currency(settings, feed.brand)))
     if report.posts:
+        console.print()
         console.print(render.tiers(reads.tiers(feed.brand, "all")))
+    console.print()
     standings = reads.standings(feed.brand, feed.campaign, limit=TOP, as_of=as_of)
     console.print(render.standings(standings))
+    console.print()
     console.print(_top_balances(settings, reads, feed, as_of))
     if standings.entries:
+        console.print()
         member = standings.entries[0].member_id
         entry = _interesting(settings, feed.brand, member)
         console.print(render.explanation(reads.explain(feed.brand, member, entry)))
 
 
-def _top_balances(settings: Settings, reads: Reads, feed: Feed, as_of: str) -> Table:
-    table = Table(title=f"Top balances of {feed.brand}", title_justify="left")
-    for name in ("member", "active", "pending", "spent", "reversed"):
-        table.add_column(name, justify="left" if name == "member" else "right")
+def _summary(report: EngagementReport, currency: str) -> str:
+    def money(minor: int) -> str:
+        return f"{minor // 100:,}.{minor % 100:02} {currency}"
+
+    lines = [f"{report.active_members:,} active members"]
+    if report.posts:
+        lines.append(f"{report.posts:,} posts, {report.engagements:,} engagements, {report.reach:,} reached")
+    if report.purchases:
+        lines.append(f"{report.purchases:,} purchases for {money(report.revenue_minor)}")
+        lines.append(f"{report.refunds:,} refunds of {money(report.refunds_minor)}")
+        lines.append(f"{money(report.referred_revenue_minor)} brought by friends")
+    return "\n".join(lines)
+
+
+def _currency(settings: Settings, brand: str) -> str:
+    def read(conn: sa.Connection) -> str:
+        return queries.brand_definition(conn, brand, 0).currency
+
+    currency: str = _read(settings, read)
+    return currency
+
+
+def _top_balances(settings: Settings, reads: Reads, feed: Feed, as_of: str) -> RenderableType:
+    made = table(("member",), ("active", "pending", "spent", "reversed"))
     for member in _richest(settings, feed.brand):
         b = reads.balance(feed.brand, member, as_of=as_of)
-        table.add_row(member, *(f"{n:,}" for n in (b.active, b.pending, b.spent, b.reversed)))
-    return table
+        row(made, (member, b.active, b.pending, b.spent, b.reversed))
+    return titled(f"Top balances of {feed.brand}", made)
 
 
 def _richest(settings: Settings, brand: str) -> list[str]:
     from projections.balances import BALANCES
 
-    table = BALANCES.table
-    net = table.c.earned - table.c.reversed - table.c.spent
-    query = sa.select(table.c.member).where(table.c.brand == brand).order_by(net.desc(), table.c.member).limit(TOP)
+    of = BALANCES.table.c
+    net = of.earned - of.reversed - of.spent
+    query = sa.select(of.member).where(of.brand == brand).order_by(net.desc(), of.member).limit(TOP)
     found: list[str] = _read(settings, lambda conn: list(conn.execute(query).scalars()))
     return found
 
@@ -181,34 +213,32 @@ def _interesting(settings: Settings, brand: str, member: str) -> str | None:
     """An entry that a cap limited, or that was taken back; else the latest one."""
     from projections.statements import STATEMENTS
 
-    table = STATEMENTS.table
-    of_member = (table.c.brand == brand) & (table.c.member == member)
-    query = sa.select(table.c.entry_id, table.c.reverses).where(of_member)
-    order = (table.c.reverses != "").desc(), (table.c.limited_by != "").desc(), table.c.seq.desc()
+    of = STATEMENTS.table.c
+    query = sa.select(of.entry_id, of.reverses).where((of.brand == brand) & (of.member == member))
+    order = (of.reverses != "").desc(), (of.limited_by != "").desc(), of.seq.desc()
     found = _read(settings, lambda conn: conn.execute(query.order_by(*order)).first())
     return None if found is None else found.reverses or found.entry_id
 
 
 def _show_refused(console: Console, settings: Settings, feeds: Iterable[Feed], refused: dict[str, int]) -> None:
     console.rule("[bold]What was refused, and why")
-    table = Table()
-    for name in ("where", "reason", "count"):
-        table.add_column(name, justify="right" if name == "count" else "left")
+    made = table(("where", "reason"), ("count",))
     for feed in feeds:
         for why, count in sorted(feed.left_out.items()):
-            table.add_row(f"{feed.brand}: left out of the file", why, f"{count:,}")
+            row(made, (f"{feed.brand}: left out of the file", why, count))
         if refused[feed.brand]:
-            table.add_row(f"{feed.brand}: not published", "see the reader's reasons", f"{refused[feed.brand]:,}")
+            row(made, (f"{feed.brand}: not published", "said by the reader", refused[feed.brand]))
     for name, count in control.status(settings)["activity"]["counts"].items():
         if name.startswith("rejected_"):
-            table.add_row("dead letter", name.removeprefix("rejected_"), f"{count:,}")
-        elif name not in ("accepted",):
-            table.add_row("counted", name, f"{count:,}")
+            row(made, ("dead letter", Reason(name.removeprefix("rejected_")).sentence, count))  # type: ignore[call-arg]
     unpaid = REFUSALS.table
     query = sa.select(unpaid.c.reason, sa.func.count()).group_by(unpaid.c.reason).order_by(unpaid.c.reason)
     for reason, count in _read(settings, lambda conn: conn.execute(query).all()):
-        table.add_row("paid nothing", reason, f"{count:,}")
-    console.print(table)
+        row(made, ("paid nothing", Refusal(reason).sentence, count))
+    for name, count in control.status(settings)["activity"]["counts"].items():
+        if name in COUNTED:
+            row(made, ("counted", COUNTED[name], count))
+    console.print(made)
 
 
 def _verify(console: Console, settings: Settings) -> bool:

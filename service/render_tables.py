@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-BAR: Final = 16
+BAR: Final = 12
 """Characters of the longest bar."""
 NOTHING: Final = "–"
 
