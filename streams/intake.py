@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from aiokafka.partitioner import murmur2
 
 from aggregates.activity import Activity
+from aggregates.definitions import UNKNOWN_TIER
 from aggregates.programs import Judgement
 from schemas.codec import DecodeError, decode
 from schemas.dead_letters import Reason
@@ -188,7 +189,7 @@ class Intake:
         state = self.state
         brand_id, member, at = value["brand_id"], value["member_id"], value["occurred_at"]
         if kind == "ProfileSnapshot":
-            self._profile(brand_id, member, value["platform"], value["followers"])
+            self._profile(judged, value, value["followers"])
             return None
         if kind == "Enrolment":
             state.set_membership((brand_id, member, value["campaign_id"]), at, offset, value["kind"] == "joined")
@@ -200,12 +201,12 @@ class Intake:
             if value["surface"] == "member_post":
                 followers = value["followers"]
                 if followers is not None:
-                    self._profile(brand_id, member, value["platform"], followers)
+                    self._profile(judged, value, followers)
         profile = state.profiles.get((brand_id, member))
         if kind == "Interaction" and followers is None and profile:
             followers = profile.get(value["platform"])
         assert judged.brand is not None
-        tier = judged.brand.tier_of(max(profile.values())) if profile else "unknown"
+        tier = self._tier(kind, judged, value)
         if kind in PANE_TYPES and at > state.greatest_event_time:
             state.greatest_event_time = at
         if judged.not_live:
@@ -215,9 +216,26 @@ class Intake:
             is_self,
         )  # fmt: skip
 
-    def _profile(self, brand: str, member: str, platform: str, followers: int) -> None:
-        if self.state.set_followers(brand, member, platform, followers):
+    def _profile(self, judged: Judgement, value: dict[str, Any], followers: int) -> None:
+        brand, member = value["brand_id"], value["member_id"]
+        if self.state.set_followers(brand, member, value["platform"], followers):
+            assert judged.brand is not None
+            tier = judged.brand.tier_of(max(self.state.profiles[brand, member].values()))
+            self.state.set_tier(brand, member, value["occurred_at"], tier)
             self.changed_profiles.add((brand, member))
+
+    def _tier(self, kind: str, judged: Judgement, value: dict[str, Any]) -> str:
+        """The member's tier as of this record in log order; of a derived record as of the event that caused it.
+
+        Where a derived record stands among the member's others depends on when it was sent, so log order would make
+        its tier a matter of chance.
+        """
+        brand, member = value["brand_id"], value["member_id"]
+        if kind == "ReferralDue":
+            return self.state.tier_at(brand, member, value["occurred_at"])
+        profile = self.state.profiles.get((brand, member))
+        assert judged.brand is not None
+        return judged.brand.tier_of(max(profile.values())) if profile else UNKNOWN_TIER
 
     def _limit(self, offset: int, no: _Rejected | None) -> None:
         self._run = self._run + 1 if no else 0

@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from aggregates.definitions import UNKNOWN_TIER
 from aggregates.ledger import Fenced, Source
 from aggregates.programs import Programs
 from streams.recent import HORIZON_OFFSETS
@@ -42,6 +43,7 @@ PROFILES = sa.Table(
     sa.Column("brand", sa.Text, primary_key=True),
     sa.Column("member", sa.Text, primary_key=True),
     sa.Column("platforms", sa.Text, nullable=False, comment="JSON: platform → followers"),
+    sa.Column("tiers", sa.Text, nullable=False, comment="JSON: [[occurred_at, change number, tier]…]"),
 )
 MEMBERSHIPS = sa.Table(
     "stream_memberships",
@@ -70,6 +72,8 @@ MemberKey = tuple[str, str]
 """Brand and member."""
 MembershipKey = tuple[str, str, str]
 """Brand, member and campaign."""
+TierChange = tuple[int, int, str]
+"""When it occurred, its number among the member's changes, and the tier from then on."""
 Change = tuple[int, int, bool]
 """When it occurred, its offset, and whether the member joined (else left)."""
 
@@ -83,7 +87,7 @@ class Delta:
     greatest_event_time: int
     greatest_record_time: int
     counts: dict[str, int]
-    profiles: dict[MemberKey, dict[str, int]]
+    profiles: dict[MemberKey, tuple[dict[str, int], list[TierChange]]]
     memberships: dict[MembershipKey, list[Change]]
     definitions: list[tuple[int, str]]
     rejected: list[int]
@@ -99,6 +103,7 @@ class ReadState:
     greatest_record_time: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     profiles: dict[MemberKey, dict[str, int]] = field(default_factory=dict)
+    tiers: dict[MemberKey, list[TierChange]] = field(default_factory=dict)
     memberships: dict[MembershipKey, list[Change]] = field(default_factory=dict)
     programs: Programs = field(default_factory=Programs)
     rejected: deque[int] = field(default_factory=deque)
@@ -116,6 +121,23 @@ class ReadState:
         profile[platform] = followers
         self._profiles.add((brand, member))
         return True
+
+    def set_tier(self, brand: str, member: str, occurred_at: int, tier: str) -> None:
+        """Note a member's tier after a change of followers; it is kept only where it changed."""
+        changes = self.tiers.setdefault((brand, member), [])
+        latest = max(changes, key=lambda change: change[1], default=None)
+        if latest is None or latest[2] != tier:
+            insort(changes, (occurred_at, len(changes), tier))
+            self._profiles.add((brand, member))
+
+    def tier_at(self, brand: str, member: str, at: int) -> str:
+        """The member's tier as of an instant (epoch milliseconds), by the changes seen so far."""
+        tier = UNKNOWN_TIER
+        for occurred_at, _, value in self.tiers.get((brand, member), ()):
+            if occurred_at > at:
+                break
+            tier = value
+        return tier
 
     def set_membership(self, key: MembershipKey, occurred_at: int, offset: int, joined: bool) -> None:
         """Note that a member joined or left a campaign."""
@@ -151,7 +173,7 @@ class ReadState:
             self.greatest_event_time,
             self.greatest_record_time,
             dict(self.counts),
-            {key: dict(self.profiles[key]) for key in self._profiles},
+            {key: (dict(self.profiles[key]), list(self.tiers.get(key, ()))) for key in self._profiles},
             {key: list(self.memberships[key]) for key in self._memberships},
             self._definitions,
             self._rejected,
@@ -179,6 +201,7 @@ def load(engine: sa.Engine, source: Source) -> ReadState:
         state.outputs = json.loads(row.outputs)
         for p in connection.execute(sa.select(PROFILES).where(PROFILES.c.source == source.name)):
             state.profiles[p.brand, p.member] = json.loads(p.platforms)
+            state.tiers[p.brand, p.member] = [(at, number, tier) for at, number, tier in json.loads(p.tiers)]
         for m in connection.execute(sa.select(MEMBERSHIPS).where(MEMBERSHIPS.c.source == source.name)):
             state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
         for d in connection.execute(
@@ -214,8 +237,14 @@ def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: 
                 "Another worker owns the partition; this one must stop writing it."
             )
         profiles = [
-            {"source": source.name, "brand": b, "member": m, "platforms": json.dumps(p, sort_keys=True)}
-            for (b, m), p in delta.profiles.items()
+            {
+                "source": source.name,
+                "brand": b,
+                "member": m,
+                "platforms": json.dumps(p, sort_keys=True),
+                "tiers": json.dumps(tiers),
+            }
+            for (b, m), (p, tiers) in delta.profiles.items()
         ]
         memberships = [
             {"source": source.name, "brand": b, "member": m, "campaign": c, "changes": json.dumps(changes)}

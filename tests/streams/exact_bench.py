@@ -213,6 +213,7 @@ class Bench:
             "panes": merged,
             "letters": dict(self.letters),
             "profiles": state.profiles,
+            "tiers": state.tiers,
             "memberships": state.memberships,
             "counts": dict(state.counts),
             "position": state.saved,

@@ -186,3 +186,18 @@ def test_commands_and_definitions_of_today_do_not_make_old_events_late():
                "points": 1, "reference": None, "reason": None, "requested_by": "t"}  # fmt: skip
     one(made, "Command", command)
     assert made.state.greatest_event_time == before == NOW - 500 * DAY
+
+
+def test_a_derived_record_has_the_tier_of_the_event_that_caused_it_wherever_it_stands():
+    due = {
+        "event_id": "d", "occurred_at": NOW - DAY, "brand_id": "acme", "member_id": "m1", "buyer_id": "b",
+        "order_id": "o", "kind": "completed", "amount_minor": 1, "currency": "EUR", "campaign_id": None,
+        "new_customer": True,
+    }  # fmt: skip
+    made = intake()
+    one(made, "Interaction", interaction(event_id="1", followers=500, occurred_at=NOW - 2 * DAY))
+    before = one(made, "ReferralDue", due)
+    one(made, "Interaction", interaction(event_id="2", followers=5_000, occurred_at=NOW))
+    after = one(made, "ReferralDue", {**due, "event_id": "d2"})
+    assert (before.tier, after.tier) == ("nano", "nano")
+    assert one(made, "ReferralDue", {**due, "event_id": "d3", "occurred_at": NOW}).tier == "micro"
