@@ -38,6 +38,7 @@ class Source(NamedTuple):
 
     @property
     def name(self) -> str:
+        """`topic/epoch/partition`, as positions are stored under."""
         return f"{self.topic}/{self.epoch}/{self.partition}"
 
 

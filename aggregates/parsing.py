@@ -71,7 +71,7 @@ class _Reader:
         self.value = {("on" if key is True else str(key)): item for key, item in value.items()}
         for key in self.value:
             if allowed is not None and key not in allowed:
-                near = difflib.get_close_matches(key, allowed, 1, 0.5)
+                near = difflib.get_close_matches(key, allowed, 1)
                 hint = f"did you mean `{near[0]}`?" if near else f"allowed are {', '.join(allowed)}"
                 self.fail(key, f"unknown key; {hint}")
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from projections.answers import Balance, Standings, Statement
 from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
 from projections.rates import Window
-from service import api_errors, control, metrics
+from service import api_errors, condition, control, metrics
 from service.api_server import beating
 from service.problems import Refusal
 from service.reads import Reads
@@ -240,7 +240,7 @@ async def healthz() -> dict[str, str]:
 @operations.get("/readyz", responses=api_errors.DOCUMENTED)
 async def readyz(request: Request) -> Response:
     """200 once every command works; else 503 with what is missing."""
-    missing = await api_errors.in_thread(control.readiness, request.app.state.settings)
+    missing = await api_errors.in_thread(condition.readiness, request.app.state.settings)
     if missing:
         raise Refusal("not_ready", "; ".join(missing), missing=missing, headers={"Retry-After": "1"})
     return JSONResponse({"status": "ready"})

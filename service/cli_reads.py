@@ -222,9 +222,9 @@ def dlt_list(limit: Limit = 100, data_dir: DataDir = None, as_json: AsJson = Fal
     """List the records that were refused, in log order, each with its reason."""
     import asyncio
 
-    from service import control, render
+    from service import condition, render
 
-    letters = asyncio.run(control.dead_letters(settings_of(data_dir), limit))
+    letters = asyncio.run(condition.dead_letters(settings_of(data_dir), limit))
     body = {"dead_letters": [letter.model_dump(mode="json") for letter in letters]}
     show_data(body, as_json, lambda _: render.dead_letters(letters))
 

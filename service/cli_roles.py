@@ -142,9 +142,9 @@ def wait(
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show settings (secrets hidden), roles, positions, and counts of what was taken and refused."""
-    from service import control, render
+    from service import condition, render
 
-    found = control.status(settings_of(data_dir))
+    found = condition.status(settings_of(data_dir))
     show_data(found, as_json, render.status)
     for line in found["missing"] if not as_json else ():
         note(f"not ready: {line}")

@@ -22,7 +22,7 @@ from projections.answers import iso
 from projections.engagement_models import EngagementReport
 from projections.refusals import REFUSALS
 from schemas.dead_letters import Reason
-from service import control, online_retail, publisher, render, simulation, stack, tweets, verification
+from service import condition, control, online_retail, publisher, render, simulation, stack, tweets, verification
 from service.problems import Unusable
 from service.reading import InputError, Line, Refused
 from service.reads import Reads
@@ -228,14 +228,14 @@ def _show_refused(console: Console, settings: Settings, feeds: Iterable[Feed], r
             row(made, (f"{feed.brand}: left out of the file", why, count))
         if refused[feed.brand]:
             row(made, (f"{feed.brand}: not published", "said by the reader", refused[feed.brand]))
-    for name, count in control.status(settings)["activity"]["counts"].items():
+    for name, count in condition.status(settings)["activity"]["counts"].items():
         if name.startswith("rejected_"):
             row(made, ("dead letter", Reason(name.removeprefix("rejected_")).sentence, count))  # type: ignore[call-arg]
     unpaid = REFUSALS.table
     query = sa.select(unpaid.c.reason, sa.func.count()).group_by(unpaid.c.reason).order_by(unpaid.c.reason)
     for reason, count in _read(settings, lambda conn: conn.execute(query).all()):
         row(made, ("paid nothing", Refusal(reason).sentence, count))
-    for name, count in control.status(settings)["activity"]["counts"].items():
+    for name, count in condition.status(settings)["activity"]["counts"].items():
         if name in COUNTED:
             row(made, ("counted", COUNTED[name], count))
     console.print(made)

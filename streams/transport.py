@@ -78,6 +78,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         return out
 
     async def seek_to_committed(self) -> Mapping[Any, int]:
+        """Seek chunked partitions to the stage's own next offset; aiokafka skips one without a commit."""
         sought: Mapping[Any, int] = await self.call_thread(self._seek_all)
         return sought
 
