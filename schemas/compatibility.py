@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from fastavro.schema import SchemaParseException, UnknownType, parse_schema
+
 from schemas.avro_read import reader
 from schemas.avro_write import writer
 from schemas.catalogue import Schema, crc64, current, released
@@ -31,6 +33,10 @@ def check() -> list[str]:
     found = []
     for name, schema in current().items():
         versions = released()[name]
+        invalid = list(_invalid(name, schema))
+        if invalid:
+            found += invalid
+            continue
         found += incompatibilities(schema, {f"{name} version {number}": old for number, old in versions.items()})
         found += _housekeeping(name, schema, versions)
     return found
@@ -103,6 +109,37 @@ def _unions(written: list[Any], read: list[Any], where: str) -> Iterator[str]:
 
 def _fits(written: Any, read: Any, where: str) -> bool:
     return next(unreadable(written, read, where), None) is None
+
+
+def _invalid(name: str, schema: Schema) -> Iterator[str]:
+    """Why this is no Avro schema, before anything is compared with it: names, types and defaults."""
+    names = [field["name"] for field in schema["fields"]]
+    for twice in sorted({field for field in names if names.count(field) > 1}):
+        yield f"{name}: `{twice}` is there twice; remove or rename one of them"
+    for field in schema["fields"]:
+        if "default" in field and not _default_fits(field):
+            yield f"{name}: `{field['name']}` has the default {field['default']!r}, which is not of its type; give one that is"
+    try:
+        parse_schema(dict(schema))
+    except UnknownType as error:
+        yield f"{name} uses the unknown type {error}; name a type of Avro"
+    except SchemaParseException as error:
+        yield f"{name} is no Avro schema: {error}"
+
+
+def _default_fits(field: Mapping[str, Any]) -> bool:
+    """Whether the codec writes the default; for a nullable field it is null, the first branch of the union."""
+    if isinstance(field["type"], list) and field["type"][0] == "null":
+        return field["default"] is None
+    try:
+        write = writer({"name": "default", "fields": [field]}, b"")
+    except ValueError:
+        return True  # a type outside of the contracts, which the housekeeping tells
+    try:
+        write({})
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _housekeeping(name: str, schema: Schema, versions: Mapping[int, Schema]) -> Iterator[str]:

@@ -198,3 +198,37 @@ def test_the_check_finds_a_type_that_the_codec_does_not_handle(tmp_path, monkeyp
             path.write_text(json.dumps(schema))
 
     assert tampered(tmp_path / "c", monkeypatch, change) == ["Purchase: the contracts do not use the Avro type double"]
+
+
+LONG_DEFAULT = "which is not of its type; give one that is"
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ({"name": "weight", "type": "long", "default": "1"}, f"Purchase: `weight` has the default '1', {LONG_DEFAULT}"),
+        (
+            {"name": "weight", "type": "long", "default": True},
+            f"Purchase: `weight` has the default True, {LONG_DEFAULT}",
+        ),
+        (
+            {"name": "weight", "type": "long", "default": None},
+            f"Purchase: `weight` has the default None, {LONG_DEFAULT}",
+        ),
+        ({"name": "weight", "type": "int", "default": 2**31}, f"`weight` has the default {2**31}, {LONG_DEFAULT}"),
+        ({"name": "tags", "type": {"type": "map", "values": "long"}, "default": 5}, "`tags` has the default 5"),
+        ({"name": "note", "type": ["null", "long"], "default": 5}, f"`note` has the default 5, {LONG_DEFAULT}"),
+        ({"name": "weight", "type": "lnog", "default": 1}, "Purchase uses the unknown type groundswell.lnog"),
+        ({"name": "kind", "type": "long", "default": 1}, "Purchase: `kind` is there twice; remove or rename"),
+    ],
+)
+def test_the_check_tells_a_schema_that_is_no_avro_in_a_sentence(tmp_path, monkeypatch, field, sentence):
+    def change(folder):
+        path = folder / "avsc" / "Purchase.avsc"
+        schema = json.loads(path.read_text())
+        schema["fields"].append({"doc": "Something.", **field})
+        path.write_text(json.dumps(schema))
+
+    found = tampered(tmp_path / "c", monkeypatch, change)
+    assert any(sentence in line for line in found), found
+    assert all(line.startswith("Purchase") for line in found)

@@ -1,0 +1,88 @@
+"""What follows from ledger events: definitions to every partition, referrals to the referrer's key, all signed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from aggregates.database import open_database
+from aggregates.events import BrandDefined, Origin, PurchaseRecorded, RefundRecorded
+from aggregates.ledger import Ledger, Recorded, brand_aggregate
+from schemas.codec import decode
+from schemas.signing import SIGNATURE_HEADER, verify
+from schemas.topics import ACTIVITY, DEFINITIONS
+from service import kafka, outbox
+from service.outbox import Outbox, messages
+from service.settings import Settings
+from service.topic_admin import create
+from streams import outputs
+
+SECRET = b"secret"
+ORIGIN = Origin(ACTIVITY, 0, 7, "buy-1", 1_772_500_000_000, 1_772_500_000_001)
+PURCHASE = PurchaseRecorded(ORIGIN, "o1", 5_000, "EUR", "nano", ("spring",), None, "bob", "due")
+BRAND = BrandDefined("acme", 1, 0, '{"brand":"acme"}', 5)
+
+
+def sent(event: object, originator: str = "account:acme/ann") -> list[outbox.Message]:
+    return list(messages(Recorded(1, originator, event), SECRET, 3))  # type: ignore[arg-type]
+
+
+def test_a_definition_goes_to_every_partition_signed_and_to_its_own_topic():
+    *broadcast, output = sent(BRAND, "brand:acme")
+    assert [(m.topic, m.partition) for m in broadcast] == [(ACTIVITY, 0), (ACTIVITY, 1), (ACTIVITY, 2)]
+    assert all(verify(SECRET, m.key, m.value, dict(m.headers)[SIGNATURE_HEADER]) for m in broadcast)
+    assert (output.topic, decode(output.value)[0]) == (DEFINITIONS, "ProgramDefinition")
+
+
+def test_a_referred_purchase_and_its_refund_go_to_the_referrers_key_under_ids_of_their_own():
+    (due,) = sent(PURCHASE)
+    (back,) = sent(RefundRecorded(ORIGIN, 100, "EUR", "o1", True, referrer_id="bob"))
+    assert due.key == b"acme/bob"
+    assert verify(SECRET, due.key, due.value, dict(due.headers)[SIGNATURE_HEADER])
+    kind, value = decode(due.value)
+    assert (kind, value["buyer_id"], value["amount_minor"], value["kind"]) == ("ReferralDue", "ann", 5_000, "completed")
+    assert decode(back.value)[1]["kind"] == "refunded"
+    assert sent(PURCHASE) == [due], "sent again it is the same record"
+
+
+def test_a_refund_that_came_before_its_purchase_is_off_what_the_referrer_is_judged_on():
+    early = PurchaseRecorded(ORIGIN, "o1", 5_000, "EUR", "nano", (), None, "bob", "due", refunded_minor=1_500)
+    assert decode(sent(early)[0].value)[1]["amount_minor"] == 3_500
+
+
+def test_nothing_follows_from_a_purchase_without_a_due_referral():
+    assert sent(PurchaseRecorded(ORIGIN, "o1", 5_000, "EUR", "nano", (), None, "ann", "self_referral")) == []
+    assert sent(RefundRecorded(ORIGIN, 100, "EUR", "o1", True)) == []
+
+
+def test_what_was_sent_and_not_noted_is_sent_again(broker: str, tmp_path: Path):
+    database = f"sqlite:///{tmp_path / 'l.db'}"
+    ledger = Ledger(database)
+    ledger.migrate()
+    ledger.append({brand_aggregate("acme"): [BRAND]}, {brand_aggregate("acme"): 0})
+    engine = open_database(database)
+    outbox.METADATA.create_all(engine)
+
+    async def scenario() -> tuple[int, int, int]:
+        await create(Settings(kafka=broker, partitions=2))
+        async with kafka.producer(broker) as client:
+            crashed = Outbox(engine, ledger, client, SECRET, 2)
+
+            def dies(_reached: int) -> None:
+                raise SystemError("killed before the position was stored")
+
+            crashed._store = dies  # type: ignore[method-assign]
+            with pytest.raises(SystemError):
+                await crashed.step()
+            again = Outbox(engine, ledger, client, SECRET, 2)
+            first, second = await again.step(), await again.step()
+        count = 0
+        async for _ in outputs.read(broker, ACTIVITY, 0, 0):
+            count += 1
+        return first, second, count
+
+    assert asyncio.run(scenario()) == (1, 0, 2)
+    with engine.connect() as connection:
+        assert outbox.position(connection) == 1
