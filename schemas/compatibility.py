@@ -33,7 +33,7 @@ def check() -> list[str]:
     found = []
     for name, schema in current().items():
         versions = released()[name]
-        invalid = list(_invalid(name, schema))
+        invalid = _invalid(name, schema)
         if invalid:
             found += invalid
             continue
@@ -111,20 +111,26 @@ def _fits(written: Any, read: Any, where: str) -> bool:
     return next(unreadable(written, read, where), None) is None
 
 
-def _invalid(name: str, schema: Schema) -> Iterator[str]:
-    """Why this is no Avro schema, before anything is compared with it: names, types and defaults."""
+def _invalid(name: str, schema: Schema) -> list[str]:
+    """Why this is no Avro schema, before anything is compared with it: names, defaults and types."""
     names = [field["name"] for field in schema["fields"]]
-    for twice in sorted({field for field in names if names.count(field) > 1}):
-        yield f"{name}: `{twice}` is there twice; remove or rename one of them"
+    wrong = [
+        f"{name}: `{twice}` is there twice; remove or rename one of them"
+        for twice in sorted({field for field in names if names.count(field) > 1})
+    ]
     for field in schema["fields"]:
         if "default" in field and not _default_fits(field):
-            yield f"{name}: `{field['name']}` has the default {field['default']!r}, which is not of its type; give one that is"
+            given = f"`{field['name']}` has the default {field['default']!r}"
+            wrong.append(f"{name}: {given}, which is not of its type; give one that is")
+    if wrong:
+        return wrong
     try:
         parse_schema(dict(schema))
     except UnknownType as error:
-        yield f"{name} uses the unknown type {error}; name a type of Avro"
+        return [f"{name} uses the unknown type {error}; name a type of Avro"]
     except SchemaParseException as error:
-        yield f"{name} is no Avro schema: {error}"
+        return [f"{name} is no Avro schema: {error}"]
+    return []
 
 
 def _default_fits(field: Mapping[str, Any]) -> bool:

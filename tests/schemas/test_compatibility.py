@@ -229,6 +229,5 @@ def test_the_check_tells_a_schema_that_is_no_avro_in_a_sentence(tmp_path, monkey
         schema["fields"].append({"doc": "Something.", **field})
         path.write_text(json.dumps(schema))
 
-    found = tampered(tmp_path / "c", monkeypatch, change)
-    assert any(sentence in line for line in found), found
-    assert all(line.startswith("Purchase") for line in found)
+    (found,) = tampered(tmp_path / "c", monkeypatch, change)
+    assert sentence in found
