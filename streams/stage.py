@@ -59,7 +59,8 @@ class Stage:
         self.config = config
         self.parts: dict[int, Partition] = {}
         self._generation = 0
-        self._locks: dict[int, asyncio.Lock] = {}
+        self._turn = asyncio.Lock()
+        """Held by a chunk or by a flush. It is fair, so under full input a flush waits for one chunk, not for all."""
         self._producer: AIOKafkaProducer | None = None
         self._ready = False
         self.on_failure: Callable[[BaseException], None] = lambda _: None
@@ -84,13 +85,14 @@ class Stage:
 
     async def take(self, partition: int, chunk: Chunk) -> None:
         """Apply a chunk, or drop it and, where there is a gap, go back to where the partition stands."""
-        part = self.parts.get(partition)
         tp = TopicPartition(ACTIVITY, partition)
-        try:
-            outcome = Applied.STALE if part is None else part.apply(chunk, self.app.consumer_thread.epoch(tp))
-        except Exception as error:
-            await self._fail(error)
-            return
+        async with self._turn:
+            part = self.parts.get(partition)
+            try:
+                outcome = Applied.STALE if part is None else part.apply(chunk, self.app.consumer_thread.epoch(tp))
+            except Exception as error:
+                await self._fail(error)
+                return
         METRICS.chunks.labels(outcome.value).inc()
         if outcome is Applied.DONE:
             METRICS.records.inc(len(chunk.records))
@@ -118,11 +120,11 @@ class Stage:
         new = sorted(mine - self.parts.keys())
         started = perf_counter()
         try:
-            for partition in new:
-                self.parts[partition] = await self._recover(partition)
+            recovered = await asyncio.gather(*(self._recover(partition) for partition in new))
         except Exception as error:
             await self._fail(error)
             return
+        self.parts.update(zip(new, recovered, strict=True))
         if new:
             took = perf_counter() - started
             METRICS.recovery_seconds.observe(took)
@@ -190,27 +192,28 @@ class Stage:
 
     async def flush(self) -> None:
         """Make everything applied so far durable, partition by partition; a failure stops the worker."""
-        started = perf_counter()
-        try:
-            flushed = await asyncio.gather(*(self._flush_one(p, part) for p, part in list(self.parts.items())))
-        except Exception as error:
-            await self._fail(error)
-            return
+        async with self._turn:
+            started = perf_counter()
+            try:
+                await self._output_producer()
+                flushed = await asyncio.gather(*(self._flush_one(p, part) for p, part in list(self.parts.items())))
+            except Exception as error:
+                await self._fail(error)
+                return
         positions = {TopicPartition(ACTIVITY, p): position for p, position in flushed if position is not None}
         if positions:
             METRICS.flush_seconds.observe(perf_counter() - started)
             await self._commit(positions)
 
     async def _flush_one(self, partition: int, part: Partition) -> tuple[int, int | None]:
-        async with self._locks.setdefault(partition, asyncio.Lock()):
-            if part.is_flushed or self.parts.get(partition) is not part:
-                return partition, None
+        if part.is_flushed:
+            return partition, None
 
-            async def save(flush: Flush) -> None:
-                writer, ends = self.config.writer, dict(part.out_next)
-                await asyncio.to_thread(readstate.save, self.engine, part.source, flush.delta, writer, ends)
+        async def save(flush: Flush) -> None:
+            writer, ends = self.config.writer, dict(part.out_next)
+            await asyncio.to_thread(readstate.save, self.engine, part.source, flush.delta, writer, ends)
 
-            return partition, await part.flush(partial(self._write_outputs, part), save)
+        return partition, await part.flush(partial(self._write_outputs, part), save)
 
     async def _write_outputs(self, part: Partition, flush: Flush) -> None:
         number = part.source.partition
