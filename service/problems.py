@@ -29,6 +29,8 @@ PROBLEMS: Final[dict[str, Kind]] = {
     "invalid_position": Kind(422, COULD_NOT_RUN, "A position is neither a number nor partition:offset"),
     "invalid_cursor": Kind(422, COULD_NOT_RUN, "The cursor is not one that an answer gave"),
     "known_at_needs_rederive": Kind(422, COULD_NOT_RUN, "Engagement reads have no recorded time"),
+    "as_of_needs_rederive": Kind(422, COULD_NOT_RUN, "Only a member's latest tier is kept"),
+    "definition_refused": Kind(409, REFUSED, "The definition is not accepted"),
     "not_found": Kind(404, COULD_NOT_RUN, "There is nothing at this address"),
     "method_not_allowed": Kind(405, COULD_NOT_RUN, "This address does not take that method"),
     "unknown_brand": Kind(404, COULD_NOT_RUN, "No such brand"),

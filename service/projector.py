@@ -91,6 +91,15 @@ async def _serve(settings: Settings) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Project until a signal; the exit code."""
-    asyncio.run(_serve(settings))
+    """Project until a signal; the exit code. A failure ends it with 1, its cause said in its log."""
+    try:
+        asyncio.run(_serve(settings))
+    except BaseExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        if not isinstance(first, Exception):
+            raise
+        print(f"projector stopped: {type(first).__name__}: {first}", flush=True)
+        return 1
     return 0

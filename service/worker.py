@@ -59,6 +59,7 @@ def run(settings: Settings) -> int:
 
     stage.on_failure = failed.append
     worker = faust.Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
+    worker.spinner = None  # it draws to a terminal, and this is a log
     try:
         worker.execute_from_commandline()
     except SystemExit as stop:

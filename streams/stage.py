@@ -87,7 +87,8 @@ class Stage:
         """Apply a chunk, or drop it and, where there is a gap, go back to where the partition stands."""
         tp = TopicPartition(ACTIVITY, partition)
         async with self._turn:
-            part = self.parts.get(partition)
+            # Between a revocation and the seek that ends the rebalance nothing is applied: the partition may be lost.
+            part = self.parts.get(partition) if self._ready else None
             try:
                 outcome = Applied.STALE if part is None else part.apply(chunk, self.app.consumer_thread.epoch(tp))
             except Exception as error:
