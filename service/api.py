@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from projections.answers import Balance, Standings, Statement
 from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
 from projections.rates import Window
-from service import api_errors, condition, control, metrics
-from service.api_server import beating
+from service import api_errors, condition, control, heartbeats, metrics
 from service.problems import Refusal
 from service.reads import Reads
 from service.requests import check_redemption
@@ -263,7 +262,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-        async with beating(settings):
+        async with heartbeats.beating(settings.database, "api"):
             yield
         app.state.reads.close()
 

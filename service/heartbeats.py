@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 import time
+from collections.abc import AsyncIterator
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+
+from aggregates.database import open_database
 
 METADATA = sa.MetaData()
 HEARTBEATS = sa.Table(
@@ -58,3 +63,24 @@ def alive(connection: sa.Connection) -> dict[str, int]:
         .group_by(HEARTBEATS.c.role)
     )
     return {role: int(partitions) for role, partitions in rows}
+
+
+@contextlib.asynccontextmanager
+async def beating(database: str, role: str) -> AsyncIterator[None]:
+    """Says every second in the database at this address that a role works, and at the end that it has stopped."""
+    engine = open_database(database)
+
+    async def repeat() -> None:
+        while True:
+            await asyncio.to_thread(beat, engine, role)
+            await asyncio.sleep(EVERY_SECONDS)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(leave, engine, role)
+        engine.dispose()
