@@ -21,16 +21,20 @@ _TRIGGERS: Final = {"Interaction": "interaction", "Purchase": "purchase", "Refer
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+MOST_POINTS: Final = 10**12
+"""What one event can be entitled to under one rule: sums of it stay far within 64 bits."""
+
+
 def entitlement(basis: str, rate: int, per: int, multiplier_milli: int, n: int) -> int:
     """Points before caps and budget: `floor(units × rate × multiplier_milli / 1000)`; 0 for an `n` of 0 or less.
 
     Units are `n` for `unit`, `n // per` for `money`, and 1 for `flat`, where the caller gives any number above 0 for
-    an order that stands and 0 for one that was refunded in full.
+    an order that stands and 0 for one that was refunded in full. Never more than `MOST_POINTS`.
     """
     if n <= 0:
         return 0
     units = 1 if basis == "flat" else n // per if basis == "money" else n
-    return units * rate * multiplier_milli // 1000
+    return min(units * rate * multiplier_milli // 1000, MOST_POINTS)
 
 
 def entry_id(*parts: str) -> str:

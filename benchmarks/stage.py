@@ -61,7 +61,7 @@ def _timed(log: Sequence[LogRecord], size: int) -> float:
 
 async def _work(part: Partition, engine: Engine, log: Sequence[LogRecord], size: int) -> None:
     async def write(flush: Flush) -> None:
-        _encode(part, flush)
+        _encode(flush)
 
     async def save(flush: Flush) -> None:
         readstate.save(engine, SOURCE, flush.delta, "benchmark", {})
@@ -74,15 +74,11 @@ async def _work(part: Partition, engine: Engine, log: Sequence[LogRecord], size:
             await part.flush(write, save)
 
 
-def _encode(part: Partition, flush: Flush) -> int:
+def _encode(flush: Flush) -> int:
     """The bytes that the output topics would get; how many there are."""
     stamp = flush.position - 1
     records = [outputs.pane_record(pane, counters, 0, stamp) for pane, counters in flush.panes]
-    for (brand, member), platforms in flush.members:
-        defined = part.state.programs.brand(brand, part.state.greatest_event_time)
-        if defined is None:
-            raise AssertionError(f"{brand} has a profile and no definition")
-        tier = defined.tier_of(max(platforms.values()))
+    for (brand, member), tier, platforms in flush.members:
         records.append(outputs.member_record(brand, member, tier, platforms, 0, stamp))
     records += [outputs.letter_record(letter, ACTIVITY, 0) for letter in flush.letters]
     return sum(len(value or b"") for _, value, _ in records)

@@ -152,9 +152,10 @@ def _define_once(ledger: Ledger, definitions: list[Brand | Campaign], check: boo
             else:
                 evolve_campaign(campaigns[aggregate], event)  # type: ignore[arg-type]
         lines.append(f"{name} version {definition.version}: {'accepted' if events else 'already there'}")
-    if check or not new:
+    if check:
         return lines, 0
-    return lines, ledger.append(new, versions)
+    # What is there already may not be broadcast yet, if whoever applied it did not wait for that.
+    return lines, ledger.append(new, versions) if new else ledger.last_notification()
 
 
 def _aggregate_of(event: ProgramEvent, definition: Brand | Campaign) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from aggregates.ledger import Ledger, Recorded
 from schemas.codec import encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, DEFINITIONS
+from schemas.validate import problem
 from service.publisher import record
 
 METADATA = sa.MetaData()
@@ -72,7 +74,9 @@ def _definition(event: BrandDefined | CampaignDefined, secret: bytes, partitions
     }
     name = f"{event.brand}/{subject}/{subject_id}/{event.version}"
     key = event.brand.encode()
-    data = encode("Definition", {"event_id": name, **value})
+    definition = {"event_id": _id("definition", name), **value}
+    _check("Definition", definition)
+    data = encode("Definition", definition)
     for partition in range(partitions):
         yield Message(ACTIVITY, partition, key, data, [(SIGNATURE_HEADER, sign(secret, key, data))])
     output = {**value, "recorded_at": event.recorded_at}
@@ -85,7 +89,7 @@ def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind
     # What was refunded before the purchase came named no referrer: the referrer is judged on the net.
     refunded = event.refunded_minor if isinstance(event, PurchaseRecorded) else 0
     value = {
-        "event_id": f"referral:{buyer}:{event.origin.event_id}",
+        "event_id": _id("referral", buyer, event.origin.event_id),
         "occurred_at": event.origin.occurred_at,
         "brand_id": brand,
         "member_id": event.referrer_id,
@@ -97,8 +101,21 @@ def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind
         "campaign_id": event.campaign_id,
         "new_customer": event.new_customer,
     }
+    _check("ReferralDue", value)
     key, data, headers = record(secret, "ReferralDue", value)
     return Message(ACTIVITY, None, key, data, headers)
+
+
+def _id(kind: str, *parts: str) -> str:
+    """An event id made of what caused the record: the same again for the same cause, and never too long."""
+    digest = blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    return f"{kind}:{digest}"
+
+
+def _check(record_type: str, value: dict[str, Any]) -> None:
+    fault = problem(record_type, value)
+    if fault is not None:  # it would be a dead letter that nobody looks for
+        raise RuntimeError(f"the outbox made a {record_type} that the intake would refuse: {fault.message}")
 
 
 class Outbox:

@@ -77,17 +77,10 @@ async def _serve(settings: Settings) -> None:
         async def project() -> int:
             return await asyncio.to_thread(runner.step)
 
-        async def alive() -> int:
-            await asyncio.to_thread(heartbeats.beat, engine, "projector")
-            await asyncio.wait([asyncio.ensure_future(stop.wait())], timeout=heartbeats.EVERY_SECONDS)
-            return 1
-
-        async with asyncio.TaskGroup() as group:
+        async with heartbeats.beating(settings.database, "projector"), asyncio.TaskGroup() as group:
             group.create_task(_forever(project, stop))
             group.create_task(_forever(outbox.step, stop))
-            group.create_task(_forever(alive, stop))
             group.create_task(_engagement(settings, engine, partitions, stop))
-    heartbeats.leave(engine, "projector")
 
 
 def run(settings: Settings) -> int:

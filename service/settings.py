@@ -58,15 +58,23 @@ def stack_file(data_dir: Path) -> Path:
     return data_dir / STACK_FILE
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process with this id runs."""
+def started(pid: int) -> str:
+    """When the process started, in the kernel's ticks: with its id it names it for ever. Empty where nobody tells."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def is_alive(pid: int, start: str) -> bool:
+    """Whether that very process runs; an id that another one has got since is not it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return started(pid) == start
 
 
 def running_stack(data_dir: Path) -> dict[str, Any] | None:
@@ -77,7 +85,7 @@ def running_stack(data_dir: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise Unusable(f"{stack_file(data_dir)} cannot be read: {error}") from None
-    return stack if is_alive(int(stack["pid"])) else None
+    return stack if is_alive(int(stack["pid"]), stack["started"]) else None
 
 
 def load(data_dir: Path | None = None) -> Settings:

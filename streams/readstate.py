@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from aggregates.definitions import UNKNOWN_TIER
 from aggregates.ledger import Fenced, Source
 from aggregates.programs import Programs
-from streams.recent import HORIZON_OFFSETS
+from streams.recent import tail_start
 
 METADATA = sa.MetaData()
 
@@ -68,6 +68,8 @@ REJECTED = sa.Table(
     sa.Column("offset", sa.BigInteger, primary_key=True),
 )
 
+TIER_CHANGES = 64
+"""Tier changes kept for a member, the latest in event time."""
 MemberKey = tuple[str, str]
 """Brand and member."""
 MembershipKey = tuple[str, str, str]
@@ -125,9 +127,10 @@ class ReadState:
     def set_tier(self, brand: str, member: str, occurred_at: int, tier: str) -> None:
         """Note a member's tier after a change of followers; it is kept only where it changed."""
         changes = self.tiers.setdefault((brand, member), [])
-        latest = max(changes, key=lambda change: change[1], default=None)
-        if latest is None or latest[2] != tier:
-            insort(changes, (occurred_at, len(changes), tier))
+        latest = max(changes, key=lambda change: change[1], default=(0, -1, ""))
+        if latest[2] != tier:
+            insort(changes, (occurred_at, latest[1] + 1, tier))
+            del changes[: len(changes) - TIER_CHANGES]
             self._profiles.add((brand, member))
 
     def tier_at(self, brand: str, member: str, at: int) -> str:
@@ -162,7 +165,7 @@ class ReadState:
         """Note the offset of a dead letter."""
         self.rejected.append(offset)
         self._rejected.append(offset)
-        while self.rejected[0] <= offset - HORIZON_OFFSETS:
+        while self.rejected[0] < tail_start(offset):
             self.rejected.popleft()
 
     def take(self, position: int) -> Delta:
@@ -260,7 +263,7 @@ def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: 
         ):
             if rows:
                 connection.execute(_upsert(connection, table), rows)
-        passed = (REJECTED.c.source == source.name) & (REJECTED.c.offset <= delta.position - HORIZON_OFFSETS)
+        passed = (REJECTED.c.source == source.name) & (REJECTED.c.offset < tail_start(delta.position))
         connection.execute(sa.delete(REJECTED).where(passed))
 
 

@@ -25,7 +25,7 @@ from streams import outputs, readstate
 from streams.intake import Intake, Limits, remember
 from streams.metrics import METRICS
 from streams.partition import Applied, Flush, Partition
-from streams.recent import HORIZON_OFFSETS, Recent
+from streams.recent import Recent, tail_start
 from streams.transport import Chunk, ChunkedApp
 
 log = structlog.get_logger()
@@ -166,11 +166,11 @@ class Stage:
 
     async def _recent(self, source: Source, state: readstate.ReadState, end: int) -> Recent:
         """The ids within the horizon, read again from the log's tail."""
-        recent = Recent(state.greatest_record_time)
+        recent = Recent()
         rejected = set(state.rejected)
         if end == 0:
             return recent
-        tail = outputs.read(self.config.bootstrap, source.topic, source.partition, max(0, end - HORIZON_OFFSETS), end)
+        tail = outputs.read(self.config.bootstrap, source.topic, source.partition, tail_start(end), end)
         async for record in tail:
             if record.offset not in rejected:
                 remember(recent, record)
@@ -224,8 +224,7 @@ class Stage:
         for pane, counters in flush.panes:
             record = outputs.pane_record(pane, counters, number, stamp)
             (tiers if outputs.pane_topic(pane) == TIERS else windows).append(record)
-        for (brand, member), platforms in flush.members:
-            tier = self._tier(part, brand, max(platforms.values()))
+        for (brand, member), tier, platforms in flush.members:
             tiers.append(outputs.member_record(brand, member, tier, platforms, number, stamp))
         letters = [outputs.letter_record(letter, part.source.topic, number) for letter in flush.letters]
         producer = await self._output_producer()
@@ -234,11 +233,6 @@ class Stage:
             if end is not None:
                 part.out_next[topic] = end
             METRICS.written.labels(topic).inc(len(records))
-
-    def _tier(self, part: Partition, brand: str, followers: int) -> str:
-        defined = part.state.programs.brand(brand, part.state.greatest_event_time)
-        assert defined is not None  # a profile is accepted only behind its brand's definition
-        return defined.tier_of(followers)
 
     async def _output_producer(self) -> AIOKafkaProducer:
         if self._producer is None:

@@ -23,7 +23,7 @@ from schemas.topics import ACTIVITY, TRUSTED, activity_key
 from streams import outputs, readstate
 from streams.intake import Intake, Limits, remember
 from streams.partition import Applied, Flush, Partition
-from streams.recent import HORIZON_OFFSETS, Recent
+from streams.recent import Recent, tail_start
 from streams.transport import Chunk
 
 SECRET = b"secret"
@@ -142,9 +142,9 @@ class Bench:
         self.workers += 1
         state = readstate.load(self.engine, self.source)
         start = state.saved or 0
-        recent = Recent(state.greatest_record_time)
+        recent = Recent()
         rejected = set(state.rejected)
-        for one in self.log[max(0, start - HORIZON_OFFSETS) : start]:
+        for one in self.log[tail_start(start) : start]:
             if one.offset not in rejected:
                 remember(recent, one)
         intake = Intake(0, 1, state, recent, SECRET, self.limits)
