@@ -34,6 +34,10 @@ class Chunk(NamedTuple):
     records: list[Any]
 
 
+class UnreadableHeader(Exception):
+    """The Kafka client cannot decode a record's header, so the worker cannot pass it, not even as a dead letter."""
+
+
 class ChunkedApp(faust.App):  # type: ignore[misc]
     """A Faust app with topics that arrive in chunks; `positions[topic](partition)` is the stage's next offset."""
 
@@ -67,7 +71,16 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> dict[Any, list[Any]]:
-        fetched = await super()._fetch_records(consumer, active_partitions, timeout=timeout, max_records=max_records)
+        try:
+            fetched = await super()._fetch_records(
+                consumer, active_partitions, timeout=timeout, max_records=max_records
+            )
+        except UnicodeDecodeError as error:
+            where = ", ".join(f"{tp.topic} partition {tp.partition} from {at}" for tp, at in self._position.items())
+            raise UnreadableHeader(
+                f"a record has a header whose name is not UTF-8 ({error}), which the Kafka client cannot read: one of "
+                f"{where}. Nothing is committed or lost, and nothing behind it can be read before it is gone."
+            ) from None
         out: dict[Any, list[Any]] = {}
         for tp, records in fetched.items():
             if tp.topic not in self._positions:

@@ -91,3 +91,16 @@ def test_what_was_sent_and_not_noted_is_sent_again(broker: str, tmp_path: Path):
     assert asyncio.run(scenario()) == (1, 0, 2)
     with engine.connect() as connection:
         assert outbox.position(connection) == 1
+
+
+def test_ids_of_derived_records_are_never_too_long_and_never_run_together():
+    def id_of(buyer: str, event_id: str) -> str:
+        origin = Origin(ACTIVITY, 0, 7, event_id, 1_772_500_000_000, 1_772_500_000_001)
+        event = PurchaseRecorded(origin, "o1", 5_000, "EUR", "nano", (), None, "bob", "due")
+        event_id = decode(sent(event, f"account:acme/{buyer}")[0].value)[1]["event_id"]
+        return str(event_id)
+
+    assert id_of("a", "b:c") != id_of("a:b", "c")
+    assert len(id_of("m" * 200, "e" * 200)) <= 200
+    long = BrandDefined("b" * 200, 1, 0, "{}", 5)
+    assert len(decode(sent(long, "brand:b")[0].value)[1]["event_id"]) <= 200

@@ -130,6 +130,7 @@ class Bench:
     """Source offset → reason: a repeated dead letter is the same one."""
 
     def __post_init__(self) -> None:
+        self.directory.mkdir(exist_ok=True)
         self.database = f"sqlite:///{self.directory / 'bench.db'}"
         self.engine = open_database(self.database)
         readstate.create_tables(self.engine)

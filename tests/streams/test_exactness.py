@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exact_bench import NOW, Bench, Died, Record, interaction, programs, purchase, record
+from exact_bench import BRAND, NOW, Bench, Died, Record, definition, interaction, programs, purchase, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregates.ledger import Fenced, Ledger
-from streams.partition import Applied, Partition
+from streams import recent
+from streams.partition import Applied, LogLost, Partition
 from streams.transport import Chunk
 
 HOUR = 3_600_000
@@ -164,3 +165,58 @@ def test_nothing_is_committed_before_it_is_durable(tmp_path):
         part.apply(bench.chunk(start, start + 3), 1)
         bench.flush(part)
         assert max(stamp for stamp, _, _ in bench.panes.values()) + 1 == bench.worker().next == start + 3
+
+
+def test_recovery_at_the_edge_of_the_horizon_does_not_meet_a_rejected_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(recent, "HORIZON_OFFSETS", 10)
+    log = [*programs(), Record(2, NOW, b"acme/m1", b"junk")]
+    log += [record(n, "Interaction", interaction(event_id=f"e{n}")) for n in range(3, 30)]
+    bench = Bench(tmp_path, log)
+    part = bench.worker()
+    for start in range(0, 30):
+        part.apply(bench.chunk(start, start + 1), 1)
+        bench.flush(part)
+        part = bench.worker()
+    assert part.next == 30
+
+
+def test_offsets_that_start_over_are_never_taken_for_new_ones(tmp_path):
+    log = [*programs(), *(record(n, "Interaction", interaction(event_id=f"e{n}")) for n in range(2, 12))]
+    bench = Bench(tmp_path, log)
+    part = bench.worker()
+    part.apply(bench.chunk(0, 10), 1)
+    with pytest.raises(LogLost, match="offset 0 came where 10 was next"):
+        part.apply(Chunk(10, 1, log[0:6]), 1)
+    assert part.next == 10
+
+
+def test_absurd_quantities_fill_a_counter_to_the_brim_and_the_pane_can_still_be_written(tmp_path):
+    log = programs()
+    for n in range(2, 15):
+        log.append(record(n, "Interaction", interaction(event_id=f"e{n}", quantity=10**9, followers=1)))
+    bench = Bench(tmp_path, log)
+    bench.finish()
+    brand = next(c for _, pane, c in bench.panes.values() if pane.scope == "brand")
+    assert (brand["rate_ppb"], brand["member_post.like"]) == ((1 << 63) - 1, 13 * 10**9)
+
+
+def test_a_members_published_tier_is_that_of_the_change_not_of_the_flush(tmp_path):
+    bands = {**BRAND, "version": 2, "effective_at": NOW + HOUR, "tiers": {"small": 0, "big": 100}}
+    profile = {
+        "event_id": "f",
+        "occurred_at": NOW,
+        "brand_id": "acme",
+        "member_id": "m1",
+        "platform": "x",
+        "followers": 500,
+    }
+    log = [*programs(), record(2, "ProfileSnapshot", profile), definition(3, bands)]
+    log.append(record(4, "Interaction", interaction(occurred_at=NOW + 2 * HOUR)))
+    for ends in ([3, 5], [5]):
+        bench = Bench(tmp_path / str(len(ends)), log)
+        part, told = bench.worker(), []
+        for end in ends:
+            part.apply(bench.chunk(part.next, end), 1)
+            flush = part._begin_flush()
+            told += [(key, tier) for key, tier, _ in flush.members]
+        assert told == [(("acme", "m1"), "nano")]
