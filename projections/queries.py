@@ -91,13 +91,6 @@ def campaign_definition(conn: Connection, brand: str, campaign: str, at: int) ->
     return in_force(versions, at) or min(versions, key=lambda v: v.effective_at)
 
 
-def campaigns(conn: Connection) -> list[tuple[str, str]]:
-    """Brand and id of every campaign."""
-    table = PROGRAMS.table
-    query = select(table.c.brand, table.c.subject_id).where(table.c.subject == CAMPAIGN).distinct()
-    return sorted((row.brand, row.subject_id) for row in conn.execute(query))
-
-
 def _definitions(conn: Connection, brand: str, subject: str, subject_id: str) -> list[Brand | Campaign]:
     table = PROGRAMS.table
     found = conn.execute(

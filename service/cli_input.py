@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ from service.cli_common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    pass
 
 
 class Published(StrEnum):
@@ -34,13 +34,6 @@ class Published(StrEnum):
     PROFILES = "profiles"
     ENROLMENTS = "enrolments"
 
-
-RECORD_TYPES = {
-    Published.INTERACTIONS: "Interaction",
-    Published.PURCHASES: "Purchase",
-    Published.PROFILES: "ProfileSnapshot",
-    Published.ENROLMENTS: "Enrolment",
-}
 
 BrandOption = Annotated[str, typer.Option("--brand", metavar="B", help="Brand that the records are for.")]
 Define = Annotated[
@@ -94,7 +87,8 @@ def publish(
     from service.reads import now_ms
 
     settings = settings_of(data_dir)
-    lines = reading.read(file, RECORD_TYPES[what], None if mapping is None else _mapping(mapping), now_ms=now_ms())
+    renamed = None if mapping is None else reading.load_mapping(mapping)
+    lines = reading.read(file, reading.RECORD_TYPES[what], renamed, now_ms=now_ms())
     publish_lines(settings, lines, file, as_json)
 
 
@@ -205,19 +199,3 @@ def enrol(
     said = f"{member} {'leaves' if leave else 'joins'} {brand}/{campaign} (record {at.partition}:{at.offset})"
     body = {"brand": brand, "member_id": member, "campaign": campaign, "kind": "left" if leave else "joined"}
     show_data({**body, "position": f"{at.partition}:{at.offset}"}, as_json, lambda _: said)
-
-
-def _mapping(file: Path) -> Mapping[str, Any]:
-    import yaml
-
-    from service.problems import Unusable
-
-    try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Unusable(f"{file}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Unusable(f"{file}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise Unusable(f"{file}: a map is `field: column` pairs, and `constants:` with `field: value` pairs")
-    return document

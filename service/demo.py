@@ -245,7 +245,9 @@ def _verify(console: Console, settings: Settings) -> bool:
     console.rule("[bold]Verification")
     report = asyncio.run(verification.verify(settings))
     console.print(render.verification(report))
-    return bool(report.same)
+    total: int = _read(settings, lambda conn: queries.books(conn).total)
+    console.print(f"Every account of every brand's books added up: {total} (it must be 0).")
+    return bool(report.same) and total == 0
 
 
 def _read(settings: Settings, query: Callable[[sa.Connection], Any]) -> Any:

@@ -109,7 +109,6 @@ class ReadState:
     memberships: dict[MembershipKey, list[Change]] = field(default_factory=dict)
     programs: Programs = field(default_factory=Programs)
     rejected: deque[int] = field(default_factory=deque)
-    outputs: dict[str, int] = field(default_factory=dict)
     _profiles: set[MemberKey] = field(default_factory=set)
     _memberships: set[MembershipKey] = field(default_factory=set)
     _definitions: list[tuple[int, str]] = field(default_factory=list)
@@ -201,7 +200,6 @@ def load(engine: sa.Engine, source: Source) -> ReadState:
         state.greatest_event_time = row.greatest_event_time
         state.greatest_record_time = row.greatest_record_time
         state.counts = Counter(json.loads(row.counts))
-        state.outputs = json.loads(row.outputs)
         for p in connection.execute(sa.select(PROFILES).where(PROFILES.c.source == source.name)):
             state.profiles[p.brand, p.member] = json.loads(p.platforms)
             state.tiers[p.brand, p.member] = [(at, number, tier) for at, number, tier in json.loads(p.tiers)]
