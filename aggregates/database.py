@@ -1,29 +1,186 @@
-"""How every part opens the one database: a SQLAlchemy engine with the settings that make SQLite share well."""
+"""How every part opens the one database, tells that it is away from an error of our own, and works alone on it."""
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
-from typing import Any
+from enum import IntEnum
+from typing import IO, Any, Final, Self
 
+import psycopg
+import psycopg_pool
+from eventsourcing import persistence
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.engine import make_url
 
-BUSY_SECONDS = 30
+BUSY_SECONDS: Final = 30
 """How long a SQLite writer waits for the one before it."""
+AWAY_SECONDS: Final = 4
+"""About how long a call waits for a PostgreSQL server that does not answer, before it says so."""
+
+POSTGRES_DEFAULTS: Final[dict[str, str | int]] = {
+    "connect_timeout": 3,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
+    "tcp_user_timeout": AWAY_SECONDS * 1000,
+    "fallback_application_name": "groundswell",
+}
+"""Connection parameters that an address may replace: a server that vanished is noticed in `AWAY_SECONDS`."""
+
+
+POSTGRES_SESSION: Final = "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2"
+"""So the server notices a client that vanished, and lets go of what it had locked."""
+
+
+class Lock(IntEnum):
+    """Every lock that is no row's; on PostgreSQL the number of an advisory lock, on SQLite the name of a file."""
+
+    APPEND = 0x67730001
+    """PostgreSQL only: from the choice of notification ids to the commit, so their order is the order of commits."""
+    MIGRATE = 0x67730002
+    MIGRATE_LEDGER = 0x67730003
+    PROJECT = 0x67730004
+    """The one projector at work."""
+
+
+class Unavailable(Exception):
+    """The database cannot be reached, or broke off: nothing is wrong with what was asked, ask again later."""
+
+
+_FOR_GOOD = (psycopg_pool.PoolClosed, psycopg.errors.ProgramLimitExceeded)
+"""What psycopg calls operational and no waiting ends."""
+_GONE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+"""A broken or refused connection, a timeout, or a server that has become a replica."""
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error of ours, SQLAlchemy's, eventsourcing's or a driver's says that the database is away.
+
+    An integrity error, an unknown table or any other mistake is none, and neither is a closed pool.
+    """
+    match error:
+        case Unavailable() | sqlalchemy_errors.TimeoutError():
+            return True
+        case sqlalchemy_errors.DBAPIError():
+            return error.connection_invalidated or (error.orig is not None and is_unavailable(error.orig))
+        case sqlite3.OperationalError():
+            return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        case psycopg.Error():
+            return isinstance(error, _GONE) and not isinstance(error, _FOR_GOOD)
+        case persistence.PersistenceError() if isinstance(error.__cause__, psycopg.Error | sqlite3.Error):
+            return is_unavailable(error.__cause__)
+    return isinstance(error, persistence.OperationalError | persistence.InterfaceError)
+
+
+def is_postgres(url: str) -> bool:
+    """Whether this is a PostgreSQL address. Raises ValueError for one that is neither that nor `sqlite:///FILE`."""
+    backend = make_url(url).get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise ValueError(f"{backend} is no database of ours: it is sqlite:///FILE or postgresql://…")
+    return backend == "postgresql"
+
+
+class Exclusive:
+    """A lock that at most one process has, and that is free again whenever that process or its connection ends."""
+
+    def __init__(self, url: str, lock: Lock) -> None:
+        self._url = url
+        self._lock = lock
+        self._session: psycopg.Connection[Any] | None = None
+        self._file: IO[bytes] | None = None
+
+    def acquire(self, *, wait: bool = False) -> bool:
+        """Take the lock, or answer False at once if another one has it; with `wait`, only when it is taken."""
+        try:
+            taken = self._lock_session(wait) if is_postgres(self._url) else self._lock_file(wait)
+        except BaseException:
+            self.release()
+            raise
+        if not taken:
+            self.release()
+        return taken
+
+    def _lock_session(self, wait: bool) -> bool:
+        self._session = psycopg.connect(autocommit=True, **postgres_parameters(self._url))
+        self._session.execute(POSTGRES_SESSION)
+        self._session.execute("SET statement_timeout = 0")
+        function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
+        row = self._session.execute(f"SELECT {function}(%s)", (int(self._lock),)).fetchone()
+        return wait or (row is not None and bool(row[0]))
+
+    def _lock_file(self, wait: bool) -> bool:
+        name = f"{sqlite_file(self._url)}.{self._lock.name.lower()}.lock"
+        self._file = open(name, "ab")  # noqa: SIM115
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
+
+    def is_held(self) -> bool:
+        """Whether the lock is still ours; on PostgreSQL it goes with the connection that took it."""
+        if self._session is None:
+            return self._file is not None
+        try:
+            self._session.execute("SELECT 1")
+        except psycopg.Error:
+            self.release()
+        return self._session is not None
+
+    def release(self) -> None:
+        """Give the lock back, if it is ours."""
+        for held in (self._session, self._file):
+            if held is not None:
+                held.close()
+        self._session = self._file = None
+
+    def __enter__(self) -> Self:
+        self.acquire(wait=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def open_database(url: str, *, read_only: bool = False) -> Engine:
-    """An engine for `sqlite:///FILE` or `postgresql://…`.
+    """An engine for `sqlite:///FILE` or `postgresql://…`. Raises ValueError for another address.
 
-    On SQLite a transaction takes the write lock when it begins (so that what it reads cannot be outdated when it
-    writes), unless the engine is `read_only`: then it sees one snapshot and never waits for the writer.
+    A `read_only` one sees one snapshot a transaction and never waits for a writer. On SQLite any other transaction
+    takes the write lock when it begins (so that what it reads cannot be outdated when it writes); on PostgreSQL it
+    does not, there whoever writes what it has read compares and sets.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-        options = {"postgresql_readonly": True} if read_only else {}
-        return create_engine(parsed, pool_pre_ping=True, execution_options=options)
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+    return _open_postgres(url, read_only) if is_postgres(url) else _open_sqlite(url, read_only)
+
+
+def _open_postgres(url: str, read_only: bool) -> Engine:
+    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    engine = create_engine(
+        parsed,
+        pool_pre_ping=True,
+        pool_timeout=AWAY_SECONDS,
+        connect_args={name: value for name, value in POSTGRES_DEFAULTS.items() if name not in parsed.query},
+        isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
+        execution_options={"postgresql_readonly": True} if read_only else {},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: psycopg.Connection[Any], _record: Any) -> None:
+        connection.execute(POSTGRES_SESSION)
+        connection.commit()
+
+    return engine
+
+
+def _open_sqlite(url: str, read_only: bool) -> Engine:
+    engine = create_engine(make_url(url), connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 
     @event.listens_for(engine, "connect")
@@ -44,5 +201,15 @@ def sqlite_file(url: str) -> str:
     """The file of a `sqlite:///FILE` address. Raises ValueError for another database."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
-        raise ValueError(f"not the address of a SQLite file: {parsed.render_as_string(hide_password=True)}")
+        raise ValueError(f"not the address of a SQLite file: {without_password(url)}")
     return parsed.database
+
+
+def postgres_parameters(url: str) -> dict[str, Any]:
+    """libpq's parameters for a `postgresql://…` address."""
+    return {**POSTGRES_DEFAULTS, **conninfo_to_dict(url)}
+
+
+def without_password(url: str) -> str:
+    """An address as a message may show it."""
+    return make_url(url).render_as_string(hide_password=True)

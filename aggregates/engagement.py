@@ -1,6 +1,6 @@
 """Engagement panes: what one activity adds to which counters of which scope, and when a pane is complete.
 
-A pane is a scope (brand, campaign, tier or member; on one platform) in a stretch of event time. Its counters only
+A pane is a scope (brand, campaign, tier, member or post; on one platform) in a stretch of event time. Its counters only
 add up, so panes of several partitions, and the segments of one pane, merge by summing.
 """
 
@@ -34,7 +34,8 @@ CAMPAIGN: Final = Scope("campaign", MINUTES_5)
 CAMPAIGN_TIER: Final = Scope("campaign_tier", MINUTES_5)
 MEMBER: Final = Scope("member", HOUR)
 CAMPAIGN_MEMBER: Final = Scope("campaign_member", HOUR)
-SCOPES: Final = {s.name: s for s in (BRAND, BRAND_TIER, CAMPAIGN, CAMPAIGN_TIER, MEMBER, CAMPAIGN_MEMBER)}
+POST: Final = Scope("post", HOUR)
+SCOPES: Final = {s.name: s for s in (BRAND, BRAND_TIER, CAMPAIGN, CAMPAIGN_TIER, MEMBER, CAMPAIGN_MEMBER, POST)}
 TIER_SCOPES: Final = frozenset({BRAND_TIER.name, CAMPAIGN_TIER.name})
 
 
@@ -47,6 +48,7 @@ class Pane(NamedTuple):
     tier: str
     member: str
     platform: str
+    post: str
     starts_at: int
     segment: int
 
@@ -91,6 +93,7 @@ def is_closed(starts_at: int, length_ms: int, greatest_event_time: int, grace_ms
 def panes_of(activity: Activity, greatest_event_time: int, grace_ms: int) -> Iterator[Pane]:
     """The pane segments an activity belongs to.
 
+    What happens on a member's own post, if that is named, counts for the post too, across campaigns.
     `greatest_event_time` is that of the records at lower offsets, so that late is decided by the log alone. A late
     record goes to the segment named by its block of offsets.
     """
@@ -105,10 +108,12 @@ def panes_of(activity: Activity, greatest_event_time: int, grace_ms: int) -> Ite
     short = block if is_closed(minutes, MINUTES_5, greatest_event_time, grace_ms) else ON_TIME
     long = block if is_closed(hour, HOUR, greatest_event_time, grace_ms) else ON_TIME
     tier = activity.tier
-    yield Pane("brand", brand, "", "", "", platform, minutes, short)
-    yield Pane("brand_tier", brand, "", tier, "", platform, minutes, short)
-    yield Pane("member", brand, "", "", member, platform, hour, long)
+    yield Pane("brand", brand, "", "", "", platform, "", minutes, short)
+    yield Pane("brand_tier", brand, "", tier, "", platform, "", minutes, short)
+    yield Pane("member", brand, "", "", member, platform, "", hour, long)
+    if value.get("surface") == "member_post" and value["post_id"]:
+        yield Pane("post", brand, "", "", member, platform, value["post_id"], hour, long)
     for campaign in activity.campaigns:
-        yield Pane("campaign", brand, campaign.id, "", "", platform, minutes, short)
-        yield Pane("campaign_tier", brand, campaign.id, tier, "", platform, minutes, short)
-        yield Pane("campaign_member", brand, campaign.id, "", member, platform, hour, long)
+        yield Pane("campaign", brand, campaign.id, "", "", platform, "", minutes, short)
+        yield Pane("campaign_tier", brand, campaign.id, tier, "", platform, "", minutes, short)
+        yield Pane("campaign_member", brand, campaign.id, "", member, platform, "", hour, long)

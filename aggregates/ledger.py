@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from threading import RLock
+from typing import Any, Final, NamedTuple
 
 from eventsourcing.application import ProcessingEvent
 from eventsourcing.persistence import IntegrityError
@@ -17,16 +19,34 @@ from eventsourcing.projection import EventSourcedProjection
 
 from aggregates.account import Account, decide, evolve
 from aggregates.activity import Activity
-from aggregates.database import sqlite_file
-from aggregates.events import AccountEvent, Origin, ProgramEvent, StoredEvent, from_stored
-from aggregates.ledger_store import BatchTracking, BudgetMoved, LedgerMapper, SQLiteLedgerRecorder, Versioned
+from aggregates.database import (
+    BUSY_SECONDS,
+    Exclusive,
+    Lock,
+    Unavailable,
+    is_postgres,
+    is_unavailable,
+    sqlite_file,
+    without_password,
+)
+from aggregates.events import AccountEvent, Grant, Origin, ProgramEvent, StoredEvent, from_stored, to_stored
+from aggregates.ledger_store import (
+    BatchTracking,
+    BudgetMoved,
+    BudgetUse,
+    CampaignKey,
+    LedgerEventStore,
+    LedgerStore,
+    Owned,
+    Versioned,
+)
 
-CACHED_ACCOUNTS = 50_000
+CACHED_ACCOUNTS: Final = 50_000
 """Accounts kept in memory between batches; the others are read again from their events."""
 
 
 class Fenced(Exception):
-    """Another writer moved this partition's position: what was decided here is void, nothing was written."""
+    """Another owner has this partition now, or its position has moved: nothing was written."""
 
 
 class Source(NamedTuple):
@@ -55,16 +75,18 @@ class Batch:
     """Accepted records of one partition, in offset order, and the position reached after them."""
 
     source: Source
-    start: int | None
-    """The ledger's position (next offset) that the batch is built on; None: it has none yet."""
+    start: int
+    """The ledger's position (next offset) that the batch is built on."""
     end: int
     """The position after it."""
     activities: Sequence[Activity]
     recorded_at: int
     """Epoch milliseconds."""
     writer: str
+    """Who took the source; names one process."""
     number: int
-    """With `writer`, names this batch for ever: a lost acknowledgement is told from another owner's write."""
+    """≥ 1, another one for each batch since `writer` took the source: so a lost acknowledgement is told from another
+    write that reached the same position."""
 
 
 @dataclass(slots=True)
@@ -90,69 +112,99 @@ def campaign_aggregate(brand: str, campaign: str) -> str:
 
 
 class Ledger(EventSourcedProjection[str]):
-    """The points ledger in a SQLite file. One instance a process; `consume` is for one thread."""
+    """The points ledger in one database. One instance a process.
+
+    Everything that reaches for the database raises `Unavailable` while it is away; then nothing is lost, ask again.
+    """
 
     name = "ledger"
 
     def __init__(self, database: str) -> None:
-        super().__init__(
-            {
-                "PERSISTENCE_MODULE": "eventsourcing.sqlite",
-                "SQLITE_DBNAME": sqlite_file(database),
-                "SQLITE_LOCK_TIMEOUT": "30",
-                "ORIGINATOR_ID_TYPE": "text",
-                "CREATE_TABLE": "n",
-                "PROCESS_RECORDER_TOPIC": "aggregates.ledger_store:SQLiteLedgerRecorder",
-                "MAPPER_TOPIC": "aggregates.ledger_store:LedgerMapper",
-            }
-        )
-        assert isinstance(self.recorder, SQLiteLedgerRecorder)
-        assert isinstance(self.mapper, LedgerMapper)
-        self.store: SQLiteLedgerRecorder = self.recorder
+        """`sqlite:///FILE` or `postgresql://…`; it need not be there yet. Raises ValueError for another address."""
+        super().__init__(_environment(database))
+        assert isinstance(self.recorder, LedgerStore)
+        self.store: LedgerStore = self.recorder
+        self._database = database
+        self._turn = RLock()
+        """Held while accounts in memory are used: sources are taken by other threads than the one that consumes."""
         self._accounts: OrderedDict[str, _Loaded] = OrderedDict()
         self._touched: dict[str, _Loaded] = {}
 
+    def construct_event_store(self) -> LedgerEventStore:
+        """The store that writes in bulk (eventsourcing's hook)."""
+        return LedgerEventStore(self.mapper, self.recorder)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if is_unavailable(error):
+                where, why = without_password(self._database), str(error).strip() or type(error).__name__
+                raise Unavailable(f"{where} is away: {why}") from error
+            raise
+
     def migrate(self) -> None:
-        """Create the ledger's tables where they are missing."""
-        self.store.create_table()
+        """Create the ledger's tables where they are missing. Safe from several processes at once."""
+        with self._reaching(), Exclusive(self._database, Lock.MIGRATE_LEDGER):
+            self.recorder.create_table()  # type: ignore[attr-defined]
+
+    # Positions
+
+    def take(self, source: Source, writer: str, start: int) -> int:
+        """Make `writer` the owner of a source, and return the position from which it goes on (`start` for a new one).
+
+        From then on every batch of an owner before it fails with `Fenced`, wherever the position is. Taking it again
+        is safe; a batch that was built before must then not be sent any more, what it held is decided anew or, where
+        it was stored, lies below the position.
+        """
+        with self._turn, self._reaching():
+            self.forget()  # others may have written its accounts since we last had it
+            return self.store.take(source.name, writer, start)
 
     def position(self, source: Source) -> int | None:
-        """The next offset the ledger has not seen; None where it has seen nothing of this partition."""
-        return self.store.position(source.name)
+        """The next offset the ledger has not seen; None for a source that nobody has taken yet."""
+        with self._reaching():
+            owned = self.store.owner(source.name)
+        return None if owned is None else owned.position
+
+    # Batches
 
     def consume(self, batch: Batch) -> None:
-        """Decide and store a batch, all of it or nothing. Raises `Fenced` when its `start` is not the position."""
-        limited = {(c.brand, c.id) for a in batch.activities for c in a.campaigns if c.budget is not None}
-        while True:
-            before = self.store.spent(limited) if limited else {}
-            tracking = BatchTracking(
-                batch.source.name, batch.end, batch.start, batch.writer, batch.number, before, dict(before)
-            )
+        """Decide and store a batch, all of it or nothing.
+
+        Raises `Fenced` unless `writer` owns the source and stands at `start`; `Unavailable` when it is not known
+        whether the batch is stored, and then the same batch, with the same number, can be given again and is stored
+        once.
+        """
+        with self._turn, self._reaching():
             try:
-                self.process_event(batch, tracking)  # type: ignore[arg-type]
-            except BudgetMoved:
-                self.forget()
-                continue
-            except IntegrityError:
-                self.forget()
-                if self.store.owner(batch.source.name) == (batch.end, batch.writer, batch.number):
-                    return  # it was stored, and only the acknowledgement was lost
-                self._check_position(batch)
-                raise
+                while not self._stored(batch):
+                    self.forget()
             except BaseException:
                 self.forget()
                 raise
             while len(self._accounts) > CACHED_ACCOUNTS:
                 self._accounts.popitem(last=False)
-            return
 
-    def _check_position(self, batch: Batch) -> None:
-        position = self.store.position(batch.source.name)
-        if position != batch.start:
-            raise Fenced(
-                f"{batch.source.topic} partition {batch.source.partition}: the ledger is at offset {position}, this "
-                f"batch was built on {batch.start}. Another worker owns the partition; this one must stop writing it."
-            )
+    def _stored(self, batch: Batch) -> bool:
+        """One try; False when another partition took from a budget in between, and all must be decided again."""
+        limited = {(c.brand, c.id) for a in batch.activities for c in a.campaigns if c.budget is not None}
+        budgets = {key: BudgetUse(spent) for key, spent in self.store.spent(limited).items()} if limited else {}
+        tracking = BatchTracking(batch.source.name, batch.end, batch.start, batch.writer, batch.number, budgets)
+        try:
+            self.process_event(batch, tracking)  # type: ignore[arg-type]
+        except BudgetMoved:
+            return False
+        except IntegrityError:
+            self.forget()
+            owned = self.store.owner(batch.source.name)
+            if owned == (batch.end, batch.writer, batch.number):
+                return True  # it was stored, and only the acknowledgement was lost
+            if owned is None or owned[:2] != (batch.start, batch.writer):
+                raise Fenced(_fenced(batch, owned)) from None
+            raise
+        return True
 
     def policy(self, domain_event: Any, processing_event: ProcessingEvent[str]) -> None:
         """Decide a batch (eventsourcing's hook); called by `consume`."""
@@ -160,23 +212,19 @@ class Ledger(EventSourcedProjection[str]):
         tracking = processing_event.tracking
         assert isinstance(tracking, BatchTracking)
         self._touched = {}
-        for activity in batch.activities:
-            member = activity.value["member_id"]
-            aggregate = account_id(activity.value["brand_id"], member)
+        topic, _, partition = batch.source
+        names = [account_id(a.value["brand_id"], a.value["member_id"]) for a in batch.activities]
+        self._load(names)
+        for aggregate, activity in zip(names, batch.activities, strict=True):
+            value = activity.value
             origin = Origin(
-                batch.source.topic,
-                batch.source.partition,
-                activity.offset,
-                activity.value["event_id"],
-                activity.value["occurred_at"],
-                batch.recorded_at,
+                topic, partition, activity.offset, value["event_id"], value["occurred_at"], batch.recorded_at
             )
-            loaded = self._load(aggregate)
-            left = {c.id: c.budget - tracking.spent[c.brand, c.id] for c in activity.campaigns if c.budget is not None}
+            left = _left(activity, tracking.budgets) if tracking.budgets else {}
+            loaded = self._accounts[aggregate]
             for event in decide(loaded.state, activity, origin, left):
-                for grant in getattr(event, "grants", ()):
-                    if grant.campaign in left:
-                        tracking.spent[activity.value["brand_id"], grant.campaign] += grant.points
+                if left:
+                    _spend(activity, event, tracking.budgets)
                 self._append(aggregate, loaded, event)
         for loaded in self._touched.values():
             processing_event.events.extend(loaded.pending)
@@ -188,34 +236,42 @@ class Ledger(EventSourcedProjection[str]):
         loaded.pending.append(Versioned(aggregate, loaded.version, event))
         self._touched[aggregate] = loaded
 
-    def _load(self, aggregate: str) -> _Loaded:
-        loaded = self._accounts.get(aggregate)
-        if loaded is None:
-            loaded = _Loaded(Account())
-            for stored in self.store.select_events(aggregate):
-                evolve(loaded.state, from_stored(stored.topic, stored.state))  # type: ignore[arg-type]
-                loaded.version = stored.originator_version
-            self._accounts[aggregate] = loaded
-        else:
-            self._accounts.move_to_end(aggregate)
-        return loaded
+    def _load(self, aggregates: Sequence[str]) -> None:
+        """Have these accounts in memory; those that are not are read together."""
+        accounts = self._accounts
+        missing = []
+        for aggregate in dict.fromkeys(aggregates):
+            if aggregate in accounts:
+                accounts.move_to_end(aggregate)
+            else:
+                accounts[aggregate] = _Loaded(Account())
+                missing.append(aggregate)
+        if missing:
+            for aggregate, version, name, state in self.store.histories(missing):
+                loaded = accounts[aggregate]
+                evolve(loaded.state, from_stored(name, state))  # type: ignore[arg-type]
+                loaded.version = version
 
     def forget(self) -> None:
         """Drop every account in memory; they are read again when needed. Right after any failed write."""
-        self._accounts.clear()
-        self._touched = {}
+        with self._turn:
+            self._accounts.clear()
+            self._touched = {}
+
+    # Reads, and definitions
 
     def account(self, brand: str, member: str) -> Account:
         """A member's account as the stored events give it."""
         state = Account()
-        for stored in self.store.select_events(account_id(brand, member)):
-            evolve(state, from_stored(stored.topic, stored.state))  # type: ignore[arg-type]
+        for event in self.history(account_id(brand, member)):
+            evolve(state, event)  # type: ignore[arg-type]
         return state
 
     def history(self, aggregate: str) -> Iterator[StoredEvent]:
         """The events of one aggregate, oldest first."""
-        for stored in self.store.select_events(aggregate):
-            yield from_stored(stored.topic, stored.state)
+        with self._reaching():
+            stored = list(self.store.histories([aggregate]))
+        return (from_stored(name, state) for _, _, name, state in stored)
 
     def append(self, events: Mapping[str, Sequence[ProgramEvent]], versions: Mapping[str, int]) -> int:
         """Store events of brands and campaigns, each behind `versions[aggregate]` events, all or none.
@@ -223,20 +279,80 @@ class Ledger(EventSourcedProjection[str]):
         Returns the notification id of the last one. Raises eventsourcing's IntegrityError when somebody else wrote
         one of the aggregates in between.
         """
-        stored = [
-            Versioned(aggregate, versions[aggregate] + n, event)
+        rows = [
+            (aggregate, versions[aggregate] + n, *to_stored(event))
             for aggregate, new in events.items()
             for n, event in enumerate(new, 1)
         ]
-        return max(recording.notification.id for recording in self.events.put(stored))
+        with self._reaching():
+            return self.store.write(rows)[-1]
 
     def notifications(self, after: int, limit: int, stop: int | None = None) -> list[Recorded]:
         """Stored events with a notification id above `after`, up to `stop` (included), oldest first."""
-        return [
-            Recorded(int(n.id), str(n.originator_id), from_stored(n.topic, n.state))
-            for n in self.store.select_notifications(after, limit, stop=stop, inclusive_of_start=False)
-        ]
+        with self._reaching():
+            page = self.store.page(after, limit, stop)
+        return [Recorded(row.id, row.originator, from_stored(row.name, row.state)) for row in page]
 
     def last_notification(self) -> int:
         """The greatest notification id; 0 for an empty ledger."""
-        return self.store.max_notification_id() or 0
+        with self._reaching():
+            return self.store.last()
+
+
+def _environment(database: str) -> dict[str, str]:
+    """eventsourcing's settings for the database at this address."""
+    alike = {
+        "ORIGINATOR_ID_TYPE": "text",
+        "CREATE_TABLE": "n",
+        "MAPPER_TOPIC": "aggregates.ledger_store:LedgerMapper",
+    }
+    if is_postgres(database):
+        return {
+            **alike,
+            "PERSISTENCE_MODULE": "aggregates.ledger_postgres:LedgerFactory",
+            "PROCESS_RECORDER_TOPIC": "aggregates.ledger_postgres:PostgresLedgerRecorder",
+            "POSTGRES_DBNAME": database,
+            "POSTGRES_HOST": "",
+            "POSTGRES_USER": "",
+            "POSTGRES_PASSWORD": "",
+            "POSTGRES_SCHEMA": "",
+            "POSTGRES_ENABLE_DB_FUNCTIONS": "n",
+        }
+    return {
+        **alike,
+        "PERSISTENCE_MODULE": "eventsourcing.sqlite",
+        "PROCESS_RECORDER_TOPIC": "aggregates.ledger_store:SQLiteLedgerRecorder",
+        "SQLITE_DBNAME": sqlite_file(database),
+        "SQLITE_LOCK_TIMEOUT": str(BUSY_SECONDS),
+    }
+
+
+def _left(activity: Activity, budgets: Mapping[CampaignKey, BudgetUse]) -> dict[str, int]:
+    """Points left by campaign, of those of the activity that have a budget."""
+    left = {}
+    for campaign in activity.campaigns:
+        if campaign.budget is not None:
+            use = budgets[campaign.brand, campaign.id]
+            left[campaign.id] = campaign.budget - use.before - use.taken
+    return left
+
+
+def _spend(activity: Activity, event: AccountEvent, budgets: Mapping[CampaignKey, BudgetUse]) -> None:
+    """Take what the event grants from the budgets of the activity's campaigns."""
+    grants: Sequence[Grant] = getattr(event, "grants", ())
+    for campaign in activity.campaigns if grants else ():
+        points = sum(grant.points for grant in grants if grant.campaign == campaign.id)
+        if points and campaign.budget is not None:
+            use = budgets[campaign.brand, campaign.id]
+            use.taken += points
+            use.room = min(use.room, campaign.budget - use.before - use.taken)
+
+
+def _fenced(batch: Batch, owned: Owned | None) -> str:
+    where = f"{batch.source.topic} partition {batch.source.partition}"
+    if owned is None:
+        return f"{where}: {batch.writer} has not taken it, so it must not write it."
+    at = f"the ledger is at offset {owned.position}, this batch was built on {batch.start}"
+    if owned.writer == batch.writer:
+        return f"{where}: {at}. It was taken anew, or written twice; what was decided here is void."
+    return f"{where}: {owned.writer} owns it, not {batch.writer}; {at}. This worker must stop writing it."

@@ -1,20 +1,35 @@
-"""Where the ledger keeps its events: eventsourcing's SQLite recorder, in bulk, and position by compare-and-set."""
+"""Where the ledger keeps its events: what both databases have in common, and eventsourcing's SQLite recorder.
+
+A batch's events are written in bulk, in one transaction with the position and the budgets that it moves, each of
+these by compare-and-set.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from eventsourcing.persistence import IntegrityError, Mapper, StoredEvent, Tracking
-from eventsourcing.sqlite import SQLiteCursor, SQLiteProcessRecorder
+from eventsourcing.persistence import EventStore, IntegrityError, Mapper, StoredEvent, Tracking
+from eventsourcing.sqlite import SQLiteProcessRecorder
 
 from aggregates import events
 from aggregates.events import from_stored, to_stored
 
+PLENTY: Final = 1 << 62
+"""More points than any budget has."""
+NO_END: Final = (1 << 63) - 1
+"""No notification id is greater."""
+
 
 class BudgetMoved(IntegrityError):
-    """Another partition's batch took from a campaign's budget in between: decide again."""
+    """Another partition's batch took from a campaign's budget what this one decided on: decide again."""
+
+
+class PositionMoved(IntegrityError):
+    """The position is not the one that the batch was built on, or has another owner."""
 
 
 class Versioned(NamedTuple):
@@ -23,6 +38,24 @@ class Versioned(NamedTuple):
     originator_id: str
     originator_version: int
     event: events.StoredEvent
+
+
+class Row(NamedTuple):
+    """A stored event with its notification id."""
+
+    id: int
+    originator: str
+    version: int
+    name: str
+    state: bytes
+
+
+class Owned(NamedTuple):
+    """How far a source has come, who owns it, and the number of the owner's last batch (0: it has only taken it)."""
+
+    position: int
+    writer: str
+    batch: int
 
 
 class LedgerMapper(Mapper[str]):
@@ -39,8 +72,32 @@ class LedgerMapper(Mapper[str]):
         return Versioned(str(stored_event.originator_id), stored_event.originator_version, event)
 
 
+class LedgerEventStore(EventStore[str]):
+    """Encodes and writes `Versioned` events straight away; nobody here listens for recordings, so it makes none."""
+
+    def put(self, domain_events: Sequence[Any], **kwargs: Any) -> list[Any]:
+        """Store the events in one transaction. Returns no recordings."""
+        assert isinstance(self.recorder, LedgerStore)
+        self.recorder.write([(one[0], one[1], *to_stored(one[2])) for one in domain_events], kwargs.get("tracking"))
+        return []
+
+
 CampaignKey = tuple[str, str]
 """Brand and campaign."""
+Encoded = tuple[str, int, str, bytes]
+"""Aggregate, version, stored name and state."""
+
+
+@dataclass(slots=True)
+class BudgetUse:
+    """What a batch takes from one campaign's budget, in points."""
+
+    before: int
+    """Spent of it when the batch was decided."""
+    taken: int = 0
+    room: int = PLENTY
+    """So much may others have taken since then, and the batch would still be decided as it was: all that it was
+    granted was granted whole, and is there. 0 where a grant was cut to what was left."""
 
 
 @dataclass(frozen=True)
@@ -50,94 +107,181 @@ class BatchTracking(Tracking):
     `application_name` is the source's name and `notification_id` the position after the batch.
     """
 
-    previous: int | None = None
+    previous: int = 0
     writer: str = ""
     number: int = 0
-    spent_before: Mapping[CampaignKey, int] = field(default_factory=dict)
-    """Points granted from each limited campaign before the batch; the write holds only if that is still so."""
-    spent: dict[CampaignKey, int] = field(default_factory=dict)
-    """The same, rising while the batch is decided."""
+    budgets: dict[CampaignKey, BudgetUse] = field(default_factory=dict)
 
 
-class SQLiteLedgerRecorder(SQLiteProcessRecorder):
-    """Events, position and budgets of a batch in one transaction.
+class LedgerStore(ABC):
+    """The ledger's own tables, alike on both databases, and how a batch moves them.
 
-    The library's own tracking accepts any greater position, so an overlapping redelivery would count twice; here
-    the position moves only from the one that the batch was built on.
+    Whoever writes locks in this order: the row of the source, the budgets' rows by campaign, the log of events. The
+    library's own tracking accepts any greater position, so an overlapping redelivery would count twice; here the
+    position moves only from the one that the batch was built on, and only by the one who has taken the source.
     """
 
-    def construct_create_table_statements(self) -> list[str]:
-        """The library's tables, the ledger's positions and the campaigns' budgets."""
-        return [
-            *super().construct_create_table_statements(),
-            "CREATE TABLE IF NOT EXISTS ledger_positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL, "
-            "writer TEXT NOT NULL, batch INTEGER NOT NULL) WITHOUT ROWID",
-            "CREATE TABLE IF NOT EXISTS ledger_budgets (brand TEXT, campaign TEXT, spent INTEGER NOT NULL, "
-            "PRIMARY KEY (brand, campaign)) WITHOUT ROWID",
-        ]
+    TABLES: Final = (
+        "CREATE TABLE IF NOT EXISTS ledger_positions (source TEXT PRIMARY KEY, position BIGINT NOT NULL, "
+        "writer TEXT NOT NULL, batch BIGINT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS ledger_budgets (brand TEXT, campaign TEXT, spent BIGINT NOT NULL, "
+        "PRIMARY KEY (brand, campaign))",
+    )
+    mark = "?"
+    """What stands for a parameter in this database's SQL."""
 
-    def _insert_events(
-        self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **kwargs: Any
-    ) -> Sequence[int] | None:
-        tracking = kwargs.get("tracking")
-        if isinstance(tracking, BatchTracking):
-            self._move_position(c, tracking)
-            self._spend_budgets(c, tracking)
-        if not stored_events:
-            return None
-        rows = [(s.originator_id, s.originator_version, s.topic, s.state) for s in stored_events]
-        c.executemany(self.insert_events_statement, rows)
-        last = self._max_notification_id(c)  # the write lock is held: the new row ids are contiguous
-        return range(last - len(rows) + 1, last + 1)
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Any]:
+        """A cursor for one statement that reads; its rows have their columns by name."""
 
-    def _move_position(self, c: SQLiteCursor, tracking: BatchTracking) -> None:
-        row = (tracking.notification_id, tracking.writer, tracking.number, tracking.application_name)
-        if tracking.previous is None:
-            c.execute(
-                "INSERT INTO ledger_positions (position, writer, batch, source) VALUES (?,?,?,?) "
-                "ON CONFLICT DO NOTHING RETURNING 1",
-                row,
-            )
-        else:
-            c.execute(
-                "UPDATE ledger_positions SET position=?, writer=?, batch=? WHERE source=? AND position=? RETURNING 1",
-                (*row, tracking.previous),
-            )
-        if c.fetchone() is None:
-            raise IntegrityError(f"{tracking.application_name} is no longer at {tracking.previous}")
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[Any]:
+        """A cursor in a transaction that is committed at the end, rolled back by an error."""
 
-    def _spend_budgets(self, c: SQLiteCursor, tracking: BatchTracking) -> None:
-        for (brand, campaign), spent in sorted(tracking.spent.items()):
-            before = tracking.spent_before[brand, campaign]
-            c.execute("INSERT INTO ledger_budgets VALUES (?,?,0) ON CONFLICT DO NOTHING", (brand, campaign))
-            c.execute(
-                "UPDATE ledger_budgets SET spent=? WHERE brand=? AND campaign=? AND spent=? RETURNING 1",
-                (spent, brand, campaign, before),
-            )
-            if c.fetchone() is None:
-                raise BudgetMoved(f"the budget of {brand}/{campaign} is no longer at {before} points spent")
+    @abstractmethod
+    def write(self, rows: Sequence[Encoded], tracking: Tracking | None = None) -> range:
+        """Store events, and what the tracking of their batch moves, in one transaction; their notification ids.
+
+        Raises `PositionMoved` or `BudgetMoved` when the batch is built on what is no longer so, IntegrityError when
+        somebody else wrote one of the aggregates.
+        """
+
+    @abstractmethod
+    def histories(self, aggregates: Sequence[str]) -> Iterator[Encoded]:
+        """The events of these aggregates, each one's oldest first."""
+
+    @abstractmethod
+    def page(self, after: int, limit: int, stop: int | None = None) -> list[Row]:
+        """At most `limit` events with a notification id above `after` and up to `stop` (if any), in their order."""
+
+    @abstractmethod
+    def last(self) -> int:
+        """The greatest notification id; 0 when there is none."""
+
+    def take(self, source: str, writer: str, start: int) -> int:
+        """Make `writer` the owner of `source`, from now on; its position, `start` when it has none yet."""
+        sql = (
+            "INSERT INTO ledger_positions (source, position, writer, batch) VALUES (?, ?, ?, 0) "
+            "ON CONFLICT (source) DO UPDATE SET writer = excluded.writer, batch = 0 RETURNING position"
+        )
+        with self.writing() as c:
+            c.execute(self._sql(sql), (source, start, writer))
+            return int(c.fetchone()["position"])
+
+    def owner(self, source: str) -> Owned | None:
+        """How far `source` is and who owns it; None where nobody has taken it."""
+        with self.reading() as c:
+            c.execute(self._sql("SELECT position, writer, batch FROM ledger_positions WHERE source = ?"), (source,))
+            row = c.fetchone()
+        return None if row is None else Owned(row["position"], row["writer"], row["batch"])
 
     def spent(self, campaigns: Iterable[CampaignKey]) -> dict[CampaignKey, int]:
         """Points granted so far from each of `campaigns`' budgets."""
-        with self.datastore.transaction(commit=False) as c:
+        with self.reading() as c:
             c.execute("SELECT brand, campaign, spent FROM ledger_budgets")
-            stored = {(row[0], row[1]): int(row[2]) for row in c.fetchall()}
+            stored = {(row["brand"], row["campaign"]): int(row["spent"]) for row in c.fetchall()}
         return {key: stored.get(key, 0) for key in campaigns}
 
-    def position(self, source: str) -> int | None:
-        """The next offset of `source`; None where there is none."""
-        owner = self.owner(source)
-        return None if owner is None else owner[0]
+    def move(self, c: Any, tracking: BatchTracking) -> None:
+        """Move position and budgets within the transaction of the batch's events."""
+        c.execute(
+            self._sql(
+                "UPDATE ledger_positions SET position = ?, batch = ? "
+                "WHERE source = ? AND position = ? AND writer = ? RETURNING position"
+            ),
+            (
+                tracking.notification_id,
+                tracking.number,
+                tracking.application_name,
+                tracking.previous,
+                tracking.writer,
+            ),
+        )
+        if c.fetchone() is None:
+            raise PositionMoved(f"{tracking.application_name} is no longer {tracking.writer}'s at {tracking.previous}")
+        for (brand, campaign), use in sorted(tracking.budgets.items()):
+            if not use.taken:
+                continue  # what was refused for want of points would be refused now: a budget never grows back
+            c.execute(
+                self._sql("INSERT INTO ledger_budgets VALUES (?, ?, 0) ON CONFLICT DO NOTHING"), (brand, campaign)
+            )
+            c.execute(
+                self._sql(
+                    "UPDATE ledger_budgets SET spent = spent + ? "
+                    "WHERE brand = ? AND campaign = ? AND spent <= ? RETURNING spent"
+                ),
+                (use.taken, brand, campaign, use.before + use.room),
+            )
+            if c.fetchone() is None:
+                raise BudgetMoved(f"too little is left of the budget of {brand}/{campaign}: decide again")
 
-    def owner(self, source: str) -> tuple[int, str, int] | None:
-        """Position, writer and batch number that moved `source` last."""
-        with self.datastore.transaction(commit=False) as c:
-            c.execute("SELECT position, writer, batch FROM ledger_positions WHERE source=?", (source,))
-            row = c.fetchone()
-        return None if row is None else (row[0], row[1], row[2])
+    def _sql(self, statement: str) -> str:
+        return statement.replace("?", self.mark)
 
-    def positions(self) -> dict[str, int]:
-        """Every source's next offset."""
-        with self.datastore.transaction(commit=False) as c:
-            c.execute("SELECT source, position FROM ledger_positions")
-            return {row[0]: row[1] for row in c.fetchall()}
+
+class SQLiteLedgerRecorder(LedgerStore, SQLiteProcessRecorder):
+    """The ledger in a SQLite file; its one write lock orders everything."""
+
+    def construct_create_table_statements(self) -> list[str]:
+        """The library's tables, the ledger's positions and the campaigns' budgets."""
+        return [*super().construct_create_table_statements(), *(f"{table} WITHOUT ROWID" for table in self.TABLES)]
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """A cursor that sees one snapshot."""
+        return self.datastore.transaction(commit=False)
+
+    def writing(self) -> AbstractContextManager[Any]:
+        """A cursor whose first write takes the write lock."""
+        return self.datastore.transaction(commit=True)
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """The library's door to `write`."""
+        rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
+        return self.write(rows, kwargs.get("tracking"))
+
+    def write(self, rows: Sequence[Encoded], tracking: Tracking | None = None) -> range:
+        """See `LedgerStore`; the write lock is held from the position on, so row ids are the order of commits."""
+        with self.writing() as c:
+            if isinstance(tracking, BatchTracking):
+                self.move(c, tracking)
+            if not rows:
+                return range(0)
+            c.executemany(self.insert_events_statement, rows)
+            last = self._max_notification_id(c)
+            assert last is not None
+            return range(last - len(rows) + 1, last + 1)
+
+    def histories(self, aggregates: Sequence[str]) -> Iterator[Encoded]:
+        """See `LedgerStore`."""
+        for start in range(0, len(aggregates), _PARAMETERS):
+            some = aggregates[start : start + _PARAMETERS]
+            with self.reading() as c:
+                c.execute(
+                    f"SELECT * FROM stored_events WHERE originator_id IN ({','.join('?' * len(some))}) "
+                    "ORDER BY originator_id, originator_version",
+                    some,
+                )
+                found = c.fetchall()
+            yield from map(tuple, found)
+
+    def page(self, after: int, limit: int, stop: int | None = None) -> list[Row]:
+        """See `LedgerStore`."""
+        with self.reading() as c:
+            c.execute(
+                "SELECT rowid, * FROM stored_events WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?",
+                (after, NO_END if stop is None else stop, limit),
+            )
+            return [Row(*row) for row in c.fetchall()]
+
+    def last(self) -> int:
+        """See `LedgerStore`."""
+        return self.max_notification_id() or 0
+
+
+_PARAMETERS: Final = 500
+"""Parameters a statement of SQLite may well have."""
+LAST_NOTIFICATION: Final = {
+    "sqlite": "SELECT MAX(rowid) FROM stored_events",
+    "postgresql": "SELECT MAX(notification_id) FROM ledger_events",
+}
+"""By SQLAlchemy's name of the database: the greatest notification id, for those who read beside the ledger."""

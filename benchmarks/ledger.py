@@ -42,7 +42,7 @@ def contest(feed: Feed) -> Contest:
 
 def consume(ledger: Ledger, activities: Sequence[Activity], size: int) -> None:
     """Take the activities in batches of `size`, as the owner of their partition."""
-    position = ledger.position(SOURCE)
+    position = ledger.take(SOURCE, "benchmark", 0)
     starts = [*range(0, len(activities), size), len(activities)]
     for number, (start, end) in enumerate(pairwise(starts), 1):
         batch = activities[start:end]

@@ -19,8 +19,10 @@ from aggregates.ledger import Ledger, Source
 from benchmarks.contest import Contest, rate
 from benchmarks.feed import PUBLISHED, Feed, LogRecord, intake
 from schemas.topics import ACTIVITY
-from streams import outputs, readstate
+from streams import readstate
+from streams.fold import ActivityFold
 from streams.partition import Applied, Flush, Partition
+from streams.rewards import Rewards
 from streams.transport import Chunk
 
 SOURCE: Final = Source(ACTIVITY, "benchmark", 0)
@@ -49,10 +51,9 @@ def _timed(log: Sequence[LogRecord], size: int) -> float:
         try:
             readstate.create_tables(engine)
             ledger.migrate()
-            state = readstate.ReadState()
-            part = Partition(
-                SOURCE, 0, state, intake(state), ledger, writer="benchmark", grace_ms=GRACE_MS, clock=lambda: PUBLISHED
-            )
+            state = readstate.take(engine, SOURCE, "benchmark")
+            rewards = Rewards(ledger, SOURCE, ledger.take(SOURCE, "benchmark", 0), "benchmark", lambda: PUBLISHED)
+            part = Partition(SOURCE, 0, ActivityFold(SOURCE, intake(state), rewards, GRACE_MS))
             return rate(len(log), lambda: asyncio.run(_work(part, engine, log, size)))
         finally:
             ledger.close()
@@ -61,7 +62,7 @@ def _timed(log: Sequence[LogRecord], size: int) -> float:
 
 async def _work(part: Partition, engine: Engine, log: Sequence[LogRecord], size: int) -> None:
     async def write(flush: Flush) -> None:
-        _encode(flush)
+        assert sum(len(records) for records in flush.records.values())
 
     async def save(flush: Flush) -> None:
         readstate.save(engine, SOURCE, flush.delta, "benchmark", {})
@@ -71,14 +72,4 @@ async def _work(part: Partition, engine: Engine, log: Sequence[LogRecord], size:
         if outcome is not Applied.DONE:
             raise AssertionError(f"the chunk at offset {start} was not applied: {outcome.value}")
         if part.next % CHUNK == 0:
-            await part.flush(write, save)
-
-
-def _encode(flush: Flush) -> int:
-    """The bytes that the output topics would get; how many there are."""
-    stamp = flush.position - 1
-    records = [outputs.pane_record(pane, counters, 0, stamp) for pane, counters in flush.panes]
-    for (brand, member), tier, platforms in flush.members:
-        records.append(outputs.member_record(brand, member, tier, platforms, 0, stamp))
-    records += [outputs.letter_record(letter, ACTIVITY, 0) for letter in flush.letters]
-    return sum(len(value or b"") for _, value, _ in records)
+            await part.finish_flush(part.begin_flush(), write, save)

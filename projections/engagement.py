@@ -13,23 +13,14 @@ from sqlalchemy import Connection, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.engagement import SCOPES, TIER_SCOPES
-from projections.engagement_tables import (
-    ENGAGEMENT,
-    KEY,
-    POSITIONS,
-    TIERS,
-    column_of,
-    newest,
-    write_newer,
-)
+from projections.engagement_panes import Row, UnknownRecord, pane_row, write_panes
+from projections.engagement_tables import ENGAGEMENT, POSITIONS, TIERS
 from projections.members import write_members
-from projections.rates import COUNTERS
+
+__all__ = ["Applied", "PositionMoved", "UnknownRecord", "apply", "position", "positions"]
 
 TABLE_OF_SCOPE: Final[Mapping[str, Table]] = {name: TIERS if name in TIER_SCOPES else ENGAGEMENT for name in SCOPES}
 """Where the panes of each scope are kept."""
-
-_COLUMN: Final = {counter: column_of(counter) for counter in COUNTERS}
-_NOTHING: Final = dict.fromkeys(_COLUMN.values(), 0)
 
 
 class PositionMoved(Exception):
@@ -41,10 +32,6 @@ class PositionMoved(Exception):
             "nothing of it was written: read the position again and go on from there"
         )
         self.topic, self.partition, self.expected, self.found = topic, partition, expected, found
-
-
-class UnknownRecord(ValueError):
-    """A record that this release cannot store; the message names what it does not know."""
 
 
 class Applied(NamedTuple):
@@ -92,7 +79,7 @@ def apply(
         )
     _advance(conn, topic, partition, start_position, end_position)
     members: list[Mapping[str, Any]] = []
-    panes: dict[Table, list[dict[str, Any]]] = {ENGAGEMENT: [], TIERS: []}
+    panes: dict[Table, list[Row]] = {ENGAGEMENT: [], TIERS: []}
     skipped = 0
     for record in records:
         if "scope" in record:
@@ -107,39 +94,8 @@ def apply(
             raise UnknownRecord(f"{topic}[{partition}]: neither a pane nor a member's tier: fields {sorted(record)}")
     rows = write_members(conn, members)
     for table, found in panes.items():
-        kept = newest(found, KEY)
-        write_newer(conn, table, kept)
-        rows += len(kept)
+        rows += write_panes(conn, table, found)
     return Applied(rows, skipped)
-
-
-def pane_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of an `EngagementPane` record.
-
-    Raises UnknownRecord for a counter that has no column, KeyError when the record lacks a field.
-    """
-    row = {
-        "scope": record["scope"],
-        "brand": record["brand_id"],
-        "campaign": record["campaign_id"],
-        "tier": record["tier"],
-        "member": record["member_id"],
-        "platform": record["platform"],
-        "starts_at": record["starts_at"],
-        "segment": record["segment"],
-        "partition": record["partition"],
-        "stamp": record["stamp"],
-        "length_ms": record["length_ms"],
-        **_NOTHING,
-    }
-    for counter, value in record["counters"].items():
-        column = _COLUMN.get(counter)
-        if column is None:
-            raise UnknownRecord(
-                f"pane of brand {record['brand_id']}: unknown counter `{counter}`; update the reader, then its tables"
-            )
-        row[column] = value
-    return row
 
 
 def _advance(conn: Connection, topic: str, partition: int, expected: int, new: int) -> None:

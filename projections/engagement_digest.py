@@ -13,12 +13,9 @@ from projections.digest import DigestSource
 from projections.engagement import apply, positions
 from projections.engagement_queries import position_text
 from projections.engagement_sums import totals
-from projections.engagement_tables import ENGAGEMENT, KEY, MEMBERS, TIERS, column_of, create_tables
+from projections.engagement_tables import ENGAGEMENT, KEY, MEMBERS, TIERS, VERSION, column_of, create_tables
 from schemas.topics import TIERS as TIERS_TOPIC
 from schemas.topics import WINDOWS as WINDOWS_TOPIC
-
-VERSION: Final = 1
-"""Raised whenever the tables or what goes into them change: they are then built anew."""
 
 TOPIC_OF: Final = {ENGAGEMENT.name: WINDOWS_TOPIC, TIERS.name: TIERS_TOPIC, MEMBERS.name: TIERS_TOPIC}
 """The tables that have a digest, and the topic that each is built from."""
@@ -37,9 +34,9 @@ class Batch(NamedTuple):
 def digest_rows(conn: Connection, table: str) -> Iterator[dict[str, str | int]]:
     """The canonical rows of one of `TOPIC_OF`, in no order: what two builds from one log must agree on.
 
-    Panes are merged over segments and source partitions, and stamps are left out, so that it does not matter where
-    in the log a record stood. Counters of 0 are left out, and rows that have no others. Raises KeyError for a table
-    that has no digest.
+    Panes are merged over segments, source partitions and epochs, and stamps are left out, so that it does not matter
+    where in the log a record stood. Counters of 0 are left out, and rows that have no others, and `post` where it is
+    empty. Raises KeyError for a table that has no digest.
     """
     if table == MEMBERS.name:
         columns = (MEMBERS.c.brand, MEMBERS.c.member, MEMBERS.c.tier, MEMBERS.c.followers, MEMBERS.c.platforms)
@@ -47,11 +44,14 @@ def digest_rows(conn: Connection, table: str) -> Iterator[dict[str, str | int]]:
             yield dict(found._mapping)
         return
     panes = {ENGAGEMENT.name: ENGAGEMENT, TIERS.name: TIERS}[table]
-    names = (*(key for key in KEY if key not in ("segment", "partition")), "length_ms")
+    names = (*(key for key in KEY if key not in ("segment", "partition", "epoch")), "length_ms")
     for keys, counters in totals(conn, panes, [panes.c[name] for name in names]):
         filled = {column_of(counter): value for counter, value in counters.items() if value}
         if filled:
-            yield {**dict(zip(names, keys, strict=True)), **filled}
+            row = dict(zip(names, keys, strict=True))
+            if not row["post"]:
+                del row["post"]
+            yield {**row, **filled}
 
 
 @contextmanager

@@ -92,6 +92,33 @@ class MemberEngagement(Scope, Measures):
     member: str
 
 
+class PostRow(Answer):
+    """One post of a member, and what happened on it in the window."""
+
+    post_id: str
+    platform: str
+    counts: Counts
+    reach: int = Field(description="People whom the post reached.")
+    engagements: int = Field(description="Likes, comments, shares, saves and clicks on it.")
+    unrated: int = Field(description="Those of them for which no followers were known.")
+    rate_by_followers: Rate = Field(
+        description="Sum of engagements ÷ followers; the post counts as one, also when it was published earlier.",
+        examples=[0.081234567],
+    )
+    rate_by_reach: Rate | None = Field(description="Engagements ÷ reach; null without reach.", examples=[0.05])
+    last_activity: str = Field(
+        description="Start of the last hour of the window with any activity, UTC.", examples=["2026-03-01T09:00:00Z"]
+    )
+
+
+class PostReport(Scope):
+    """The posts of one member with any activity in a window of whole hours, most engagements first."""
+
+    member: str
+    total: int = Field(description="How many there are; `posts` has the first of them, up to the limit.")
+    posts: tuple[PostRow, ...]
+
+
 class Distribution(Answer):
     """How many followers the members of a tier have; percentiles are by nearest rank, so each is some member's."""
 

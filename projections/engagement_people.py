@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, distinct, exists, func, or_, select
+from sqlalchemy import Connection, Select, and_, distinct, exists, func, or_, select
 
 from projections.engagement_models import Distribution
 from projections.engagement_sums import member_panes
-from projections.engagement_tables import ENGAGEMENT, MEMBERS
+from projections.engagement_tables import ACTIVE, ENGAGEMENT, MEMBERS
 from projections.rates import Bounds
 
 UNKNOWN: Final = "unknown"
@@ -22,22 +22,25 @@ def members_by_tier(conn: Connection, brand: str) -> dict[str, int]:
         select(MEMBERS.c.tier, func.count()).where(MEMBERS.c.brand == brand).group_by(MEMBERS.c.tier)
     )
     people = {str(tier): int(count) for tier, count in grouped}
-    profile = exists().where(MEMBERS.c.brand == brand, MEMBERS.c.member == ENGAGEMENT.c.member)
-    everything = member_panes(brand, None, None, Bounds(None, None))
-    strangers = conn.execute(
-        select(func.count(distinct(ENGAGEMENT.c.member))).where(*everything, ~profile)
-    ).scalar_one()
+    profile = exists().where(MEMBERS.c.brand == brand, MEMBERS.c.member == ACTIVE.c.member)
+    seen = (ACTIVE.c.scope == "member", ACTIVE.c.brand == brand, ACTIVE.c.campaign == "")
+    strangers = conn.execute(select(func.count(distinct(ACTIVE.c.member))).where(*seen, ~profile)).scalar_one()
     if strangers:
         people[UNKNOWN] = people.get(UNKNOWN, 0) + strangers
     return people
+
+
+def active_members(conn: Connection, brand: str, campaign: str | None, platform: str | None, hours: Bounds) -> int:
+    """Distinct members with a pane in these hours."""
+    active = _active(brand, campaign, platform, hours).subquery()
+    return int(conn.execute(select(func.count()).select_from(active)).scalar_one())
 
 
 def active_by_tier(
     conn: Connection, brand: str, campaign: str | None, platform: str | None, hours: Bounds
 ) -> dict[str, int]:
     """Distinct members with a pane in these hours, by the tier they are in now."""
-    members = select(ENGAGEMENT.c.member).distinct()
-    active = members.where(*member_panes(brand, campaign, platform, hours)).subquery()
+    active = _active(brand, campaign, platform, hours).subquery()
     joined = active.outerjoin(MEMBERS, and_(MEMBERS.c.brand == brand, MEMBERS.c.member == active.c.member))
     tier = func.coalesce(MEMBERS.c.tier, UNKNOWN)
     return {
@@ -78,3 +81,27 @@ def _distribution(size: int, at: Mapping[int, int]) -> Distribution:
         p90=at[(9 * size + 9) // 10],
         max=at[size],
     )
+
+
+def _active(brand: str, campaign: str | None, platform: str | None, hours: Bounds) -> Select[Any]:
+    """The distinct members with a pane in these hours.
+
+    Whose first or last pane is in them has one; only of those active before and after are the panes themselves asked.
+    """
+    known = ACTIVE.c
+    scope = "campaign_member" if campaign else "member"
+    where = [known.scope == scope, known.brand == brand, known.campaign == (campaign or "")]
+    sure = []
+    if platform is not None:
+        where.append(known.platform == platform)
+    if hours.start is not None:
+        where.append(known.last_at >= hours.start)
+        sure.append(known.first_at >= hours.start)
+    if hours.end is not None:
+        where.append(known.first_at < hours.end)
+        sure.append(known.last_at < hours.end)
+    if hours.start is not None and hours.end is not None:
+        panes = member_panes(brand, campaign, None, hours)
+        same = (ENGAGEMENT.c.member == known.member, ENGAGEMENT.c.platform == known.platform)
+        where.append(or_(*sure, exists().where(*panes, *same)))
+    return select(known.member).where(*where).distinct()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, distinct, func, select
+from sqlalchemy import Connection, func, select
 
 from projections import rates
 from projections.engagement_models import (
@@ -20,12 +20,14 @@ from projections.engagement_models import (
     Kinds,
     MemberEngagement,
     MemberTierAnswer,
+    PostReport,
+    PostRow,
     TierReport,
     TierRow,
 )
-from projections.engagement_people import UNKNOWN, active_by_tier, followers_by_tier, members_by_tier
-from projections.engagement_sums import Counters, member_panes, panes_of, totals
-from projections.engagement_tables import ENGAGEMENT, MEMBERS, TIERS
+from projections.engagement_people import UNKNOWN, active_by_tier, active_members, followers_by_tier, members_by_tier
+from projections.engagement_sums import Counters, group_totals, member_panes, panes_of, totals
+from projections.engagement_tables import ENGAGEMENT, MEMBERS
 from projections.rates import GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, Window
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,13 +64,12 @@ def engagement(
     named = rates.window_named(window)
     held = rates.bounds(named, GROUP_PANE_MS, now_ms, as_of)
     scope = "campaign" if campaign else "brand"
-    ((_, counters),) = totals(conn, ENGAGEMENT, (), *panes_of(ENGAGEMENT, scope, brand, campaign, platform, held))
+    counters = group_totals(conn, scope, brand, campaign, platform, held).get("", {})
     hours = rates.bounds(named, MEMBER_PANE_MS, now_ms, as_of)
-    active = conn.execute(
-        select(func.count(distinct(ENGAGEMENT.c.member))).where(*member_panes(brand, campaign, platform, hours))
-    ).scalar_one()
     return EngagementReport(
-        **_scope(brand, campaign, platform, named, held, positions), **_measures(counters), active_members=active
+        **_scope(brand, campaign, platform, named, held, positions),
+        **_measures(counters),
+        active_members=active_members(conn, brand, campaign, platform, hours),
     )
 
 
@@ -97,6 +98,38 @@ def member_engagement(
     )
 
 
+def posts(
+    conn: Connection,
+    brand: str,
+    member: str,
+    window: str,
+    now_ms: int,
+    as_of: int | None = None,
+    platform: str | None = None,
+    limit: int = 100,
+    *,
+    positions: Mapping[int, int] = _NO_POSITIONS,
+) -> PostReport:
+    """A member's posts with any activity in a window of whole hours, by engagements; equal ones by id and platform.
+
+    A post is one id on one platform. Raises UnknownWindow.
+    """
+    named = rates.window_named(window)
+    held = rates.bounds(named, MEMBER_PANE_MS, now_ms, as_of)
+    where = [*panes_of(ENGAGEMENT, "post", brand, None, platform, held), ENGAGEMENT.c.member == member]
+    keys = (ENGAGEMENT.c.post, ENGAGEMENT.c.platform)
+    latest = conn.execute(select(*keys, func.max(ENGAGEMENT.c.starts_at)).where(*where).group_by(*keys))
+    last = {(post, on): int(at) for post, on, at in latest}
+    found = totals(conn, ENGAGEMENT, keys, *where)
+    found.sort(key=lambda one: (-rates.engagements(one[1]), one[0]))
+    return PostReport(
+        **_scope(brand, None, platform, named, held, positions),
+        member=member,
+        total=len(found),
+        posts=tuple(_post(post, on, counters, last[post, on]) for (post, on), counters in found[:limit]),
+    )
+
+
 def tiers(
     conn: Connection,
     brand: str,
@@ -117,8 +150,7 @@ def tiers(
     named = rates.window_named(window)
     held = rates.bounds(named, GROUP_PANE_MS, now_ms, as_of)
     scope = "campaign_tier" if campaign else "brand_tier"
-    panes = panes_of(TIERS, scope, brand, campaign, platform, held)
-    counted = {str(keys[0]): counters for keys, counters in totals(conn, TIERS, (TIERS.c.tier,), *panes)}
+    counted = group_totals(conn, scope, brand, campaign, platform, held)
     people = members_by_tier(conn, brand)
     active = active_by_tier(conn, brand, campaign, platform, rates.bounds(named, MEMBER_PANE_MS, now_ms, as_of))
     followers = followers_by_tier(conn, brand)
@@ -213,12 +245,30 @@ def _score(metric: str, counters: Counters, min_posts: int) -> int | Decimal | N
     return rates.rounded(rates.rate_by_followers(counters)) if rates.posts(counters) >= min_posts else None
 
 
-def _measures(counters: Mapping[str, int]) -> dict[str, Any]:
+def _post(post: str, platform: str, counters: Counters, last_at: int) -> PostRow:
+    return PostRow(
+        post_id=post,
+        platform=platform,
+        counts=_counts(counters),
+        reach=rates.reach(counters),
+        engagements=rates.engagements(counters),
+        unrated=counters["unrated"],
+        rate_by_followers=rates.nine_places(rates.rate_of_post(counters)),
+        rate_by_reach=rates.rounded(rates.rate_by_reach(counters)),
+        last_activity=_instant(last_at),
+    )
+
+
+def _counts(counters: Mapping[str, int]) -> Counts:
     groups = {
         group: Kinds(**{kind: counters.get(f"{group}.{kind}", 0) for kind in rates.KINDS}) for group in rates.GROUPS
     }
+    return Counts.model_validate(groups)
+
+
+def _measures(counters: Mapping[str, int]) -> dict[str, Any]:
     return {
-        "counts": Counts.model_validate(groups),
+        "counts": _counts(counters),
         "posts": rates.posts(counters),
         "reach": rates.reach(counters),
         "engagements": rates.engagements(counters),
@@ -242,11 +292,11 @@ def _scope(
         "campaign": campaign,
         "platform": platform,
         "window": window,
-        "from_": _instant(held.start),
-        "to": _instant(held.end),
+        "from_": None if held.start is None else _instant(held.start),
+        "to": None if held.end is None else _instant(held.end),
         "position": position_text(positions),
     }
 
 
-def _instant(time_ms: int | None) -> str | None:
-    return None if time_ms is None else (_EPOCH + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _instant(time_ms: int) -> str:
+    return (_EPOCH + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%dT%H:%M:%SZ")

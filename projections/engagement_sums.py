@@ -1,30 +1,74 @@
-"""Which panes a read covers, and the sums of their counters: in SQL, and exact whatever their size."""
+"""Which rows a read covers, and the sums of their counters: in SQL, and exact whatever their size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Table, func, select, union_all
 from sqlalchemy.exc import OperationalError
 
-from projections.engagement_tables import ENGAGEMENT, column_of
-from projections.rates import COUNTERS, Bounds
+from projections.engagement_tables import COUNTER_COLUMNS, ENGAGEMENT, ROLLUPS, TIERS
+from projections.rates import COUNTERS, GROUP_PANE_MS, Bounds, cover
 
 Counters = dict[str, int]
 """Every counter of `COUNTERS` with its sum."""
 
-_COLUMNS: Final = tuple(column_of(counter) for counter in COUNTERS)
+
+class Part(NamedTuple):
+    """Rows of one table that a read sums, for each value of `keys` that occurs."""
+
+    table: Table
+    keys: Sequence[ColumnElement[Any]]
+    where: Sequence[ColumnElement[bool]]
+
+
+Sums = list[tuple[tuple[Any, ...], Counters]]
+"""Values of the keys, and the sums of their rows."""
+
 _HALF: Final = 32
+_MASK: Final = (1 << _HALF) - 1
+
+
+def group_totals(
+    conn: Connection, scope: str, brand: str, campaign: str | None, platform: str | None, held: Bounds
+) -> dict[str, Counters]:
+    """The sums over a window of `brand` or `campaign` (tier ''), or of their tiers, by tier; of what there is.
+
+    Whole days and hours come from the roll-ups, the ragged ends from panes. What the roll-ups leave out, because it
+    is too large, is summed beside them.
+    """
+    table = TIERS if scope in ("brand_tier", "campaign_tier") else ENGAGEMENT
+    parts, rolled = [], []
+    for length, *ends in cover(held):
+        within = Bounds(*ends)
+        source = table if length == GROUP_PANE_MS else ROLLUPS
+        where = panes_of(source, scope, brand, campaign, platform, within)
+        if source is ROLLUPS:
+            where.append(ROLLUPS.c.length_ms == length)
+            rolled.append(within)
+        parts.append(Part(source, (source.c.tier,), where))
+    if rolled:
+        within = Bounds(rolled[0].start, rolled[-1].end)
+        where = panes_of(table, scope, brand, campaign, platform, within)
+        parts.append(Part(table, (table.c.tier,), [*where, table.c.apart == 1]))
+    found: dict[str, Counters] = {}
+    for (tier,), counters in _merged(conn, parts):
+        known = found.setdefault(str(tier), dict.fromkeys(COUNTERS, 0))
+        for name, value in counters.items():
+            known[name] += value
+    return found
 
 
 def panes_of(
     table: Table, scope: str, brand: str, campaign: str | None, platform: str | None, held: Bounds
 ) -> list[ColumnElement[bool]]:
-    """Conditions for the panes of a scope that a window holds; for a scope without members also that there is none."""
+    """Conditions for the rows of a scope that a window holds; they name what is empty too, for one range of the key."""
     conditions = [table.c.scope == scope, table.c.brand == brand, table.c.campaign == (campaign or "")]
-    if scope in ("brand", "campaign"):
-        conditions += [table.c.tier == "", table.c.member == ""]  # completes the key's prefix: one range scan
+    if table is ENGAGEMENT:
+        conditions.append(table.c.tier == "")
+        if scope in ("brand", "campaign"):
+            conditions.append(table.c.member == "")
     if held.start is not None:
         conditions.append(table.c.starts_at >= held.start)
     if held.end is not None:
@@ -37,46 +81,56 @@ def panes_of(
 def member_panes(brand: str, campaign: str | None, platform: str | None, held: Bounds) -> list[ColumnElement[bool]]:
     """Conditions for the panes of members, of the whole brand or for one campaign, that a window holds."""
     scope = "campaign_member" if campaign else "member"
-    return [*panes_of(ENGAGEMENT, scope, brand, campaign, platform, held), ENGAGEMENT.c.tier == ""]
+    return panes_of(ENGAGEMENT, scope, brand, campaign, platform, held)
 
 
-def totals(
-    conn: Connection, table: Table, keys: Sequence[ColumnElement[Any]], *where: ColumnElement[bool]
-) -> list[tuple[tuple[Any, ...], Counters]]:
+def totals(conn: Connection, table: Table, keys: Sequence[ColumnElement[Any]], *where: ColumnElement[bool]) -> Sums:
     """The sums of all counters over the panes that meet `where`, for each value of `keys` that occurs.
 
-    Without keys it is one row, of zeros when no pane meets it. SQLite's sum fails beyond 64 bits; it is then asked in
-    halves, which cannot.
+    Without keys it is one row, of zeros when no pane meets it.
+    """
+    return _merged(conn, [Part(table, keys, where)])
+
+
+def _merged(conn: Connection, parts: Sequence[Part]) -> Sums:
+    """The sums of each part, one after the other, asked in one statement.
+
+    SQLite's sum fails beyond 64 bits; it is then asked in halves, which cannot.
     """
     try:
-        return _summed(conn, table, keys, where)
+        return _summed(conn, parts)
     except OperationalError as problem:
         if "integer overflow" not in str(problem.orig):
             raise
-        return _summed_in_halves(conn, table, keys, where)
+        return _summed_in_halves(conn, parts)
 
 
-def _summed(
-    conn: Connection, table: Table, keys: Sequence[ColumnElement[Any]], where: Sequence[ColumnElement[bool]]
-) -> list[tuple[tuple[Any, ...], Counters]]:
-    sums = [func.sum(table.c[column]) for column in _COLUMNS]
-    found = conn.execute(select(*keys, *sums).where(*where).group_by(*keys))
-    width = len(keys)
+def _summed(conn: Connection, parts: Sequence[Part]) -> Sums:
+    selects = [
+        select(*keys, *(func.sum(table.c[name]) for name in COUNTER_COLUMNS)).where(*where).group_by(*keys)
+        for table, keys, where in parts
+    ]
+    width = len(parts[0].keys)
     return [
         (tuple(row[:width]), {name: int(value or 0) for name, value in zip(COUNTERS, row[width:], strict=True)})
-        for row in found
+        for row in conn.execute(union_all(*selects))
     ]
 
 
-def _summed_in_halves(
-    conn: Connection, table: Table, keys: Sequence[ColumnElement[Any]], where: Sequence[ColumnElement[bool]]
-) -> list[tuple[tuple[Any, ...], Counters]]:
+def _summed_in_halves(conn: Connection, parts: Sequence[Part]) -> Sums:
     """The same, each counter as two sums of 32 bits. It takes 2.5 times as long, so it is for after an overflow."""
-    mask = (1 << _HALF) - 1
-    high = [func.sum(table.c[column].op(">>")(_HALF)) for column in _COLUMNS]
-    low = [func.sum(table.c[column].op("&")(mask)) for column in _COLUMNS]
-    found = conn.execute(select(*keys, *high, *low).where(*where).group_by(*keys))
-    width, middle = len(keys), len(keys) + len(_COLUMNS)
+    selects = [
+        select(
+            *keys,
+            *(func.sum(table.c[name].op(">>")(_HALF)) for name in COUNTER_COLUMNS),
+            *(func.sum(table.c[name].op("&")(_MASK)) for name in COUNTER_COLUMNS),
+        )
+        .where(*where)
+        .group_by(*keys)
+        for table, keys, where in parts
+    ]
+    width = len(parts[0].keys)
+    middle = width + len(COUNTER_COLUMNS)
     return [
         (
             tuple(row[:width]),
@@ -85,5 +139,5 @@ def _summed_in_halves(
                 for name, above, below in zip(COUNTERS, row[width:middle], row[middle:], strict=True)
             },
         )
-        for row in found
+        for row in conn.execute(union_all(*selects))
     ]

@@ -1,22 +1,31 @@
-"""The engagement read tables, and the one way to write a stamped row: only over an older stamp."""
+"""The engagement read tables: panes, their roll-ups, who was active when, who is in which tier, and positions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Connection, Index, MetaData, Table, Text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BigInteger, Column, Connection, Index, MetaData, Table, Text, inspect, select
+from sqlalchemy.dialects import postgresql
 
 from projections.rates import COUNTERS
+from projections.runner import NewerProjection
+
+VERSION: Final = 2
+"""Raised whenever the tables or what goes into them change: they are then made anew and filled from their topics."""
 
 METADATA: Final = MetaData()
 
 STRING: Final = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 """Text that every database compares by its bytes."""
 
-KEY: Final = ("scope", "brand", "campaign", "tier", "member", "platform", "starts_at", "segment", "partition")
-"""What makes a pane record one row; ids that a scope does not have are empty."""
+KEY: Final = (
+    *("scope", "brand", "campaign", "tier", "member", "platform", "post"),
+    *("starts_at", "segment", "partition", "epoch"),
+)
+"""What makes a pane record one row; ids that a scope does not have are empty. Merging is over the last three."""
+WHOLE: Final = frozenset({"starts_at", "segment", "partition"})
+"""The parts of the key that are integers; the others are texts."""
 
 
 def column_of(counter: str) -> str:
@@ -24,40 +33,69 @@ def column_of(counter: str) -> str:
     return counter.replace(".", "_")
 
 
+COUNTER_COLUMNS: Final = tuple(column_of(counter) for counter in COUNTERS)
+
+
+def _key(name: str) -> Column[Any]:
+    whole = name in WHOLE or name == "length_ms"
+    return Column(name, BigInteger if whole else STRING, primary_key=True, nullable=False)
+
+
+def _counters() -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False, server_default="0") for name in COUNTER_COLUMNS]
+
+
 def _pane_table(name: str, clustered_by: Sequence[str]) -> Table:
     """A table of panes whose primary key has the columns of `KEY` in the order that its reads range over."""
-    whole = {"starts_at", "segment", "partition"}
-    return Table(
+    table = Table(
         name,
         METADATA,
-        *(
-            Column(key, BigInteger if key in whole else STRING, primary_key=True, nullable=False)
-            for key in clustered_by
-        ),
+        *(_key(key) for key in clustered_by),
         Column("stamp", BigInteger, nullable=False),
         Column("length_ms", BigInteger, nullable=False),
-        *(Column(column_of(counter), BigInteger, nullable=False, server_default="0") for counter in COUNTERS),
+        Column(
+            "apart", BigInteger, nullable=False, comment="1: too large for the roll-ups, summed beside them; else 0"
+        ),
+        *_counters(),
+        sqlite_with_rowid=False,  # the primary key is the table: a window is read in one sweep, and written once
     )
+    apart = table.c.apart == 1
+    keys = (table.c.scope, table.c.brand, table.c.campaign, table.c.starts_at)
+    Index(f"{name}_apart", *keys, sqlite_where=apart, postgresql_where=apart)
+    return table
 
 
 ENGAGEMENT: Final = _pane_table(
-    "engagement", ("scope", "brand", "campaign", "tier", "member", "starts_at", "platform", "segment", "partition")
+    "engagement",
+    ("scope", "brand", "campaign", "tier", "member", "starts_at", "platform", "post", "segment", "partition", "epoch"),
 )
-"""Panes of brands and campaigns (5 minutes) and of members (1 hour); a window of one subject is one range."""
-Index(
-    "engagement_active",
-    ENGAGEMENT.c.scope,
-    ENGAGEMENT.c.brand,
-    ENGAGEMENT.c.campaign,
-    ENGAGEMENT.c.starts_at,
-    ENGAGEMENT.c.member,
-    ENGAGEMENT.c.platform,
-)
+"""Panes of brands and campaigns (5 minutes), of members and posts (1 hour); a window of one subject is one range."""
 
 TIERS: Final = _pane_table(
-    "tiers", ("scope", "brand", "campaign", "starts_at", "tier", "member", "platform", "segment", "partition")
+    "tiers",
+    ("scope", "brand", "campaign", "starts_at", "tier", "member", "platform", "post", "segment", "partition", "epoch"),
 )
 """Panes (5 minutes) of the tiers of brands and campaigns; a window of all tiers is one range."""
+
+ROLLUPS: Final = Table(
+    "engagement_rollups",
+    METADATA,
+    *(_key(name) for name in ("scope", "brand", "campaign", "length_ms", "starts_at", "tier", "platform")),
+    *_counters(),
+    sqlite_with_rowid=False,
+)
+"""The sums of the panes of 5 minutes by hour and by day (UTC): derived, written with them, in no digest."""
+
+ACTIVE: Final = Table(
+    "engagement_active",
+    METADATA,
+    *(_key(name) for name in ("scope", "brand", "campaign", "member", "platform")),
+    Column("first_at", BigInteger, nullable=False, comment="start of the first pane"),
+    Column("last_at", BigInteger, nullable=False, comment="start of the last pane"),
+    Index("engagement_active_last", "scope", "brand", "campaign", "last_at"),
+    sqlite_with_rowid=False,
+)
+"""From when to when each member has panes, in the brand and in each campaign: derived, written with the panes."""
 
 MEMBERS: Final = Table(
     "members",
@@ -68,6 +106,7 @@ MEMBERS: Final = Table(
     Column("followers", BigInteger, nullable=False),
     Column("platforms", STRING, nullable=False),
     Column("partition", BigInteger, nullable=False),
+    Column("epoch", STRING, nullable=False),
     Column("stamp", BigInteger, nullable=False),
     Index("members_tier", "brand", "tier", "followers"),
 )
@@ -82,32 +121,24 @@ POSITIONS: Final = Table(
 )
 """The next offset to consume of each partition of the pane topics: everything before it is in the tables."""
 
+VERSIONS: Final = Table("engagement_version", METADATA, Column("version", BigInteger, primary_key=True))
+"""One row: the `VERSION` that the tables were made by."""
+
 
 def create_tables(conn: Connection) -> None:
-    """Create the tables that are not there yet."""
-    METADATA.create_all(conn)
+    """Create the tables that are not there yet; those of an older version are made anew, empty, at position 0.
 
-
-def newest(rows: Sequence[dict[str, Any]], key: Sequence[str]) -> list[dict[str, Any]]:
-    """For each key the row with the greatest stamp; of equal stamps, which carry equal values, the first."""
-    best: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
-        identity = tuple(row[column] for column in key)
-        known = best.get(identity)
-        if known is None or row["stamp"] > known["stamp"]:
-            best[identity] = row
-    return list(best.values())
-
-
-def write_newer(conn: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the rows, each of another key; one that is there is replaced only if the new stamp is greater."""
-    if not rows:
+    Raises `NewerProjection` for those of a newer one.
+    """
+    there = inspect(conn).get_table_names()
+    stored = conn.execute(select(VERSIONS.c.version)).scalar_one_or_none() if VERSIONS.name in there else None
+    if stored is not None and stored > VERSION:
+        raise NewerProjection(
+            f"engagement: the database has version {stored}, this release builds version {VERSION}. Run the newer "
+            "release, or another database."
+        )
+    if stored == VERSION:
         return
-    insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
-    statement: Any = insert(table)
-    statement = statement.on_conflict_do_update(
-        index_elements=list(table.primary_key.columns),
-        set_={column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key},
-        where=statement.excluded.stamp > table.c.stamp,
-    )
-    conn.execute(statement, list(rows))
+    METADATA.drop_all(conn)
+    METADATA.create_all(conn)
+    conn.execute(VERSIONS.insert().values(version=VERSION))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, or_
+from sqlalchemy.dialects import postgresql, sqlite
 
-from projections.engagement_tables import MEMBERS, newest, write_newer
+from projections.engagement_tables import MEMBERS
 
 
 def member_row(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,12 +22,36 @@ def member_row(record: Mapping[str, Any]) -> dict[str, Any]:
         "followers": record["followers"],
         "platforms": json.dumps(record["platforms"], sort_keys=True, separators=(",", ":"), ensure_ascii=False),
         "partition": record["partition"],
+        "epoch": record["epoch"],
         "stamp": record["stamp"],
     }
 
 
 def write_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> int:
-    """Write the newest record of each member, unless a newer one is stored. Returns the number of members met."""
-    rows = newest([member_row(record) for record in records], ("brand", "member"))
-    write_newer(conn, MEMBERS, rows)
-    return len(rows)
+    """Write the newest record of each member, unless a newer one is stored. Returns the number of members met.
+
+    `records` stand as in the topic: of one epoch the greatest stamp is the newest; a log made anew counts its offsets
+    anew, so a record of another epoch than what is stored replaces it.
+    """
+    met: set[tuple[str, str]] = set()
+    for _, run in groupby(map(member_row, records), lambda row: row["epoch"]):
+        newest: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in run:
+            member = (row["brand"], row["member"])
+            if member not in newest or row["stamp"] > newest[member]["stamp"]:
+                newest[member] = row
+        _write(conn, list(newest.values()))
+        met |= newest.keys()
+    return len(met)
+
+
+def _write(conn: Connection, rows: list[dict[str, Any]]) -> None:
+    insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
+    statement: Any = insert(MEMBERS)
+    new = statement.excluded
+    statement = statement.on_conflict_do_update(
+        index_elements=list(MEMBERS.primary_key.columns),
+        set_={column.name: new[column.name] for column in MEMBERS.columns if not column.primary_key},
+        where=or_(new.stamp > MEMBERS.c.stamp, new.epoch != MEMBERS.c.epoch),
+    )
+    conn.execute(statement, rows)

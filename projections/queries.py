@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from aggregates.definitions import Brand, Campaign
+from aggregates.ledger_store import LAST_NOTIFICATION
 from aggregates.parsing import from_content
 from aggregates.programs import brand_in_force, in_force
 from aggregates.refusals import Refusal
@@ -51,7 +52,7 @@ class NotFound(Exception):
 
 def ledger_position(conn: Connection) -> int:
     """The greatest notification id of the ledger itself."""
-    found = conn.exec_driver_sql("SELECT MAX(rowid) FROM stored_events").scalar()
+    found = conn.exec_driver_sql(LAST_NOTIFICATION[conn.dialect.name]).scalar()
     return int(found or 0)
 
 

@@ -18,7 +18,7 @@ DAY_MS: Final = 24 * HOUR
 GROUP_PANE_MS: Final = MINUTES_5
 """Length of a pane of a brand, a campaign, or one of their tiers."""
 MEMBER_PANE_MS: Final = HOUR
-"""Length of a pane of a member."""
+"""Length of a pane of a member or a post."""
 
 KINDS: Final = ("like", "comment", "share", "save", "click", "view", "reach", "post", "mention", "follow")
 GROUPS: Final = ("member_post", "brand_post", "self")
@@ -73,6 +73,14 @@ class Bounds(NamedTuple):
     end: int | None
 
 
+class Part(NamedTuple):
+    """A part of a window that is summed from panes or roll-ups of one length: those that start in [start, end)."""
+
+    length_ms: int
+    start: int | None
+    end: int | None
+
+
 def window_named(name: str) -> Window:
     """The window that is written `1h`, `24h`, `7d`, `30d` or `all`. Raises UnknownWindow for anything else."""
     try:
@@ -96,6 +104,23 @@ def bounds(window: Window, pane_ms: int, now_ms: int, as_of: int | None = None) 
     end = floored(now_ms, pane_ms) + pane_ms if as_of is None else floored(as_of, pane_ms)
     length = LENGTH_MS.get(window)
     return Bounds(None if length is None else floored(end - length, pane_ms), end)
+
+
+def cover(held: Bounds, lengths: tuple[int, ...] = (DAY_MS, HOUR, MINUTES_5)) -> list[Part]:
+    """A window of whole panes of 5 minutes as days where it holds whole ones, hours and panes at its ragged ends.
+
+    The parts are in order, meet and do not overlap.
+    """
+    length, *finer = lengths
+    if not finer:
+        return [Part(length, *held)]
+    first = None if held.start is None else floored(held.start - 1, length) + length
+    last = None if held.end is None else floored(held.end, length)
+    if first is not None and last is not None and first >= last:
+        return cover(held, tuple(finer))
+    before = [] if first == held.start else cover(Bounds(held.start, first), tuple(finer))
+    after = [] if last == held.end else cover(Bounds(last, held.end), tuple(finer))
+    return [*before, Part(length, first, last), *after]
 
 
 def engagements(counters: Mapping[str, int]) -> int:
@@ -123,6 +148,11 @@ def rate_by_followers(counters: Mapping[str, int]) -> Fraction | None:
     return _quotient(counters.get("rate_ppb", 0), PARTS_PER_BILLION * posts(counters))
 
 
+def rate_of_post(counters: Mapping[str, int]) -> Fraction:
+    """Engagements per follower of one post, exact: it is one post whether or not it was published in the window."""
+    return Fraction(counters.get("rate_ppb", 0), PARTS_PER_BILLION)
+
+
 def rate_by_reach(counters: Mapping[str, int]) -> Fraction | None:
     """Engagements per person reached, exact; None without reach."""
     return _quotient(engagements(counters), reach(counters))
@@ -141,8 +171,11 @@ def advantage(counters: Mapping[str, int], over: Mapping[str, int]) -> Fraction 
 
 def rounded(exact: Fraction | None) -> Decimal | None:
     """The decimal of nine places next to an exact quotient, half to even; None stays None."""
-    if exact is None:
-        return None
+    return None if exact is None else nine_places(exact)
+
+
+def nine_places(exact: Fraction) -> Decimal:
+    """The decimal of nine places next to an exact quotient, half to even."""
     units = round(exact * 10**PLACES)
     digits = tuple(int(digit) for digit in str(abs(units)))
     return Decimal((int(units < 0), digits, -PLACES))

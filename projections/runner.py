@@ -30,8 +30,8 @@ class NewerProjection(Exception):
 def prepare(engine: Engine, projections: Sequence[Projection]) -> None:
     """Make the tables and positions that are missing, and make those of an older version anew, at position 0.
 
-    Raises `NewerProjection` when the database has a newer version of one of them. Safe to run from several processes
-    at once on SQLite; on PostgreSQL run it once, before the runners start.
+    Raises `NewerProjection` when the database has a newer version of one of them. On PostgreSQL for one process at a
+    time (`service/migrate.py` sees to it), and before the runners start.
     """
     with engine.begin() as conn:
         METADATA.create_all(conn, tables=[POSITIONS])

@@ -61,7 +61,7 @@ TOPICS: Final = (
             "CampaignClosing",
         ),
         "everything that changes a member, in one order",
-        _KEEP,
+        {**_KEEP, "message.timestamp.type": "LogAppendTime"},
     ),
     Topic(
         DEAD_LETTERS,
@@ -70,7 +70,7 @@ TOPICS: Final = (
         "the key of the refused record",
         (),
         "refused records, byte for byte, with the reason in headers",
-        _KEEP,
+        {**_KEEP, "max.message.bytes": "2097152"},
     ),
     Topic(
         DEFINITIONS,
@@ -85,9 +85,9 @@ TOPICS: Final = (
         WINDOWS,
         "compact",
         "the worker",
-        "scope, ids, platform, pane, segment and source partition",
+        "scope, ids, platform, post, pane, segment and source partition",
         ("EngagementPane",),
-        "engagement of brands, campaigns and members, by pane of event time",
+        "engagement of brands, campaigns, members and posts, by pane of event time",
         _COMPACT,
     ),
     Topic(

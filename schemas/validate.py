@@ -267,4 +267,7 @@ _OWN: Final[Mapping[tuple[str, str], Check]] = {
     ("EngagementPane", "member_id"): _LABEL,
     ("EngagementPane", "tier"): _LABEL,
     ("EngagementPane", "platform"): _LABEL,
+    ("EngagementPane", "post_id"): _LABEL,
+    ("EngagementPane", "epoch"): _LABEL,
+    ("MemberTier", "epoch"): _LABEL,
 }

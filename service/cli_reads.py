@@ -1,4 +1,4 @@
-"""Commands that read: points, standings, engagement, why, digests, dead letters, and what differs from a rebuild."""
+"""Commands that read: points, standings, engagement, why, digests, and what differs from a rebuild."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from service.cli_common import (
     refused,
     settings_of,
     show,
-    show_data,
 )
 
 if TYPE_CHECKING:
@@ -49,9 +48,6 @@ def register(app: typer.Typer) -> None:
     command(app, "tiers", "groundswell tiers acme --window all")(tiers)
     command(app, "explain", "groundswell explain acme ann")(explain)
     command(app, "digest", "groundswell digest --json")(digest)
-    letters = group("dlt", "Dead letters: records that were refused, with their reasons.")
-    command(letters, "list", "groundswell dlt list --limit 20")(dlt_list)
-    app.add_typer(letters)
     replay = group("replay", "Build again from the ledger and compare.")
     command(replay, "verify", "groundswell replay verify")(replay_verify)
     app.add_typer(replay)
@@ -216,17 +212,6 @@ def digest(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     from service import render, verification
 
     show(verification.digest(settings_of(data_dir)), as_json, render.digest)
-
-
-def dlt_list(limit: Limit = 100, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """List the records that were refused, in log order, each with its reason."""
-    import asyncio
-
-    from service import condition, render
-
-    letters = asyncio.run(condition.dead_letters(settings_of(data_dir), limit))
-    body = {"dead_letters": [letter.model_dump(mode="json") for letter in letters]}
-    show_data(body, as_json, lambda _: render.dead_letters(letters))
 
 
 def replay_verify(data_dir: DataDir = None, as_json: AsJson = False) -> None:

@@ -15,7 +15,7 @@ import yaml
 from eventsourcing.persistence import IntegrityError
 from pydantic import BaseModel, ConfigDict, Field
 
-from aggregates.database import open_database
+from aggregates.database import Unavailable, open_database
 from aggregates.definitions import Brand, Campaign, DefinitionError
 from aggregates.events import ProgramEvent
 from aggregates.ledger import Ledger, brand_aggregate, campaign_aggregate
@@ -85,11 +85,13 @@ async def apply_documents(settings: Settings, definitions: list[Brand | Campaign
     """Accept definitions, and return once they stand in every partition before whatever is published next.
 
     `check` decides only. Returns one line a definition. Raises `Refusal` for one that is refused, with nothing of
-    them applied; `Unusable` when no projector broadcasts them.
+    them applied; `Unusable` when the database is away, or no projector broadcasts them.
     """
     ledger = Ledger(settings.database)
     try:
         lines, last = await asyncio.to_thread(_define, ledger, definitions, check)
+    except Unavailable as error:
+        raise Unusable(f"{error}; it is safe to apply the same again") from None
     finally:
         ledger.close()
     if last:
@@ -298,7 +300,7 @@ async def wait(settings: Settings, timeout: float, on_progress: Callable[[str], 
         while True:
             if ends is None:
                 ends = await kafka.log_ends(settings.kafka, ACTIVITY)
-            behind = await asyncio.to_thread(_behind, engine, settings, ends)
+            behind = await asyncio.to_thread(_behind, engine, ends)
             if not behind:
                 again = await kafka.log_ends(settings.kafka, ACTIVITY)
                 if again == ends:
@@ -313,17 +315,17 @@ async def wait(settings: Settings, timeout: float, on_progress: Callable[[str], 
         engine.dispose()
 
 
-def _behind(engine: sa.Engine, settings: Settings, ends: dict[int, int]) -> str:
+def _behind(engine: sa.Engine, ends: dict[int, int]) -> str:
     """What has not caught up with the log's `ends`, for a person; empty when all has."""
     with engine.connect() as connection:
-        rows = {row.source: row for row in readstate.positions(connection)}
+        rows = {row.partition: row for row in readstate.positions(connection)}
         consumed = {
             (topic, partition): engagement.position(connection, topic, partition)
             for topic in (WINDOWS, TIERS)
             for partition in ends
         }
         for partition, end in ends.items():
-            row = rows.get(f"{ACTIVITY}/{settings.epoch}/{partition}")
+            row = rows.get(partition)
             at = 0 if row is None else row.position
             if at < end:
                 return f"the worker is at offset {at} of {end} in partition {partition}"

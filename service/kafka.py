@@ -42,6 +42,13 @@ async def partition_count(client: AIOKafkaProducer) -> int:
 
 async def log_ends(bootstrap: str, topic: str) -> dict[int, int]:
     """The end offset of every partition, read until nothing more comes: a latest offset may be behind."""
+    async with producer(bootstrap) as client:
+        try:
+            partitions = await client.partitions_for(topic)
+        except KafkaError:
+            partitions = set()
+    if not partitions:
+        raise Unusable(f"the topic {topic} does not exist: run `groundswell topics create`")
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         await consumer.start()
@@ -49,13 +56,7 @@ async def log_ends(bootstrap: str, topic: str) -> dict[int, int]:
         await consumer.stop()
         raise Unusable(f"Kafka at {bootstrap} does not answer: {error}") from None
     try:
-        partitions = consumer.partitions_for_topic(topic)
-        if not partitions:
-            await consumer.topics()
-            partitions = consumer.partitions_for_topic(topic) or set()
         tps = [TopicPartition(topic, partition) for partition in sorted(partitions)]
-        if not tps:
-            raise Unusable(f"the topic {topic} does not exist: run `groundswell topics create`")
         consumer.assign(tps)
         for tp, end in (await consumer.end_offsets(tps)).items():
             consumer.seek(tp, end)

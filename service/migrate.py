@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from aggregates.database import open_database
+from aggregates.database import Exclusive, Lock, is_unavailable, open_database
 from aggregates.ledger import Ledger
 from projections import engagement_tables, registry, runner
-from service import heartbeats, outbox
+from service import dead_letters, heartbeats, outbox
+from service.problems import Unusable
 from streams import readstate
 
 
 def migrate(database: str) -> None:
-    """Create what is missing in the database at this address."""
+    """Create what is missing in the database at this address; who does the same meanwhile waits, and finds it done.
+
+    Raises `Unusable` when the database cannot be reached.
+    """
+    try:
+        with Exclusive(database, Lock.MIGRATE):
+            _create(database)
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        raise Unusable(f"the database cannot be reached, check GROUNDSWELL_DATABASE: {error}") from error
+
+
+def _create(database: str) -> None:
     ledger = Ledger(database)
     ledger.migrate()
     ledger.close()
@@ -18,6 +32,7 @@ def migrate(database: str) -> None:
     readstate.create_tables(engine)
     outbox.METADATA.create_all(engine)
     heartbeats.METADATA.create_all(engine)
+    dead_letters.METADATA.create_all(engine)
     runner.prepare(engine, registry.LEDGER)
     with engine.begin() as connection:
         engagement_tables.create_tables(connection)

@@ -1,6 +1,6 @@
 """How far the ledger and the engagement tables are in the activity log.
 
-Offsets here are the last ones included, by partition, of the creation of the topic that the settings' epoch names.
+Offsets here are the last ones included, by partition, of the creation of the topic that the worker reads.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, select, text
 
 from projections.engagement_tables import POSITIONS as CONSUMED
-from schemas.topics import ACTIVITY, TIERS, WINDOWS
+from schemas.topics import TIERS, WINDOWS
 from streams.readstate import POSITIONS as FOLDED
 
 
 class EngagementPositions:
     """Reads the engagement tables' positions; remembers the last certain one, for while the tables catch up."""
 
-    def __init__(self, epoch: str) -> None:
-        self._sources = f"{ACTIVITY}/{epoch}/"
-        self._certain: dict[int, int] = {}
+    def __init__(self) -> None:
+        self._certain: dict[str, tuple[int, int]] = {}
+        """Source → partition and offset."""
 
     def included(self, conn: Connection) -> dict[int, int]:
         """The last offset of the activity log that the tables surely include, by partition.
@@ -29,15 +29,18 @@ class EngagementPositions:
         those, they include all before that position.
         """
         consumed = {(row.topic, row.partition): row.position for row in conn.execute(select(CONSUMED))}
-        for row in conn.execute(select(FOLDED).where(FOLDED.c.source.startswith(self._sources, autoescape=True))):
+        rows = conn.execute(select(FOLDED)).all()
+        for row in rows:
             ends: Mapping[str, int] = json.loads(row.outputs)
             if all(consumed.get((topic, row.partition), 0) >= ends.get(topic, 0) for topic in (WINDOWS, TIERS)):
-                self._certain[row.partition] = max(row.position - 1, self._certain.get(row.partition, -1))
-        return {partition: offset for partition, offset in sorted(self._certain.items()) if offset >= 0}
+                _, before = self._certain.get(row.source, (row.partition, -1))
+                self._certain[row.source] = (row.partition, max(row.position - 1, before))
+        now = (self._certain[row.source] for row in rows if row.source in self._certain)
+        return {partition: offset for partition, offset in sorted(now) if offset >= 0}
 
 
-def ledger_offsets(conn: Connection, epoch: str) -> dict[int, int]:
+def ledger_offsets(conn: Connection) -> dict[int, int]:
     """The last offset of the activity log that the ledger has decided, by partition."""
-    prefix = f"{ACTIVITY}/{epoch}/"
+    ours = dict(conn.execute(select(FOLDED.c.source, FOLDED.c.partition)).tuples().all())
     rows = conn.execute(text("SELECT source, position FROM ledger_positions"))
-    return {int(source.removeprefix(prefix)): position - 1 for source, position in rows if source.startswith(prefix)}
+    return {ours[source]: position - 1 for source, position in rows if source in ours}

@@ -1,15 +1,19 @@
-"""The projector role: read models from the ledger, engagement tables from the pane topics, and the outbox."""
+"""The projector role: read models from the ledger, engagement tables from the pane topics, and the outbox.
+
+One projector of a database works; others stand by and take over. While the database is away it waits.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import sqlalchemy as sa
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from aggregates.database import open_database
+from aggregates.database import Exclusive, Lock, is_unavailable, open_database
 from aggregates.ledger import Ledger
 from projections import engagement, registry
 from projections.runner import Runner
@@ -21,6 +25,12 @@ from service.settings import Settings
 
 IDLE_SECONDS = 0.05
 POLL_MS = 200
+STAND_BY_SECONDS = 1.0
+"""How often a projector that stands by, or waits for the database, tries again."""
+
+
+class LeadLost(Exception):
+    """The connection that held the projector's lock is gone: another one may be at work."""
 
 
 async def _forever(step: Callable[[], Awaitable[int]], stop: asyncio.Event) -> None:
@@ -62,37 +72,93 @@ def _apply(engine: sa.Engine, tp: TopicPartition, start: int, end: int, values: 
         engagement.apply(connection, tp.topic, tp.partition, start, end, values)
 
 
-async def _serve(settings: Settings) -> None:
+async def _keep_lead(lock: Exclusive, engine: sa.Engine, stop: asyncio.Event) -> None:
+    """Say every second that we are at work, for as long as we are the one who may."""
+    while not stop.is_set():
+        if not await asyncio.to_thread(lock.is_held):
+            raise LeadLost("the connection that held the projector's lock is gone")
+        await asyncio.to_thread(heartbeats.beat, engine, "projector")
+        await _pause(stop, heartbeats.EVERY_SECONDS)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> None:
+    """Work until the signal. Raises what ended it before, in a group."""
     engine = open_database(settings.database)
     ledger = Ledger(settings.database)
     runner = Runner(engine, ledger.notifications, registry.LEDGER)
+
+    async def project() -> int:
+        return await asyncio.to_thread(runner.step)
+
+    try:
+        async with kafka.producer(settings.kafka) as client:
+            partitions = await kafka.partition_count(client)
+            outbox = await asyncio.to_thread(Outbox, engine, ledger, client, settings.signing_key, partitions)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_keep_lead(lock, engine, stop))
+                group.create_task(_forever(project, stop))
+                group.create_task(_forever(outbox.step, stop))
+                group.create_task(_engagement(settings, engine, partitions, stop))
+        await asyncio.to_thread(heartbeats.leave, engine, "projector")
+    finally:
+        await asyncio.to_thread(ledger.close)
+        engine.dispose()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _causes(one)
+    else:
+        yield error
+
+
+async def _turn(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> str:
+    """Project if no other one does; why not any more, empty after the signal. Raises what no waiting mends."""
+    leads = False
+    try:
+        leads = await asyncio.to_thread(lock.acquire)
+        if not leads:
+            return "standing by: another projector is at work"
+        print("projecting", flush=True)
+        await _project(settings, lock, stop)
+    except Exception as error:
+        for cause in _causes(error):
+            if isinstance(cause, LeadLost) or is_unavailable(cause):
+                continue
+            if not leads or await asyncio.to_thread(lock.is_held):  # else it may come of another one at work
+                raise cause from None
+        return f"waiting for the database: {next(_causes(error))}"
+    finally:
+        lock.release()
+    return ""
+
+
+async def _serve(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with kafka.producer(settings.kafka) as client:
-        partitions = await kafka.partition_count(client)
-        outbox = Outbox(engine, ledger, client, settings.signing_key, partitions)
-
-        async def project() -> int:
-            return await asyncio.to_thread(runner.step)
-
-        async with heartbeats.beating(settings.database, "projector"), asyncio.TaskGroup() as group:
-            group.create_task(_forever(project, stop))
-            group.create_task(_forever(outbox.step, stop))
-            group.create_task(_engagement(settings, engine, partitions, stop))
+    lock = Exclusive(settings.database, Lock.PROJECT)
+    said = ""
+    while not stop.is_set():
+        why = await _turn(settings, lock, stop)
+        if why != said:
+            print(why, flush=True)
+        said = why
+        await _pause(stop, STAND_BY_SECONDS)
 
 
 def run(settings: Settings) -> int:
-    """Project until a signal; the exit code. A failure ends it with 1, its cause said in its log."""
+    """Project until a signal; the exit code. A failure ends it with 1, its cause said; a database away is none."""
     try:
         asyncio.run(_serve(settings))
-    except BaseExceptionGroup as group:
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        if not isinstance(first, Exception):
-            raise
-        print(f"projector stopped: {type(first).__name__}: {first}", flush=True)
+    except Exception as error:
+        print(f"projector stopped: {type(error).__name__}: {error}", flush=True)
         return 1
     return 0

@@ -42,10 +42,9 @@ class Reads:
     def __init__(self, settings: Settings, clock: Callable[[], int] = now_ms) -> None:
         """Over the database of `settings`; nothing is opened before the first read."""
         self._engine = open_database(settings.database, read_only=True)
-        self._epoch = settings.epoch
         self._min_posts = settings.min_posts
         self._clock = clock
-        self._engagement = EngagementPositions(settings.epoch)
+        self._engagement = EngagementPositions()
 
     def close(self) -> None:
         """Give back the connections."""
@@ -233,7 +232,7 @@ class Reads:
         until = self._patience(min_position)
         target = asked.notification
         if asked.offsets:
-            until(lambda conn: _reached(ledger_offsets(conn, self._epoch), asked.offsets))
+            until(lambda conn: _reached(ledger_offsets(conn), asked.offsets))
             with self._engine.connect() as conn:
                 target = queries.ledger_position(conn)
         until(lambda conn: queries.read_position(conn) >= target)
@@ -246,7 +245,7 @@ class Reads:
         if asked.notification:
             until(lambda conn: queries.ledger_position(conn) >= asked.notification)
             with self._engine.connect() as conn:
-                offsets = ledger_offsets(conn, self._epoch)
+                offsets = ledger_offsets(conn)
         until(lambda conn: _reached(self._engagement.included(conn), offsets))
 
     def _patience(self, min_position: str) -> Callable[[Callable[[Connection], bool]], None]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from projections.digest import DigestReport
     from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
     from projections.verify import Difference, Report
-    from service.condition import DeadLetter
     from service.control import RedemptionAnswer
 
 
@@ -197,14 +196,6 @@ def _difference(first: Difference) -> RenderableType:
     if first.events_total > len(first.events):
         lines.append(f"  and {number(first.events_total - len(first.events))} more events")
     return Text("\n".join(lines))
-
-
-def dead_letters(found: Iterable[DeadLetter]) -> RenderableType:
-    """What was refused, in log order."""
-    made = table(("source", "key", "reason", "detail"))
-    for letter in found:
-        row(made, (f"{letter.source_partition}:{letter.source_offset}", letter.key, letter.reason, letter.detail))
-    return titled("Dead letters", made) if made.row_count else Text("no dead letters")
 
 
 def schemas(found: Mapping[str, Any]) -> RenderableType:

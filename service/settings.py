@@ -27,9 +27,9 @@ class Settings(BaseSettings):
     schema_registry: str = Field("", description="Address of a Confluent-compatible schema registry; optional.")
     api_keys_file: Path | None = Field(None, description="File with hashed API keys; without it: loopback only.")
     secret: SecretStr = Field(SecretStr(""), description="Signs internal records; the same for every role.")
-    epoch: str = Field("1", description="Names this creation of the activity log; change it when it is made anew.")
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of a topic that is created.")
     port: int = Field(8080, ge=1, le=65535, description="Port of the API.")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port of a worker's /metrics, /healthz, /readyz; 0: none.")
     flush_interval_ms: int = Field(1000, ge=10, description="How often panes and read-state are written.")
     grace_hours: int = Field(24, ge=1, description="How long after its end a pane stays open to late events.")
     session_seconds: float = Field(6.0, ge=2, description="How long a silent worker keeps its partitions.")
@@ -98,7 +98,7 @@ def load(data_dir: Path | None = None) -> Settings:
     where = data_dir or settings.data_dir
     stack = running_stack(where)
     if stack is not None:
-        names = ("kafka", "database", "secret", "epoch", "partitions", "port")
+        names = ("kafka", "database", "secret", "partitions", "port")
         return from_environment(data_dir=where, **{name: stack[name] for name in names})
     if data_dir is not None and not (settings.kafka and settings.database):
         raise Unusable(f"no stack runs on {data_dir}: start one with `groundswell up --data-dir {data_dir}`")
@@ -109,8 +109,9 @@ def load(data_dir: Path | None = None) -> Settings:
         )
     if not settings.secret.get_secret_value():
         raise Unusable("GROUNDSWELL_SECRET is not set: internal records are signed with it, give every role the same")
-    if not settings.database.startswith("sqlite:///"):
+    if not settings.database.startswith(("sqlite:///", "postgresql://")):
         raise Unusable(
-            f"GROUNDSWELL_DATABASE: {settings.database.split(':', 1)[0]} is not supported yet, use sqlite:///FILE"
+            f"GROUNDSWELL_DATABASE: {settings.database.split(':', 1)[0]} is not supported, use sqlite:///FILE or "
+            "postgresql://USER:PASSWORD@HOST/NAME"
         )
     return settings

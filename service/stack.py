@@ -207,7 +207,6 @@ def running(
         "database": f"sqlite:///{data_dir / DATABASE}",
         "port": port,
         "secret": secrets.token_hex(32),
-        "epoch": secrets.token_hex(8),
         "partitions": STACK_PARTITIONS,
     }
     try:

@@ -1,4 +1,4 @@
-"""The worker role: the Faust app of `streams/` as a process of its own."""
+"""The worker role: the Faust app of `streams/` as a process of its own; any number of them share the partitions."""
 
 from __future__ import annotations
 
@@ -9,55 +9,83 @@ import uuid
 from pathlib import Path
 
 import faust
+import structlog
+from aiokafka.errors import KafkaError
+from sqlalchemy import Engine
 
-from aggregates.database import open_database
+from aggregates.database import is_unavailable, open_database
 from aggregates.ledger import Ledger
+from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import heartbeats, kafka
+from service.problems import Unusable
+from service.role_port import RolePort
 from service.settings import Settings
-from streams.app import make_app
+from streams import broker
+from streams.app import GROUP, make_app
 from streams.intake import Limits
-from streams.stage import StageConfig
+from streams.recovery import ActivityFolds
+from streams.stage import Stage, StageConfig
+
+log = structlog.get_logger()
 
 
 def _clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _partitions(bootstrap: str) -> int:
+async def _surroundings(bootstrap: str) -> tuple[int, broker.Broker]:
     async with kafka.producer(bootstrap) as client:
-        return await kafka.partition_count(client)
+        partitions = await kafka.partition_count(client)
+    try:
+        found = await broker.describe(bootstrap, ACTIVITY)
+    except KafkaError as error:
+        raise Unusable(f"Kafka at {bootstrap} does not answer: {error}") from None
+    if not found.epoch:
+        raise Unusable(f"Kafka at {bootstrap} tells no topic ids: version 2.8 or later is needed")
+    return partitions, found
 
 
 def run(settings: Settings) -> int:
     """Work until a signal; the exit code. A failure of the stage ends it with 1, said in its log."""
-    partitions = asyncio.run(_partitions(settings.kafka))
+    partitions, found = asyncio.run(_surroundings(settings.kafka))
     engine = open_database(settings.database)
     ledger = Ledger(settings.database)
-    writer = uuid.uuid4().hex
+    name = uuid.uuid4().hex
     config = StageConfig(
         bootstrap=settings.kafka,
-        epoch=settings.epoch,
+        group=GROUP,
+        topic=ACTIVITY,
+        outputs=(WINDOWS, TIERS),
+        epoch=found.epoch,
+        has_transactions=found.has_transactions,
+        worker=name,
+        flush_seconds=settings.flush_interval_ms / 1000,
+        patience_seconds=settings.session_seconds / 2,
+    )
+    folds = ActivityFolds(
+        bootstrap=settings.kafka,
+        ledger=ledger,
         partitions=partitions,
         secret=settings.signing_key,
-        writer=writer,
         clock=_clock,
-        flush_seconds=settings.flush_interval_ms / 1000,
         grace_ms=settings.grace_hours * 3_600_000,
         limits=Limits(run=settings.dead_letter_run, percent=settings.dead_letter_percent),
     )
-    datadir = Path(settings.data_dir) / "faust" / writer[:8]
+    datadir = Path(settings.data_dir) / "faust" / name[:8]
     datadir.mkdir(parents=True, exist_ok=True)
-    app, stage = make_app(engine, ledger, config, datadir, session_seconds=settings.session_seconds)
+    app, stage = make_app(engine, folds, config, partitions, datadir, session_seconds=settings.session_seconds)
+    port = RolePort(settings.metrics_port, lambda: "" if stage.is_ready else "partitions are being recovered")
     failed: list[BaseException] = []
+    stage.on_failure = failed.append
 
     @app.task  # type: ignore[untyped-decorator]
     async def alive() -> None:
         while not app.should_stop:
+            port.turned()
             if stage.is_ready:
-                await asyncio.to_thread(heartbeats.beat, engine, "worker", len(stage.parts))
+                await _beat(stage)
             await asyncio.sleep(heartbeats.EVERY_SECONDS)
 
-    stage.on_failure = failed.append
     worker = faust.Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     worker.spinner = None  # it draws to a terminal, and this is a log
     try:
@@ -66,7 +94,26 @@ def run(settings: Settings) -> int:
         code = stop.code if isinstance(stop.code, int) else 1
     else:
         code = 0
-    heartbeats.leave(engine, "worker")
+    port.close()
     for error in failed:
         print(f"worker stopped: {type(error).__name__}: {error}", flush=True)
+    _leave(engine)
     return 1 if failed else code
+
+
+async def _beat(stage: Stage) -> None:
+    """Say that we are at work; a database that is away does not end the worker."""
+    try:
+        await asyncio.to_thread(heartbeats.beat, stage.engine, "worker", len(stage.owned))
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+
+
+def _leave(engine: Engine) -> None:
+    try:
+        heartbeats.leave(engine, "worker")
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        log.warning("the database is away: the heartbeat is left to expire", error=str(error))

@@ -1,4 +1,4 @@
-"""The Faust app of the stream worker: one agent on the one activity log."""
+"""The Faust app of the stream worker: one agent on one input topic that arrives in chunks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from faust.serializers.codecs import Codec
 from sqlalchemy import Engine
 
-from aggregates.ledger import Ledger
-from schemas.topics import ACTIVITY
-from streams.stage import Stage, StageConfig
+from streams.stage import FoldMaker, Stage, StageConfig
 from streams.transport import SCHEME, ChunkedApp
 
 GROUP = "groundswell"
 FETCH_RECORDS = 5_000
 """Records in one poll over all partitions; a chunk is what one partition has of them."""
+LONGEST_PAUSE_SECONDS = 7 * 86_400.0
+"""How long all partitions may be paused (the database away) before the client leaves its group."""
 
 
 class _AsIs(Codec):  # type: ignore[misc]
@@ -27,30 +27,36 @@ class _AsIs(Codec):  # type: ignore[misc]
 
 
 def make_app(
-    engine: Engine, ledger: Ledger, config: StageConfig, datadir: Path, *, session_seconds: float = 6.0
+    engine: Engine,
+    make_fold: FoldMaker,
+    config: StageConfig,
+    partitions: int,
+    datadir: Path,
+    *,
+    session_seconds: float = 6.0,
+    fetch_records: int = FETCH_RECORDS,
 ) -> tuple[ChunkedApp, Stage]:
     """The app, ready for `faust.Worker`. `session_seconds`: how long a silent worker keeps its partitions."""
     app = ChunkedApp(
-        GROUP,
+        config.group,
         broker=f"{SCHEME}://{config.bootstrap.replace(',', f';{SCHEME}://')}",
         store="memory://",
         datadir=str(datadir),
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
-        topic_partitions=config.partitions,
+        topic_partitions=partitions,
         stream_wait_empty=False,
         stream_buffer_maxsize=8,
         broker_session_timeout=session_seconds,
         broker_rebalance_timeout=session_seconds,
         broker_heartbeat_interval=session_seconds / 3,
-        broker_max_poll_records=FETCH_RECORDS,
+        broker_max_poll_interval=LONGEST_PAUSE_SECONDS,
+        broker_max_poll_records=fetch_records,
         consumer_max_fetch_size=4 << 20,
     )
-    stage = Stage(app, engine, ledger, config)
-    topic = app.topic(
-        ACTIVITY, value_serializer=_AsIs(), key_serializer="raw", partitions=config.partitions, acks=False
-    )
+    stage = Stage(app, engine, make_fold, config)
+    topic = app.topic(config.topic, value_serializer=_AsIs(), key_serializer="raw", partitions=partitions, acks=False)
 
     @app.agent(topic)  # type: ignore[untyped-decorator]
     async def activity(stream: Any) -> None:

@@ -6,7 +6,7 @@ function of the log alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,6 +40,8 @@ class DeadLetter(NamedTuple):
     value: bytes | None
     reason: str
     detail: str
+    headers: Sequence[tuple[str, bytes]] = ()
+    """As the publisher sent them."""
 
 
 class TooManyRejected(Exception):
@@ -103,9 +105,8 @@ class Intake:
             try:
                 activity = self._accept(record)
             except _Rejected as no:
-                letters.append(
-                    DeadLetter(record.offset, record.timestamp, record.key, record.value, no.reason, no.detail)
-                )
+                kept = (record.offset, record.timestamp, record.key, record.value)
+                letters.append(DeadLetter(*kept, no.reason, no.detail, tuple(record.headers)))
                 state.reject(record.offset)
                 state.counts[f"rejected_{no.reason}"] += 1
                 self._limit(record.offset, no)

@@ -1,105 +1,202 @@
-"""The compacted output topics: encoding dirty panes in bulk, and reading them back."""
+"""The output topics of one source partition: writing a flush so that a stale owner cannot, and reading panes back.
+
+On Apache Kafka each source partition has a transactional producer of its own; starting it fences the one before. On
+a broker without transactions (the embedded one) acknowledgements must be contiguous: a gap is a foreign write, and
+what it wrote over is written again.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
 
-from aggregates.engagement import SCOPES, TIER_SCOPES, Counters, Pane
-from schemas.codec import decode, encode
-from schemas.topics import DEAD_LETTERS, TIERS, WINDOWS
+from aggregates.ledger import Fenced
 from streams.intake import DeadLetter
-from streams.partition import LogLost
+from streams.panes import Record, stamp_of
 
-SEPARATOR = "\x1f"
-"""Between the parts of a compaction key; no id has a control character in it."""
 QUIET_POLLS = 4
 """Empty polls that mean the end: the embedded broker's latest offset may be behind."""
-
 LOST_POLLS = 100
 """Empty polls (about 6 s) that mean an offset will not come."""
+STUCK_POLLS = 1_000
+"""The same for an offset that the broker says is there."""
+ATTEMPTS = 5
+"""Of one flush on one producer."""
+LETTER_HEADERS = ("source_topic", "source_partition", "source_offset", "source_timestamp", "reason", "detail")
+_BATCH_BYTES = 1 << 20
+_REQUEST_BYTES = 8 << 20
 
 
-Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
-"""Key, value and headers."""
+WHAT_TO_DO = (
+    "Was the topic made anew, or cut? Bring the old log back, or run `groundswell topics accept`, which says what is "
+    "lost and goes on with the log as it is."
+)
 
 
-def pane_topic(pane: Pane) -> str:
-    """The output topic of a pane."""
-    return TIERS if pane.scope in TIER_SCOPES else WINDOWS
+class LogLost(Exception):
+    """A log does not hold what was read from it before, or not what comes next."""
 
 
-def pane_key(pane: Pane, partition: int) -> bytes:
-    """Compaction key: the pane and the source partition, since a campaign's pane has a partial in each."""
-    return SEPARATOR.join((pane.scope, str(partition), *pane[1:6], str(pane.starts_at), str(pane.segment))).encode()
+Records = Mapping[str, Sequence[Record]]
+"""Records by topic."""
 
 
-def pane_record(pane: Pane, counters: Counters, partition: int, stamp: int) -> Record:
-    """An absolute value: the pane's counters including the source offset `stamp` and all before it."""
-    value = {
-        "scope": pane.scope,
-        "brand_id": pane.brand,
-        "campaign_id": pane.campaign,
-        "tier": pane.tier,
-        "member_id": pane.member,
-        "platform": pane.platform,
-        "starts_at": pane.starts_at,
-        "length_ms": SCOPES[pane.scope].length_ms,
-        "segment": pane.segment,
-        "partition": partition,
-        "stamp": stamp,
-        "counters": counters,
-    }
-    return pane_key(pane, partition), encode("EngagementPane", value), []
+class Writer(Protocol):
+    """Writes the output of one source partition."""
+
+    ends: dict[str, int]
+    """Topic → the end offset after our last write."""
+
+    async def start(self) -> None:
+        """Take over from whoever wrote before; before the outputs are read."""
+
+    async def write(self, records: Records, stamp: int) -> None:
+        """Write and wait for every acknowledgement; `stamp` is the last source offset that is included.
+
+        Raises `Fenced` when somebody else owns the partition, aiokafka's `KafkaError` when the broker fails for long.
+        """
+
+    async def audit(self, stamp: int) -> None:
+        """Look for foreign writes since our last one; `stamp` is that of our last one."""
+
+    async def stop(self) -> None:
+        """Let go."""
 
 
-def pane_of(value: dict[str, Any]) -> tuple[Pane, int, Counters]:
-    """The pane, stamp and counters of a decoded output record."""
-    pane = Pane(
-        value["scope"],
-        value["brand_id"],
-        value["campaign_id"],
-        value["tier"],
-        value["member_id"],
-        value["platform"],
-        value["starts_at"],
-        value["segment"],
+class TransactionalWriter:
+    """One producer with a transactional id of its own: what a former owner writes is refused or aborted."""
+
+    def __init__(self, bootstrap: str, group: str, partition: int) -> None:
+        self._partition = partition
+        self._name = f"{group}-{partition}"
+        self.ends: dict[str, int] = {}
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            transactional_id=self._name,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=_REQUEST_BYTES,
+        )
+
+    async def start(self) -> None:
+        """Start the producer, which fences the one of the former owner and aborts what it left open."""
+        await self._producer.start()
+
+    async def write(self, records: Records, stamp: int) -> None:
+        """One transaction; retried on the same producer, which somebody else's start makes impossible."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._producer.transaction():
+                    for topic, rows in records.items():
+                        sent = await _send(self._producer, topic, self._partition, rows)
+                        if sent:
+                            self.ends[topic] = sent[1]
+            except ProducerFenced:
+                raise Fenced(
+                    f"the output of partition {self._partition} has another writer ({self._name} was started again "
+                    "elsewhere). Another worker owns the partition; this one must stop writing it."
+                ) from None
+            except KafkaError:
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                return
+
+    async def audit(self, stamp: int) -> None:
+        """Nothing to look for: a former owner cannot write."""
+
+    async def stop(self) -> None:
+        """Stop the producer."""
+        await self._producer.stop()
+
+
+class AuditedWriter:
+    """A shared plain producer whose acknowledgements must continue each other."""
+
+    def __init__(
+        self, bootstrap: str, producer: AIOKafkaProducer, epoch: str, partition: int, topics: Sequence[str]
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._producer = producer
+        self._epoch = epoch
+        self._partition = partition
+        self._topics = topics
+        self.ends: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Note where the outputs end."""
+        for topic in self._topics:
+            self.ends[topic] = await end_of(self._bootstrap, topic, self._partition)
+
+    async def write(self, records: Records, stamp: int) -> None:
+        """Write in bulk; what came in between from elsewhere is looked at and, being older, written over."""
+        for topic, rows in records.items():
+            sent = await _send(self._producer, topic, self._partition, rows)
+            if topic in self._topics and sent:
+                first, end = sent
+                await self._examine(topic, self.ends[topic], first, stamp)
+                self.ends[topic] = end
+
+    async def audit(self, stamp: int) -> None:
+        """Look for foreign writes while we are idle, well before compaction could make them final."""
+        for topic in self._topics:
+            known = self.ends[topic]
+            end = await end_of(self._bootstrap, topic, self._partition)
+            if end > known:
+                await self._examine(topic, known, end, stamp)
+                self.ends[topic] = max(self.ends[topic], end)
+
+    async def _examine(self, topic: str, start: int, end: int, stamp: int) -> None:
+        if end <= start:
+            return
+        foreign: set[bytes] = set()
+        async for batch in read_batches(self._bootstrap, topic, self._partition, start, end):
+            for record in batch:
+                epoch, other = stamp_of(record.value)
+                if epoch == self._epoch and other > stamp:
+                    raise Fenced(
+                        f"{topic} partition {self._partition} offset {record.offset} has stamp {other}, we are at "
+                        f"{stamp}. Another worker owns the partition; this one must stop writing it."
+                    )
+                foreign.add(record.key)
+        await self.repair(topic, foreign)
+
+    async def repair(self, topic: str, keys: set[bytes]) -> None:
+        """Write the greatest value of each key again where it is not the last one of the log."""
+        rows = await _overwritten(self._bootstrap, topic, self._partition, keys)
+        if rows:
+            sent = await _send(self._producer, topic, self._partition, rows)
+            assert sent is not None
+            self.ends[topic] = sent[1]
+
+    async def stop(self) -> None:
+        """The producer is shared; whoever made it stops it."""
+
+
+async def shared_producer(bootstrap: str) -> AIOKafkaProducer:
+    """The plain producer of all audited writers of a process."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, acks="all", max_batch_size=_BATCH_BYTES, max_request_size=_REQUEST_BYTES
     )
-    return pane, value["stamp"], value["counters"]
-
-
-def member_record(brand: str, member: str, tier: str, platforms: dict[str, int], partition: int, stamp: int) -> Record:
-    """A member's tier with the followers behind it."""
-    value = {
-        "brand_id": brand,
-        "member_id": member,
-        "tier": tier,
-        "followers": max(platforms.values()),
-        "platforms": platforms,
-        "partition": partition,
-        "stamp": stamp,
-    }
-    return SEPARATOR.join(("member_tier", str(partition), brand, member)).encode(), encode("MemberTier", value), []
+    await producer.start()
+    return producer
 
 
 def letter_record(letter: DeadLetter, topic: str, partition: int) -> Record:
-    """A dead letter: the original key and bytes, and where and why in the headers."""
-    headers = {
-        "source_topic": topic,
-        "source_partition": partition,
-        "source_offset": letter.offset,
-        "source_timestamp": letter.timestamp,
-        "reason": letter.reason,
-        "detail": letter.detail,
-    }
-    return letter.key, letter.value, [(name, str(value).encode()) for name, value in headers.items()]
+    """A dead letter: the original key and bytes; where and why in the headers, then the original's own headers."""
+    values = (topic, partition, letter.offset, letter.timestamp, letter.reason, letter.detail)
+    headers = [(name, str(value).encode()) for name, value in zip(LETTER_HEADERS, values, strict=True)]
+    return letter.key, letter.value, headers + [(n, v) for n, v in letter.headers if n not in LETTER_HEADERS]
 
 
-async def send(producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[Record]) -> int | None:
-    """Write records in bulk and wait for all acknowledgements. The end offset after them; None for no record."""
+async def _send(
+    producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Record]
+) -> tuple[int, int] | None:
+    """Write records in bulk and wait for all acknowledgements: the first offset and the end; None for no record."""
     batches = []
     batch = None
     for key, value, headers in records:
@@ -115,58 +212,107 @@ async def send(producer: AIOKafkaProducer, topic: str, partition: int, records: 
     batch.close()
     futures = [await producer.send_batch(b, topic, partition=partition) for b in batches]
     written = await asyncio.gather(*futures)
-    return max(int(meta.offset) + int(b.record_count()) for meta, b in zip(written, batches, strict=True))
+    ends = (int(meta.offset) + int(b.record_count()) for meta, b in zip(written, batches, strict=True))
+    return min(int(meta.offset) for meta in written), max(ends)
 
 
-async def read(bootstrap: str, topic: str, partition: int, start: int, end: int | None = None) -> AsyncIterator[Any]:
-    """Records of one partition from `start` up to `end`, or to the end of the log as found by quiet polls."""
+@asynccontextmanager
+async def _reader(bootstrap: str, topic: str, partition: int) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicPartition]]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=8 << 20,
+        fetch_max_bytes=64 << 20,
         isolation_level="read_committed",
     )
     await consumer.start()
     try:
         tp = TopicPartition(topic, partition)
         consumer.assign([tp])
-        known = (await consumer.end_offsets([tp]))[tp]
-        consumer.seek(tp, start)
-        quiet = 0
-        while end is None or await consumer.position(tp) < end:
-            records = (await consumer.getmany(tp, timeout_ms=60, max_records=20_000)).get(tp, ())
-            for record in records:
-                if end is not None and record.offset >= end:
-                    return
-                yield record
-            quiet = 0 if records or await consumer.position(tp) < known else quiet + 1
-            if end is None and quiet >= QUIET_POLLS:
-                return
-            if quiet >= LOST_POLLS:
-                raise LogLost(
-                    f"{topic} partition {partition} ends at offset {await consumer.position(tp)}, before {end}, which "
-                    "this deployment has already read. Was the topic made anew? Then start on a fresh database, or "
-                    "bring the old topic back."
-                )
+        yield consumer, tp
     finally:
         await consumer.stop()
 
 
-async def read_panes(bootstrap: str, partition: int) -> tuple[dict[Pane, tuple[int, Counters]], dict[str, int]]:
-    """Every pane of an output partition with its greatest stamp, and the end offsets of both topics."""
-    found: dict[Pane, tuple[int, Counters]] = {}
-    ends: dict[str, int] = {}
-    for topic in (WINDOWS, TIERS):
-        ends[topic] = 0
-        async for record in read(bootstrap, topic, partition, 0):
-            ends[topic] = record.offset + 1
-            kind, value = decode(record.value)
-            if kind == "EngagementPane":
-                pane, stamp, counters = pane_of(value)
-                if pane not in found or stamp >= found[pane][0]:
-                    found[pane] = (stamp, counters)
-    return found, ends
+async def bounds_of(bootstrap: str, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """The low watermark and the latest offset of partitions."""
+    async with _reader(bootstrap, topic, partitions[0]) as (consumer, _):
+        tps = [TopicPartition(topic, partition) for partition in partitions]
+        low, high = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        return {tp.partition: (low[tp], high[tp]) for tp in tps}
 
 
-__all__ = ["DEAD_LETTERS", "letter_record", "member_record", "pane_of", "pane_record", "read", "read_panes", "send"]
+async def end_of(bootstrap: str, topic: str, partition: int) -> int:
+    """The latest offset of a partition; a broker's word for it may be behind, so what comes after it is read."""
+    async with _reader(bootstrap, topic, partition) as (consumer, tp):
+        consumer.seek(tp, (await consumer.end_offsets([tp]))[tp])
+        while await consumer.getmany(tp, timeout_ms=60, max_records=20_000):
+            pass
+        return int(await consumer.position(tp))
+
+
+async def read_batches(
+    bootstrap: str, topic: str, partition: int, start: int, end: int | None = None
+) -> AsyncIterator[list[Any]]:
+    """Records of one partition from `start` up to `end`, or to the end of the log, as they are fetched.
+
+    The end of the log is what the broker says, and then whatever quiet polls still bring. Raises `LogLost` when
+    `end` is not reached.
+    """
+    async with _reader(bootstrap, topic, partition) as (consumer, tp):
+        known = (await consumer.end_offsets([tp]))[tp]
+        consumer.seek(tp, start)
+        quiet = 0
+        while end is None or await consumer.position(tp) < end:
+            batch = (await consumer.getmany(tp, timeout_ms=60, max_records=20_000)).get(tp, [])
+            if batch:
+                quiet = 0
+                yield batch if end is None or batch[-1].offset < end else [r for r in batch if r.offset < end]
+                continue
+            position = await consumer.position(tp)
+            quiet += 1
+            if end is None and position >= known and quiet >= QUIET_POLLS:
+                return
+            if quiet >= (LOST_POLLS if position >= known else STUCK_POLLS):
+                raise LogLost(
+                    f"{topic} partition {partition} ends at offset {position}, before {end or known}, which this "
+                    f"deployment has already read. {WHAT_TO_DO}"
+                )
+
+
+async def read(bootstrap: str, topic: str, partition: int, start: int, end: int | None = None) -> AsyncIterator[Any]:
+    """The same, record by record."""
+    async for batch in read_batches(bootstrap, topic, partition, start, end):
+        for record in batch:
+            yield record
+
+
+async def last_values(bootstrap: str, topic: str, partition: int) -> dict[bytes, bytes]:
+    """Every key of an output partition with its greatest value: the last one, unless a stale owner wrote that."""
+    return (await _fold_log(bootstrap, topic, partition, None))[0]
+
+
+async def _overwritten(bootstrap: str, topic: str, partition: int, keys: set[bytes]) -> list[Record]:
+    values, behind = await _fold_log(bootstrap, topic, partition, keys)
+    return [(key, values[key], []) for key in behind]
+
+
+async def _fold_log(
+    bootstrap: str, topic: str, partition: int, keys: set[bytes] | None
+) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """Greatest value by key, and the keys whose last value in the log is not the greatest."""
+    values: dict[bytes, bytes] = {}
+    behind: set[bytes] = set()
+    async for batch in read_batches(bootstrap, topic, partition, 0):
+        for record in batch:
+            key, value = record.key, record.value
+            if keys is not None and key not in keys:
+                continue
+            before = values.get(key)
+            if before is not None and stamp_of(value)[1] < stamp_of(before)[1]:
+                behind.add(key)
+                continue
+            values[key] = value
+            behind.discard(key)
+    return values, behind

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,11 @@ REJECTED = sa.Table(
     sa.Column("offset", sa.BigInteger, primary_key=True),
 )
 
+
+class OtherLog(Exception):
+    """The positions of this deployment belong to another creation of the activity log."""
+
+
 TIER_CHANGES = 64
 """Tier changes kept for a member, the latest in event time."""
 MemberKey = tuple[str, str]
@@ -84,7 +89,8 @@ Change = tuple[int, int, bool]
 class Delta:
     """What changed since the last save, with its values at `position`."""
 
-    previous: int | None
+    previous: int
+    """The position saved before."""
     position: int
     greatest_event_time: int
     greatest_record_time: int
@@ -99,8 +105,10 @@ class Delta:
 class ReadState:
     """The read-state of one partition in memory."""
 
-    saved: int | None = None
-    """The position it has in the database; None: no row yet."""
+    saved: int = 0
+    """The position it was loaded at."""
+    outputs: dict[str, int] = field(default_factory=dict)
+    """Output topic → the end offset after the last flush."""
     greatest_event_time: int = 0
     greatest_record_time: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -167,10 +175,10 @@ class ReadState:
         while self.rejected[0] < tail_start(offset):
             self.rejected.popleft()
 
-    def take(self, position: int) -> Delta:
-        """What is to be saved for `position`, which must be the position reached now."""
+    def take(self, previous: int, position: int) -> Delta:
+        """What is to be saved for `position`, which must be the position reached now, after `previous`."""
         delta = Delta(
-            self.saved,
+            previous,
             position,
             self.greatest_event_time,
             self.greatest_record_time,
@@ -189,53 +197,82 @@ def create_tables(engine: sa.Engine) -> None:
     METADATA.create_all(engine)
 
 
-def load(engine: sa.Engine, source: Source) -> ReadState:
-    """The saved read-state of a partition; an empty one (`saved` None) where there is none."""
-    state = ReadState()
+def take(engine: sa.Engine, source: Source, writer: str) -> ReadState:
+    """Make `writer` the owner of a partition's read-state, and load it; an empty one for a partition never read.
+
+    From then on the former owner's saves are refused. Raises `OtherLog` when the partition was read from another
+    creation of the topic, and nobody has said yet that this one takes its place.
+    """
     with engine.begin() as connection:
-        row = connection.execute(sa.select(POSITIONS).where(POSITIONS.c.source == source.name)).one_or_none()
-        if row is None:
-            return state
-        state.saved = row.position
-        state.greatest_event_time = row.greatest_event_time
-        state.greatest_record_time = row.greatest_record_time
-        state.counts = Counter(json.loads(row.counts))
-        for p in connection.execute(sa.select(PROFILES).where(PROFILES.c.source == source.name)):
-            state.profiles[p.brand, p.member] = json.loads(p.platforms)
-            state.tiers[p.brand, p.member] = [(at, number, tier) for at, number, tier in json.loads(p.tiers)]
-        for m in connection.execute(sa.select(MEMBERSHIPS).where(MEMBERSHIPS.c.source == source.name)):
-            state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
-        for d in connection.execute(
-            sa.select(DEFINITIONS).where(DEFINITIONS.c.source == source.name).order_by(DEFINITIONS.c.offset)
-        ):
-            state.programs.add(d.content)
-        rejected = sa.select(REJECTED.c.offset).where(REJECTED.c.source == source.name).order_by(REJECTED.c.offset)
-        state.rejected = deque(connection.execute(rejected).scalars())
+        _check_epoch(connection, source)
+        row = {"source": source.name, "partition": source.partition, "position": 0, "writer": writer,
+               "greatest_event_time": 0, "greatest_record_time": 0, "counts": "{}", "outputs": "{}"}  # fmt: skip
+        connection.execute(_upsert(connection, POSITIONS, ["writer"]), row)
+        return _load(connection, source)
+
+
+def load(engine: sa.Engine, source: Source) -> ReadState:
+    """The saved read-state of a partition, to look at; an empty one for a partition never read."""
+    with engine.begin() as connection:
+        return _load(connection, source)
+
+
+def _check_epoch(connection: sa.Connection, source: Source) -> None:
+    known = sa.select(POSITIONS.c.source, POSITIONS.c.position).where(POSITIONS.c.partition == source.partition)
+    found = {name: position for name, position in connection.execute(known).all()}
+    others = [name for name, position in found.items() if name.startswith(f"{source.topic}/") and position]
+    if source.name not in found and others:
+        raise OtherLog(
+            f"{source.topic} partition {source.partition} was read as {', '.join(others)} up to offset "
+            f"{max(found[name] for name in others)}; the topic that is there now is {source.name}"
+        )
+
+
+def _load(connection: sa.Connection, source: Source) -> ReadState:
+    state = ReadState()
+    row = connection.execute(sa.select(POSITIONS).where(POSITIONS.c.source == source.name)).one_or_none()
+    if row is None:
+        return state
+    state.saved = row.position
+    state.greatest_event_time = row.greatest_event_time
+    state.greatest_record_time = row.greatest_record_time
+    state.counts = Counter(json.loads(row.counts))
+    state.outputs = json.loads(row.outputs)
+    for p in connection.execute(sa.select(PROFILES).where(PROFILES.c.source == source.name)):
+        state.profiles[p.brand, p.member] = json.loads(p.platforms)
+        state.tiers[p.brand, p.member] = [(at, number, tier) for at, number, tier in json.loads(p.tiers)]
+    for m in connection.execute(sa.select(MEMBERSHIPS).where(MEMBERSHIPS.c.source == source.name)):
+        state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
+    definitions = sa.select(DEFINITIONS).where(DEFINITIONS.c.source == source.name).order_by(DEFINITIONS.c.offset)
+    for d in connection.execute(definitions):
+        state.programs.add(d.content)
+    rejected = sa.select(REJECTED.c.offset).where(REJECTED.c.source == source.name).order_by(REJECTED.c.offset)
+    state.rejected = deque(connection.execute(rejected).scalars())
     return state
 
 
-def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: dict[str, int]) -> None:
-    """Write a delta and its position in one transaction. Raises `Fenced` when the position is not the one before."""
+def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: Mapping[str, int]) -> None:
+    """Write a delta, its position and the end offsets of the outputs in one transaction.
+
+    Raises `Fenced` when the position is not the one before, or another writer has taken the partition. Saving again
+    what was saved (its acknowledgement was lost) changes nothing.
+    """
     row = {
-        "source": source.name,
-        "partition": source.partition,
         "position": delta.position,
-        "writer": writer,
         "greatest_event_time": delta.greatest_event_time,
         "greatest_record_time": delta.greatest_record_time,
         "counts": json.dumps(delta.counts, sort_keys=True),
         "outputs": json.dumps(outputs, sort_keys=True),
     }
+    ours = (POSITIONS.c.source == source.name) & (POSITIONS.c.writer == writer)
     with engine.begin() as connection:
-        if delta.previous is None:
-            moved = connection.execute(_upsert(connection, POSITIONS, ignore=True), row).rowcount
-        else:
-            where = (POSITIONS.c.source == source.name) & (POSITIONS.c.position == delta.previous)
-            moved = connection.execute(sa.update(POSITIONS).where(where).values(**row)).rowcount
-        if moved != 1:
+        where = ours & (POSITIONS.c.position == delta.previous)
+        if connection.execute(sa.update(POSITIONS).where(where).values(**row)).rowcount != 1:
+            if connection.execute(sa.select(POSITIONS.c.position).where(ours)).scalar() == delta.position:
+                return
             raise Fenced(
-                f"{source.topic} partition {source.partition}: the saved read-state is no longer at {delta.previous}. "
-                "Another worker owns the partition; this one must stop writing it."
+                f"{source.topic} partition {source.partition}: the saved read-state is no longer ours at "
+                f"{delta.previous}. Another worker owns the partition; this one must stop writing it."
             )
         profiles = [
             {
@@ -265,13 +302,15 @@ def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: 
         connection.execute(sa.delete(REJECTED).where(passed))
 
 
-def _upsert(connection: sa.Connection, table: sa.Table, *, ignore: bool = False) -> Any:
+def _upsert(connection: sa.Connection, table: sa.Table, change: Sequence[str] | None = None) -> Any:
+    """Insert, or change the columns `change` (all by default) of the row that is there."""
     insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement = insert(table)
     keys = [c.name for c in table.primary_key]
-    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys}
-    if ignore or not changed:
+    names = [c.name for c in table.columns if c.name not in keys] if change is None else change
+    if not names:
         return statement.on_conflict_do_nothing(index_elements=keys)
+    changed = {name: statement.excluded[name] for name in names}
     return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
 

@@ -124,6 +124,10 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
 
         await self.call_thread(seek)
 
+    def position(self, tp: TopicPartition) -> int | None:
+        """The offset after the last one that was fetched."""
+        return self._position.get(tp)
+
     def epoch(self, tp: TopicPartition) -> int:
         """How often the partition was sought; a chunk of another epoch is stale."""
         return self._epoch.get(tp, 0)

@@ -1,139 +1,234 @@
-"""The ledger application on a real SQLite file: positions, fences, budgets and what a failed write leaves behind."""
+"""The ledger on both databases: positions and their owners, fences, budgets, and what a failed write leaves behind."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from account_cases import NOON, brand, campaign
-from eventsourcing.persistence import OperationalError
+from account_cases import NOON
+from eventsourcing.persistence import IntegrityError, OperationalError
+from ledger_batches import SOURCE, batch, buy, limited, partition
 
-from aggregates.activity import Activity
+from aggregates.database import Unavailable
 from aggregates.events import BrandDefined, PurchaseRecorded
-from aggregates.ledger import Batch, Fenced, Ledger, Source, account_id, brand_aggregate
-from aggregates.ledger_store import SQLiteLedgerRecorder
+from aggregates.ledger import Fenced, Ledger, Source, account_id, brand_aggregate
 
-SOURCE = Source("members.activity.v1", "epoch", 0)
-BRAND = brand()
-SPRING = campaign("[{rule: spend, on: purchase, per_minor: 100, points: 1}]")
-LIMITED = campaign("[{rule: spend, on: purchase, per_minor: 100, points: 1}]", "budget: 25")
+Opened = Callable[[], Ledger]
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return another(tmp_path, migrate=True)
-
-
-def another(directory: Path, *, migrate: bool = False) -> Ledger:
-    """A second process on the same file."""
-    made = Ledger(f"sqlite:///{directory / 'ledger.db'}")
-    if migrate:
-        made.migrate()
+def ledger(opened: Opened) -> Ledger:
+    made = opened()
+    made.take(SOURCE, "w", 0)
     return made
 
 
-def buy(offset: int, member: str = "ann", of: Any = SPRING) -> Activity:
-    """A purchase of 10.00 EUR."""
-    value = {
-        "event_id": f"e{offset}", "occurred_at": NOON, "brand_id": "acme", "member_id": member,
-        "order_id": f"o{offset}", "kind": "completed", "amount_minor": 1000, "currency": "EUR", "campaign_id": None,
-        "referrer_id": None,
-    }  # fmt: skip
-    return Activity("Purchase", offset, value, BRAND, (of,), False, (), "unknown", None, False)
+def points(ledger: Ledger, member: str = "ann") -> int:
+    return ledger.account("acme", member).balance_at(NOON).active
 
 
-def batch(start: int | None, end: int, *activities: Activity, writer: str = "w", source: Source = SOURCE) -> Batch:
-    return Batch(source, start, end, activities, NOON + 1, writer, end)
-
-
-def test_events_and_position_are_stored_together(ledger, tmp_path):
-    assert ledger.position(SOURCE) is None
-    ledger.consume(batch(None, 5, buy(3)))
+def test_events_and_position_are_stored_together(ledger, opened):
+    assert ledger.position(SOURCE) == 0
+    ledger.consume(batch(0, 5, buy(3)))
     ledger.consume(batch(5, 9))
-    fresh = another(tmp_path)
+    fresh = opened()
     assert fresh.position(SOURCE) == 9
-    assert fresh.account("acme", "ann").balance_at(NOON).active == 10
+    assert points(fresh) == 10
     (recorded,) = fresh.notifications(0, 10)
     assert isinstance(recorded.event, PurchaseRecorded)
     assert (recorded.originator, recorded.event.origin.offset) == (account_id("acme", "ann"), 3)
+    ((originator, version, event),) = fresh.events.get(account_id("acme", "ann"))
+    assert (originator, version, event) == (account_id("acme", "ann"), 1, recorded.event), "the library reads it too"
 
 
-def test_a_stale_owner_is_fenced_and_writes_nothing(ledger, tmp_path):
-    ledger.consume(batch(None, 5, buy(3)))
-    zombie = another(tmp_path)
-    ledger.consume(batch(5, 8, buy(6)))
-    with pytest.raises(Fenced, match="at offset 8, this batch was built on 5"):
-        zombie.consume(batch(5, 7, buy(6), writer="zombie"))
+def test_a_source_that_nobody_took_has_no_position_and_cannot_be_written(ledger):
+    other = partition(1)
+    assert ledger.position(other) is None
+    with pytest.raises(Fenced, match="partition 1: w has not taken it"):
+        ledger.consume(batch(0, 5, buy(3), source=other))
+    assert ledger.take(other, "w", 40) == 40
+    assert ledger.take(other, "w", 7) == 40, "only a new source starts where it is told"
+
+
+def test_who_takes_a_source_fences_its_owner_at_once(ledger, opened):
+    ledger.consume(batch(0, 5, buy(3)))
+    heir = opened()
+    assert heir.take(SOURCE, "heir", 0) == 5
+    with pytest.raises(Fenced, match="heir owns it, not w"):
+        ledger.consume(batch(5, 8, buy(6)))
+    heir.consume(batch(5, 7, buy(6), writer="heir"))
+    with pytest.raises(Fenced, match="at offset 7, this batch was built on 5"):
+        ledger.consume(batch(5, 8, buy(6)))
     with pytest.raises(Fenced):
-        zombie.consume(batch(None, 7, buy(6), writer="zombie"))
-    assert len(ledger.notifications(0, 10)) == 2
+        ledger.consume(batch(7, 9, buy(8)))
+    assert len(heir.notifications(0, 10)) == 2
+
+
+def test_an_overlapping_redelivery_is_not_counted_twice(ledger):
+    ledger.consume(batch(0, 5, buy(3)))
+    with pytest.raises(Fenced, match="at offset 5, this batch was built on 0"):
+        ledger.consume(batch(0, 8, buy(3), buy(6)))
+    with pytest.raises(Fenced):
+        ledger.consume(batch(4, 8, buy(6)))
+    assert points(ledger) == 10
+
+
+def test_a_source_that_comes_back_to_its_owner_goes_on(ledger, opened):
+    ledger.consume(batch(0, 5, buy(3), number=1))
+    other = opened()
+    other.take(SOURCE, "other", 0)
+    other.consume(batch(5, 8, buy(6), writer="other", number=1))
+    assert ledger.take(SOURCE, "w", 0) == 8
+    with pytest.raises(Fenced):
+        ledger.consume(batch(0, 5, buy(3), number=1))  # built before it was taken again
+    ledger.consume(batch(8, 9, buy(8), number=1))
+    assert ledger.take(SOURCE, "w", 0) == 9
+    with pytest.raises(Fenced, match="taken anew"):
+        ledger.consume(batch(8, 9, buy(8), number=1))
+    assert points(ledger) == 30
+    with pytest.raises(Fenced):
+        other.consume(batch(9, 10, writer="other", number=2))
 
 
 def test_positions_of_another_creation_of_the_topic_are_not_taken_for_this_one(ledger):
-    ledger.consume(batch(None, 500, buy(3)))
+    ledger.consume(batch(0, 500, buy(3)))
     anew = Source(SOURCE.topic, "another epoch", 0)
     assert ledger.position(anew) is None
-    ledger.consume(batch(None, 2, buy(1), source=anew))
+    ledger.take(anew, "w", 0)
+    ledger.consume(batch(0, 2, buy(1), source=anew))
     assert (ledger.position(SOURCE), ledger.position(anew)) == (500, 2)
 
 
-def test_after_a_failed_write_no_decision_survives_in_memory(ledger, monkeypatch):
-    ledger.consume(batch(None, 5, buy(3)))
-    real = SQLiteLedgerRecorder._insert_events
+@pytest.mark.parametrize("stored", [False, True])
+def test_after_a_write_that_broke_off_the_same_batch_again_is_stored_once(ledger, opened, stored):
+    ledger.consume(batch(0, 5, buy(3)))
+    writing = ledger.store.writing
 
-    def fails(*_: Any, **__: Any) -> Any:
-        raise OperationalError("disk I/O error")
+    @contextmanager
+    def breaks_off() -> Iterator[Any]:
+        with writing() as cursor:
+            yield cursor
+            if not stored:
+                raise OperationalError("the connection broke off")
+        raise OperationalError("the connection broke off after the commit")
 
-    monkeypatch.setattr(SQLiteLedgerRecorder, "_insert_events", fails)
-    with pytest.raises(OperationalError):
+    ledger.store.writing = breaks_off  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="broke off"):
         ledger.consume(batch(5, 8, buy(6)))
-    monkeypatch.setattr(SQLiteLedgerRecorder, "_insert_events", real)
+    assert opened().position(SOURCE) == (8 if stored else 5)
+    ledger.store.writing = writing  # type: ignore[method-assign]
     ledger.consume(batch(5, 8, buy(6)))
-    assert ledger.account("acme", "ann").balance_at(NOON).active == 20
+    ledger.consume(batch(8, 9, buy(8)))
+    assert points(ledger) == 30
+    assert [v.originator_version for v in ledger.events.get(account_id("acme", "ann"))] == [1, 2, 3]
+
+
+def test_a_lost_acknowledgement_is_told_from_another_owner(ledger, opened):
+    ledger.consume(batch(0, 5, buy(3), number=1))
+    ledger.consume(batch(0, 5, buy(3), number=1))  # the same writer and batch again: it was stored
+    assert len(ledger.notifications(0, 10)) == 1
+    with pytest.raises(Fenced):
+        ledger.consume(batch(0, 5, buy(3), number=2))
+    with pytest.raises(Fenced):
+        opened().consume(batch(0, 5, buy(3), writer="other", number=1))
+
+
+def test_after_a_failed_write_no_decision_survives_in_memory(ledger):
+    ledger.consume(batch(0, 5, buy(3)))
+    write = ledger.store.write
+
+    def fails(*_: Any) -> Any:
+        raise ValueError("a defect")
+
+    ledger.store.write = fails  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="a defect"):
+        ledger.consume(batch(5, 8, buy(6)))
+    ledger.store.write = write  # type: ignore[method-assign]
+    ledger.consume(batch(5, 8, buy(6)))
+    assert points(ledger) == 20
     assert [v.originator_version for v in ledger.events.get(account_id("acme", "ann"))] == [1, 2]
 
 
-def test_a_lost_acknowledgement_is_told_from_another_owner(ledger):
-    ledger.consume(batch(None, 5, buy(3)))
-    ledger.consume(batch(None, 5, buy(3)))  # the same writer and batch again: it was stored
-    assert len(ledger.notifications(0, 10)) == 1
-    with pytest.raises(Fenced):
-        ledger.consume(batch(None, 5, buy(3), writer="other"))
+def test_an_account_that_somebody_else_wrote_is_an_error_and_not_the_database_being_away(ledger, opened):
+    ledger.consume(batch(0, 5, buy(3)))
+    intruder = opened()
+    intruder.take(partition(1), "x", 0)
+    intruder.consume(batch(0, 5, buy(4), source=partition(1), writer="x"))
+    with pytest.raises(IntegrityError):
+        ledger.consume(batch(5, 8, buy(6)))
+    assert ledger.position(SOURCE) == 5
+    ledger.consume(batch(5, 8, buy(6)))  # decided again on what is stored
+    assert points(ledger) == 30
 
 
-def test_a_budget_is_never_overspent_by_two_partitions(ledger, tmp_path):
-    other_partition = Source(SOURCE.topic, SOURCE.epoch, 1)
-    other = another(tmp_path)
-    spent_before = ledger.store.spent
-    first = True
+def test_many_accounts_are_read_again_after_a_restart(ledger, opened):
+    members = [f"m{n}" for n in range(1_200)]
+    ledger.consume(batch(0, 1_200, *(buy(n, member) for n, member in enumerate(members))))
+    fresh = opened()
+    fresh.take(SOURCE, "fresh", 0)
+    again = [buy(1_200 + n, member) for n, member in enumerate(members)]
+    fresh.consume(batch(1_200, 2_400, *again, writer="fresh"))
+    assert {points(fresh, member) for member in ("m0", "m499", "m500", "m1199")} == {20}
 
-    def meanwhile(campaigns: Any) -> Any:
-        """The other partition spends right after this one has read the budget."""
-        nonlocal first
-        seen = spent_before(campaigns)
-        if first:
-            first = False
-            other.consume(batch(None, 9, buy(1, "bob", LIMITED), buy(2, "cid", LIMITED), source=other_partition))
+
+def spends_meanwhile(ledger: Ledger, spend: Callable[[], None]) -> None:
+    """The other partition spends right after this one has read the budget, once."""
+    read = ledger.store.spent
+    waiting = [spend]
+
+    def spent(campaigns: Any) -> Any:
+        seen = read(campaigns)
+        while waiting:
+            waiting.pop()()
         return seen
 
-    ledger.store.spent = meanwhile  # type: ignore[method-assign]
-    ledger.consume(batch(None, 9, buy(1, "ann", LIMITED), buy(2, "dan", LIMITED)))
+    ledger.store.spent = spent  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("budget", "ann", "dan", "decided"),
+    [(25, 5, 0, 2), (30, 10, 0, 2), (40, 10, 10, 1), (20, 0, 0, 2), (1_000, 10, 10, 1)],
+)
+def test_a_budget_is_never_overspent_by_two_partitions(ledger, opened, budget, ann, dan, decided):
+    other, of = opened(), limited(budget)
+    other.take(partition(1), "other", 0)
+    bob_and_cid = buy(1, "bob", of), buy(2, "cid", of)
+    spends_meanwhile(ledger, lambda: other.consume(batch(0, 9, *bob_and_cid, source=partition(1), writer="other")))
+    process, tries = ledger.process_event, []
+
+    def counted(*args: Any) -> None:
+        tries.append(1)
+        process(*args)
+
+    ledger.process_event = counted  # type: ignore[method-assign]
+    ledger.consume(batch(0, 9, buy(1, "ann", of), buy(2, "dan", of)))
     earned = {m: ledger.account("acme", m).earned for m in ("bob", "cid", "ann", "dan")}
-    assert earned == {"bob": 10, "cid": 10, "ann": 5, "dan": 0}
-    assert spent_before([("acme", "spring")]) == {("acme", "spring"): 25}
+    assert earned == {"bob": 10, "cid": 10, "ann": ann, "dan": dan}
+    assert other.store.spent([("acme", "spring")]) == {("acme", "spring"): sum(earned.values())}
+    assert len(tries) == decided, "decided again only where that changes something"
 
 
-def test_two_definitions_at_the_same_time_do_not_both_become_version_one(ledger, tmp_path):
+def test_two_definitions_at_the_same_time_do_not_both_become_version_one(ledger, opened):
     event = BrandDefined("acme", 1, 0, "{}", NOON)
-    ledger.append({brand_aggregate("acme"): [event]}, {brand_aggregate("acme"): 0})
-    with pytest.raises(Exception, match="UNIQUE"):
-        another(tmp_path).append({brand_aggregate("acme"): [event]}, {brand_aggregate("acme"): 0})
+    assert ledger.append({brand_aggregate("acme"): [event]}, {brand_aggregate("acme"): 0}) == 1
+    with pytest.raises(IntegrityError):
+        opened().append({brand_aggregate("acme"): [event]}, {brand_aggregate("acme"): 0})
     assert list(ledger.history(brand_aggregate("acme"))) == [event]
+    ledger.consume(batch(0, 1, buy(0)))
+    assert ledger.last_notification() == 2, "the refused one left no gap"
 
 
 def test_notifications_come_in_pages_without_gaps(ledger):
-    ledger.consume(batch(None, 100, *(buy(n, f"m{n % 7}") for n in range(40))))
+    assert ledger.last_notification() == 0
+    ledger.consume(batch(0, 100, *(buy(n, f"m{n % 7}") for n in range(40))))
     pages = [ledger.notifications(after, 7) for after in range(0, 40, 7)]
     assert [r.id for page in pages for r in page] == list(range(1, 41))
+    assert [r.id for r in ledger.notifications(30, 7, stop=33)] == [31, 32, 33]
     assert ledger.last_notification() == 40
+
+
+def test_another_kind_of_database_is_refused_by_name():
+    with pytest.raises(ValueError, match="mysql is no database of ours"):
+        Ledger("mysql://localhost/x")

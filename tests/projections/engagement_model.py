@@ -20,7 +20,7 @@ COUNTERS += ["rate_ppb", "unrated", "purchases", "revenue_minor", "refunds", "re
 FIVE_MINUTES, HOUR = 5 * 60 * 1000, 60 * 60 * 1000
 HOURS = {"1h": 1, "24h": 24, "7d": 7 * 24, "30d": 30 * 24}
 TIER_SCOPES = ("brand_tier", "campaign_tier")
-MEMBER_SCOPES = ("member", "campaign_member")
+HOUR_SCOPES = ("member", "campaign_member", "post")
 BASE = 1_772_323_200_000  # 2026-03-01T00:00:00Z
 
 
@@ -52,18 +52,20 @@ def pane(scope="brand", starts_at=BASE, stamp=0, counters=None, **fields):
         "brand_id": fields.get("brand", "acme"),
         "campaign_id": fields.get("campaign", "spring" if scope.startswith("campaign") else ""),
         "tier": fields.get("tier", "nano" if scope in TIER_SCOPES else ""),
-        "member_id": fields.get("member", "m1" if scope in MEMBER_SCOPES else ""),
+        "member_id": fields.get("member", "m1" if scope in HOUR_SCOPES else ""),
         "platform": fields.get("platform", "tok"),
+        "post_id": fields.get("post", "p1" if scope == "post" else ""),
         "starts_at": starts_at,
-        "length_ms": HOUR if scope in MEMBER_SCOPES else FIVE_MINUTES,
+        "length_ms": HOUR if scope in HOUR_SCOPES else FIVE_MINUTES,
         "segment": fields.get("segment", -1),
         "partition": fields.get("partition", 0),
+        "epoch": fields.get("epoch", "e1"),
         "stamp": stamp,
         "counters": counters or {},
     }
 
 
-def profile(member="m1", tier="nano", stamp=0, brand="acme", partition=0, **platforms):
+def profile(member="m1", tier="nano", stamp=0, brand="acme", partition=0, epoch="e1", **platforms):
     """A member's tier record; the followers are the most of its platforms."""
     return {
         "brand_id": brand,
@@ -72,6 +74,7 @@ def profile(member="m1", tier="nano", stamp=0, brand="acme", partition=0, **plat
         "followers": max(platforms.values(), default=0),
         "platforms": platforms,
         "partition": partition,
+        "epoch": epoch,
         "stamp": stamp,
     }
 
@@ -79,23 +82,27 @@ def profile(member="m1", tier="nano", stamp=0, brand="acme", partition=0, **plat
 @st.composite
 def panes(draw):
     """A pane record of any scope, around the ends of windows, late segments and corrections included."""
-    scope = draw(st.sampled_from(["brand", "campaign", *TIER_SCOPES, *MEMBER_SCOPES]))
-    length = HOUR if scope in MEMBER_SCOPES else FIVE_MINUTES
-    hours = draw(st.sampled_from([-720, -168, -24, -1, 0, 1])) * HOUR
+    scope = draw(st.sampled_from(["brand", "campaign", *TIER_SCOPES, *HOUR_SCOPES]))
+    length = HOUR if scope in HOUR_SCOPES else FIVE_MINUTES
+    hours = draw(st.sampled_from([-720, -168, -24, -1, 0, 1]) | st.integers(-725, 2)) * HOUR
     return pane(
         scope,
         starts_at=BASE + hours + draw(st.integers(-2, 2)) * length,
         stamp=draw(st.integers(0, 20)),
         counters=draw(
-            st.dictionaries(st.sampled_from(COUNTERS), st.integers(-3, 9) | st.integers(-(2**62), 2**62), max_size=6)
+            st.dictionaries(
+                st.sampled_from(COUNTERS), st.integers(-3, 9) | st.integers(-(2**63), 2**63 - 1), max_size=6
+            )
         ),
         brand=draw(st.sampled_from(["acme", "other"])),
         campaign=draw(st.sampled_from(["spring", "fall"])) if scope.startswith("campaign") else "",
         tier=draw(st.sampled_from(["nano", "macro", "old", "unknown"])) if scope in TIER_SCOPES else "",
-        member=draw(st.sampled_from(["m1", "m2", "m3"])) if scope in MEMBER_SCOPES else "",
+        member=draw(st.sampled_from(["m1", "m2", "m3"])) if scope in HOUR_SCOPES else "",
         platform=draw(st.sampled_from(["", "tok", "gram"])),
+        post=draw(st.sampled_from(["p1", "p2", "p3"])) if scope == "post" else "",
         segment=draw(st.sampled_from([-1, 0, 7])),
         partition=draw(st.integers(0, 1)),
+        epoch=draw(st.sampled_from(["", "e1", "e2"])),
     )
 
 
@@ -111,7 +118,8 @@ def profiles(draw):
     )
 
 
-KEYS = ["scope", "brand_id", "campaign_id", "tier", "member_id", "platform", "starts_at", "segment", "partition"]
+MERGED = ["scope", "brand_id", "campaign_id", "tier", "member_id", "platform", "post_id", "starts_at"]
+KEYS = [*MERGED, "segment", "partition", "epoch"]
 
 
 def one_per_stamp(records):
@@ -132,6 +140,15 @@ def latest(records):
     return list(kept.values())
 
 
+def newest_member(records):
+    """Of the tier records of one member, in the order of their topic, the one that stands."""
+    stands = None
+    for record in records:
+        if stands is None or record["epoch"] != stands["epoch"] or record["stamp"] > stands["stamp"]:
+            stands = record
+    return stands
+
+
 def window(name, length, now, as_of):
     """First and last instant (exclusive) of a window, None where it is open."""
     if name == "all":
@@ -144,7 +161,7 @@ def window(name, length, now, as_of):
 
 def chosen(records, scope, brand, name, now, as_of, campaign, platform):
     """The panes that a read is about."""
-    length = HOUR if scope in MEMBER_SCOPES else FIVE_MINUTES
+    length = HOUR if scope in HOUR_SCOPES else FIVE_MINUTES
     start, end = window(name, length, now, as_of)
     return [
         one
@@ -164,6 +181,20 @@ def summed(records):
     for one in records:
         for name, value in one["counters"].items():
             sums[name] += value
+    return sums
+
+
+def rolled_up(records):
+    """The sums by hour and by day of the panes of five minutes, of those without an absurd counter; by key."""
+    sums = {}
+    for one in records:
+        if one["length_ms"] == FIVE_MINUTES and all(abs(value) <= 2**46 for value in one["counters"].values()):
+            for length in (HOUR, 24 * HOUR):
+                start = one["starts_at"] // length * length
+                key = (one["scope"], one["brand_id"], one["campaign_id"], length, start, one["tier"], one["platform"])
+                counted = sums.setdefault(key, dict.fromkeys(COUNTERS, 0))
+                for name, value in one["counters"].items():
+                    counted[name] += value
     return sums
 
 

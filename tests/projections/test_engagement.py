@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import engagement_model as model
 import pytest
@@ -16,9 +17,13 @@ from projections import engagement, engagement_digest
 from projections.engagement import Applied, PositionMoved, UnknownRecord
 from projections.engagement_digest import Batch, digest_rows
 from projections.engagement_tables import ENGAGEMENT, MEMBERS, TIERS, create_tables
+from schemas import codec
 from schemas.codec import decode, encode
 
 TOPIC = "engagement.windows.v1"
+
+
+modest = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -59,6 +64,7 @@ def test_a_pane_becomes_a_row_with_a_column_for_each_counter(conn):
     (row,) = conn.execute(select(ENGAGEMENT)).mappings()
     assert {name.replace(".", "_"): value for name, value in counters.items()}.items() <= row.items()
     assert (row["brand"], row["campaign"], row["member"], row["platform"]) == ("acme", "spring", "m1", "tok")
+    assert (row["post"], row["epoch"]) == ("", "e1")
     assert (row["segment"], row["partition"], row["stamp"], row["length_ms"]) == (3, 2, 7, 3_600_000)
 
 
@@ -85,6 +91,49 @@ def test_within_a_batch_only_the_newest_value_of_a_key_is_written(conn):
     old, new = (model.pane(stamp=stamp, counters={"member_post.like": stamp}) for stamp in (1, 2))
     assert applied(conn, old, new, old) == Applied(1, 0)
     assert likes(conn) == [2]
+
+
+def test_a_pane_of_another_creation_of_the_log_is_another_row_whatever_its_stamp(conn):
+    applied(conn, model.pane(stamp=9, counters={"member_post.like": 4}, epoch="e1"))
+    applied(conn, model.pane(stamp=2, counters={"member_post.like": 1}, epoch="e2"))
+    assert sorted(likes(conn)) == [1, 4]
+
+
+def test_posts_on_two_platforms_are_two_panes(conn):
+    applied(conn, *(model.pane("post", platform=name, counters={"member_post.like": 1}) for name in ("tok", "gram")))
+    rows = {(row["platform"], row["post"]) for row in conn.execute(select(ENGAGEMENT)).mappings()}
+    assert rows == {("tok", "p1"), ("gram", "p1")}
+
+
+def test_a_value_written_by_the_release_before_is_a_row_without_post_and_epoch(conn):
+    golden = Path(codec.__file__).parent / "golden"
+    applied(conn, decode((golden / "EngagementPane.1.avro").read_bytes())[1])
+    applied(conn, decode((golden / "MemberTier.1.avro").read_bytes())[1])
+    (row,) = conn.execute(select(TIERS)).mappings()
+    assert (row["post"], row["epoch"], row["member_post_like"]) == ("", "", 12)
+    (row,) = conn.execute(select(MEMBERS)).mappings()
+    assert (row["tier"], row["epoch"]) == ("micro", "")
+
+
+def test_a_log_made_anew_replaces_a_members_tier_whatever_its_stamp(conn):
+    applied(conn, model.profile("m1", "macro", 900, tok=200_000, epoch="e1"))
+    applied(conn, model.profile("m1", "nano", 3, tok=10, epoch="e2"))
+    (row,) = conn.execute(select(MEMBERS)).mappings()
+    assert (row["tier"], row["epoch"], row["stamp"]) == ("nano", "e2", 3)
+
+
+@modest
+@given(st.lists(st.tuples(st.sampled_from(["e1", "e2"]), st.integers(0, 4)), min_size=1, max_size=8), st.data())
+def test_a_members_tier_is_the_same_in_any_batches_of_the_topic(engine, written, data):
+    records = [model.profile("m1", f"tier-{n}", stamp, epoch=epoch) for n, (epoch, stamp) in enumerate(written)]
+    rest = list(records)
+    with engine.connect() as conn:
+        while rest:
+            size = data.draw(st.integers(1, len(rest)))
+            applied(conn, *rest[:size])
+            rest = rest[size:]
+        (row,) = conn.execute(select(MEMBERS)).mappings()
+    assert row["tier"] == model.newest_member(records)["tier"]
 
 
 def test_a_member_has_one_row_with_the_newest_tier(conn):
@@ -171,17 +220,18 @@ def test_a_record_of_another_type_stops_the_batch(conn):
         applied(conn, {"brand_id": "acme"})
 
 
-def test_a_digest_row_merges_segments_and_partitions_and_leaves_zeros_out(conn):
+def test_a_digest_row_merges_segments_partitions_and_epochs_and_leaves_zeros_out(conn):
     applied(
         conn,
         model.pane(stamp=1, counters={"member_post.like": 5, "member_post.save": 1}),
         model.pane(stamp=2, counters={"member_post.like": 2, "member_post.save": -1}, segment=4, partition=1),
+        model.pane(stamp=1, counters={"member_post.like": 1}, epoch="e2"),
         model.pane(stamp=3, counters={"purchases": 0}, platform=""),
     )
     (row,) = digest_rows(conn, "engagement")
-    assert row["member_post_like"] == 7
+    assert row["member_post_like"] == 8
     assert "member_post_save" not in row
-    assert not {"segment", "partition", "stamp"} & row.keys()
+    assert not {"segment", "partition", "epoch", "stamp", "apart", "post"} & row.keys()
 
 
 def test_digests_name_the_tables_and_how_far_their_topic_is(conn):
@@ -192,7 +242,7 @@ def test_digests_name_the_tables_and_how_far_their_topic_is(conn):
     assert [source.name for source in engagement_digest.DIGESTED] == ["engagement", "tiers", "members"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@modest
 @given(st.lists(model.panes() | model.profiles(), max_size=25), st.data())
 def test_any_order_any_batches_and_any_redelivery_give_the_same_rows(engine, records, data):
     records = model.one_per_stamp(records)
@@ -207,20 +257,23 @@ def test_any_order_any_batches_and_any_redelivery_give_the_same_rows(engine, rec
             assert bag(conn) == bag(scratch)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@modest
 @given(st.lists(model.panes(), max_size=25))
 def test_digest_rows_are_the_plain_sums_of_the_newest_panes(engine, records):
     records = model.one_per_stamp(records)
     groups = {}
     for one in model.latest(records):
-        key = (*(one[name] for name in model.KEYS[:7]), one["length_ms"])
+        key = (*(one[name] for name in model.MERGED), one["length_ms"])
         groups.setdefault(key, []).append(one)
     expected = Counter()
     for key, panes in groups.items():
         filled = {name.replace(".", "_"): value for name, value in model.summed(panes).items() if value}
         if filled:
-            names = ["scope", "brand", "campaign", "tier", "member", "platform", "starts_at", "length_ms"]
-            expected[tuple(sorted({**dict(zip(names, key, strict=True)), **filled}.items()))] += 1
+            names = ["scope", "brand", "campaign", "tier", "member", "platform", "post", "starts_at", "length_ms"]
+            row = {**dict(zip(names, key, strict=True)), **filled}
+            if row["post"] == "":
+                row.pop("post")
+            expected[tuple(sorted(row.items()))] += 1
     with engine.connect() as conn:
         applied(conn, *records)
         found = bag(conn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -42,14 +43,25 @@ def test_settings_without_a_secret_or_on_another_database_are_refused(tmp_path, 
     with pytest.raises(Unusable, match="GROUNDSWELL_SECRET"):
         load()
     monkeypatch.setenv("GROUNDSWELL_SECRET", "s")
-    monkeypatch.setenv("GROUNDSWELL_DATABASE", "postgresql://localhost/x")
-    with pytest.raises(Unusable, match="postgresql is not supported yet"):
+    monkeypatch.setenv("GROUNDSWELL_DATABASE", "mysql://localhost/x")
+    with pytest.raises(Unusable, match="mysql is not supported, use sqlite:///FILE or postgresql://"):
         load()
+    monkeypatch.setenv("GROUNDSWELL_DATABASE", "postgresql://someone:hidden@localhost/x")
+    assert load().database == "postgresql://someone:hidden@localhost/x"
+
+
+def test_a_database_that_cannot_be_reached_is_said_so_without_its_password(tmp_path):
+    address = "postgresql://someone:hidden@127.0.0.1:1/x"
+    with pytest.raises(Unusable, match="check GROUNDSWELL_DATABASE") as caught:
+        migrate(address)
+    assert "hidden" not in str(caught.value)
+    brands = control.documents("{brand: acme, currency: EUR}", "test")
+    with pytest.raises(Unusable, match=r"is away.*refused.*safe to apply the same again") as caught:
+        asyncio.run(control.apply_documents(Settings(kafka="127.0.0.1:1", database=address), brands, check=False))
+    assert "hidden" not in str(caught.value)
 
 
 def test_applying_again_what_nobody_has_broadcast_yet_does_not_say_that_it_is_done(tmp_path, monkeypatch):
-    import asyncio
-
     database = f"sqlite:///{tmp_path / 'l.db'}"
     migrate(database)
     open_database(database).dispose()

@@ -6,6 +6,7 @@ What the broker would do is a list; everything else (intake, folds, ledger, read
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +20,15 @@ from aggregates.parsing import parse
 from aggregates.programs import content_of
 from schemas.codec import decode, encode
 from schemas.signing import SIGNATURE_HEADER, sign
-from schemas.topics import ACTIVITY, TRUSTED, activity_key
-from streams import outputs, readstate
+from schemas.topics import ACTIVITY, DEAD_LETTERS, TIERS, TRUSTED, WINDOWS, activity_key
+from streams import readstate
+from streams.fold import ActivityFold
 from streams.intake import Intake, Limits, remember
+from streams.panes import Record as Written
+from streams.panes import is_pane, stamp_of
 from streams.partition import Applied, Flush, Partition
 from streams.recent import Recent, tail_start
+from streams.rewards import Rewards
 from streams.transport import Chunk
 
 SECRET = b"secret"
@@ -125,7 +130,8 @@ class Bench:
     log: list[Record]
     limits: Limits = field(default_factory=Limits)
     grace_ms: int = 3_600_000
-    panes: dict[bytes, tuple[int, Pane, Counters]] = field(default_factory=dict)
+    written: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: {WINDOWS: {}, TIERS: {}})
+    """Topic → key → value, as compaction leaves it."""
     letters: dict[int, str] = field(default_factory=dict)
     """Source offset → reason: a repeated dead letter is the same one."""
 
@@ -137,23 +143,27 @@ class Bench:
         Ledger(self.database).migrate()
         self.source = Source(ACTIVITY, "epoch", 0)
         self.workers = 0
+        self.tokens: dict[Partition, str] = {}
 
     def worker(self) -> Partition:
         """A new owner, recovered from what is durable."""
         self.workers += 1
-        state = readstate.load(self.engine, self.source)
-        start = state.saved or 0
+        token = f"w{self.workers}"
+        state = readstate.take(self.engine, self.source, token)
+        start = state.saved
         recent = Recent()
         rejected = set(state.rejected)
         for one in self.log[tail_start(start) : start]:
             if one.offset not in rejected:
                 remember(recent, one)
         intake = Intake(0, 1, state, recent, SECRET, self.limits)
-        part = Partition(
-            self.source, start, state, intake, Ledger(self.database), writer=f"w{self.workers}",
-            grace_ms=self.grace_ms, clock=lambda: NOW + self.workers,
-        )  # fmt: skip
-        part.recover_panes({pane: (stamp, dict(counters)) for stamp, pane, counters in self.panes.values()})
+        ledger, recorded = Ledger(self.database), NOW + self.workers
+        position = ledger.take(self.source, token, start)
+        rewards = Rewards(ledger, self.source, position, token, lambda: recorded)
+        fold = ActivityFold(self.source, intake, rewards, self.grace_ms)
+        fold.recover(self.written, start)
+        part = Partition(self.source, start, fold)
+        self.tokens[part] = token
         return part
 
     def chunk(self, start: int, end: int) -> Chunk:
@@ -161,16 +171,19 @@ class Bench:
         return Chunk(start, 1, self.log[start:end])
 
     def write(self, flush: Flush, share: float = 1.0) -> None:
-        """Write panes and dead letters of a flush, or only a first part of them."""
-        count = int(len(flush.panes) * share)
-        for pane, counters in flush.panes[:count]:
-            key, value, _ = outputs.pane_record(pane, counters, 0, flush.position - 1)
-            assert key is not None
-            read, stamp, read_counters = outputs.pane_of(decode(value)[1])
-            if key not in self.panes or stamp >= self.panes[key][0]:
-                self.panes[key] = (stamp, read, read_counters)
-        for letter in flush.letters[: int(len(flush.letters) * share)]:
-            self.letters[letter.offset] = letter.reason
+        """Write panes and dead letters of a flush, or only a first part of them; a stale owner's are aborted."""
+        for topic in (WINDOWS, TIERS):
+            records = flush.records.get(topic, ())
+            for key, value, _ in records[: int(len(records) * share)]:
+                assert key is not None
+                assert value is not None
+                kept = self.written[topic].get(key)
+                if kept is None or stamp_of(value) >= stamp_of(kept):
+                    self.written[topic][key] = value
+        letters: Sequence[Written] = flush.records.get(DEAD_LETTERS, ())
+        for _, _, headers in letters[: int(len(letters) * share)]:
+            said = dict(headers)
+            self.letters[int(said["source_offset"])] = said["reason"].decode()
 
     def flush(self, part: Partition, dies: str = "") -> None:
         """Flush in the stage's own order; `dies` raises Died "in write" (half is written), "in save" or "after"."""
@@ -183,11 +196,21 @@ class Bench:
         async def save(flush: Flush) -> None:
             if dies == "in save":
                 raise Died
-            readstate.save(self.engine, self.source, flush.delta, "w", {})
+            readstate.save(self.engine, self.source, flush.delta, self.tokens[part], {})
             if dies == "after":
                 raise Died
 
-        asyncio.run(part.flush(write, save))
+        async def both() -> None:
+            await part.fold.settle()
+            await part.finish_flush(part.begin_flush(), write, save)
+
+        asyncio.run(both())
+
+    def panes(self) -> list[tuple[Pane, Counters]]:
+        """Every pane segment that was written."""
+        values = [decode(v)[1] for kept in self.written.values() for k, v in kept.items() if is_pane(k)]
+        names = ("scope", "brand_id", "campaign_id", "tier", "member_id", "platform", "post_id", "starts_at", "segment")
+        return [(Pane(*(value[name] for name in names)), value["counters"]) for value in values]
 
     def finish(self, part: Partition | None = None) -> None:
         """Apply what is left in one chunk and flush."""
@@ -201,7 +224,7 @@ class Bench:
         ledger = Ledger(self.database)
         state = readstate.load(self.engine, self.source)
         merged: dict[tuple[Any, ...], Counters] = {}
-        for _, pane, counters in self.panes.values():
+        for pane, counters in self.panes():
             counted = merged.setdefault(pane, {})
             for name, amount in counters.items():
                 counted[name] = counted.get(name, 0) + amount

@@ -44,7 +44,7 @@ def readable(log: list[Record]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def model(log: list[Record]) -> dict[tuple[Any, ...], dict[str, int]]:
-    """(scope, campaign, tier, member, platform, start) → counters."""
+    """(scope, campaign, tier, member, platform, post, start) → counters."""
     profiles: dict[str, dict[str, int]] = defaultdict(dict)
     counted: dict[tuple[Any, ...], dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for kind, value in readable(log):
@@ -69,14 +69,16 @@ def model(log: list[Record]) -> dict[tuple[Any, ...], dict[str, int]]:
             adds = {"refunds": 1, "refunds_minor": value["amount_minor"]}
         tier, platform = tier_of(profiles[member]), value.get("platform") or ""
         minutes, hour = at // 300_000 * 300_000, at // 3_600_000 * 3_600_000
-        keys = [("brand", "", "", "", platform, minutes), ("brand_tier", "", tier, "", platform, minutes)]
-        keys.append(("member", "", "", member, platform, hour))
+        keys = [("brand", "", "", "", platform, "", minutes), ("brand_tier", "", tier, "", platform, "", minutes)]
+        keys.append(("member", "", "", member, platform, "", hour))
+        if value.get("post_id"):
+            keys.append(("post", "", "", member, platform, value["post_id"], hour))
         if CAMPAIGN_START <= at < CAMPAIGN_END:
             keys += [
-                ("campaign", "spring", "", "", platform, minutes),
-                ("campaign_tier", "spring", tier, "", platform, minutes),
+                ("campaign", "spring", "", "", platform, "", minutes),
+                ("campaign_tier", "spring", tier, "", platform, "", minutes),
             ]
-            keys.append(("campaign_member", "spring", "", member, platform, hour))
+            keys.append(("campaign_member", "spring", "", member, platform, "", hour))
         for key in keys:
             for name, amount in adds.items():
                 counted[key][name] += amount
@@ -93,8 +95,8 @@ def test_panes_are_what_the_definitions_say_however_late_and_in_whatever_chunks(
             part.apply(bench.chunk(start, min(start + size, len(log))), 1)
             bench.flush(part)
         merged: dict[tuple[Any, ...], dict[str, int]] = {}
-        for _, pane, counters in bench.panes.values():
-            key = (pane.scope, pane.campaign, pane.tier, pane.member, pane.platform, pane.starts_at)
+        for pane, counters in bench.panes():
+            key = (pane.scope, pane.campaign, pane.tier, pane.member, pane.platform, pane.post, pane.starts_at)
             counted = merged.setdefault(key, {})
             for name, amount in counters.items():
                 counted[name] = counted.get(name, 0) + amount
@@ -113,9 +115,9 @@ def test_panes_leave_memory_once_event_time_has_passed_them(tmp_path):
     for start in range(0, 200, 10):
         part.apply(bench.chunk(start, start + 10), 1)
         bench.flush(part)
-        assert len(part.panes) <= 6 * 12, "only panes of the last hours may be in memory"
+        assert len(part.fold.panes) <= 6 * 12, "only panes of the last hours may be in memory"
     late = record(200, "Interaction", interaction(event_id="late", occurred_at=NOW + 2 * hour))
     bench.log.append(late)
     part.apply(bench.chunk(200, 201), 1)
-    assert {pane.segment for pane in part.panes if pane.starts_at <= NOW + 3 * hour} == {0}
-    assert part.state.counts["late"] == 1
+    assert {pane.segment for pane in part.fold.panes.panes if pane.starts_at <= NOW + 3 * hour} == {0}
+    assert part.fold.state.counts["late"] == 1

@@ -1,0 +1,171 @@
+"""The ledger on PostgreSQL: eventsourcing's process recorder, written by COPY, for several writers at a time.
+
+Notification ids are chosen under an advisory lock that is held to the commit. So they have no gaps, their order is
+the order of commits, and a reader who polls never passes one that appears later. The lock is the last one taken, and
+unlike the library's lock on the table it neither waits for VACUUM nor stops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
+
+from eventsourcing.persistence import OperationalError, StoredEvent, Tracking
+from eventsourcing.postgres import ConnectionPool, PostgresDatastore, PostgresFactory, PostgresProcessRecorder
+from eventsourcing.utils import Environment
+from psycopg import Connection, Error
+from psycopg.rows import DictRow, dict_row, tuple_row
+from psycopg_pool import PoolTimeout
+
+from aggregates.database import AWAY_SECONDS, POSTGRES_SESSION, Lock, postgres_parameters
+from aggregates.ledger_store import NO_END, BatchTracking, Encoded, LedgerStore, Row
+
+CONNECTIONS: Final = 5
+"""The most connections that one process's ledger has; one is kept open."""
+SESSION: Final = (
+    f"{POSTGRES_SESSION}; SET statement_timeout = '{AWAY_SECONDS}s'; "
+    f"SET idle_in_transaction_session_timeout = '{AWAY_SECONDS}s'; "
+    "SET default_transaction_isolation = 'read committed'"
+)
+"""No call lasts long, nor are its locks kept long by a writer that stops in the middle of a transaction."""
+COPY: Final = (
+    "COPY ledger_events (originator_id, originator_version, topic, state, notification_id) FROM STDIN (FORMAT BINARY)"
+)
+COPY_TYPES: Final = ("text", "int8", "text", "bytea", "int8")
+
+
+class _Pool(ConnectionPool[Connection[DictRow]]):
+    """Remembers why there is no connection; psycopg only logs it."""
+
+    refused = ""
+
+    def _connect(self, timeout: float | None = None) -> Connection[DictRow]:
+        try:
+            return super()._connect(timeout)
+        except Error as error:
+            self.refused = str(error)
+            raise
+
+
+class LedgerDatastore(PostgresDatastore):
+    """The library's datastore on a pool that is opened by an address, has timeouts, and is quick to come back."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("", "", "", "", "", originator_id_type="text")
+        self.pool: _Pool = _Pool(
+            connection_class=Connection[DictRow],
+            kwargs={**postgres_parameters(url), "row_factory": dict_row},
+            min_size=1,
+            max_size=CONNECTIONS,
+            open=False,
+            configure=_configure,
+            check=ConnectionPool.check_connection,
+            timeout=AWAY_SECONDS,
+            reconnect_timeout=AWAY_SECONDS,  # then the next call tries at once; the pool would, ever more seldom
+        )
+
+    @contextmanager
+    def get_connection(self) -> Iterator[Connection[DictRow]]:
+        """A connection that works. Raises OperationalError, with the server's reason, where there is none in time."""
+        try:
+            with super().get_connection() as connection:
+                yield connection
+        except OperationalError as error:
+            if isinstance(error.__cause__, PoolTimeout) and self.pool.refused:
+                raise OperationalError(f"{error}: {self.pool.refused}") from error.__cause__
+            raise
+
+    def register_type_adapters(self) -> None:
+        """Nothing: no composite type is used, and making a ledger must not need a connection."""
+
+
+def _configure(connection: Connection[DictRow]) -> None:
+    connection.autocommit = True
+    connection.execute(SESSION)
+
+
+class LedgerFactory(PostgresFactory):
+    """Makes the ledger's parts; `POSTGRES_DBNAME` is the whole address."""
+
+    def __init__(self, env: Environment) -> None:
+        super().__init__(env)
+        self.datastore = LedgerDatastore(str(env.get(self.POSTGRES_DBNAME)))
+
+
+class PostgresLedgerRecorder(LedgerStore, PostgresProcessRecorder):
+    """The ledger in the tables `ledger_…` of a PostgreSQL database.
+
+    The library's own ways in and out retry for long by themselves, take the acknowledgement that got lost for a
+    conflict, and handle a row at a time: none of them is used.
+    """
+
+    mark = "%s"
+
+    def create_table(self) -> None:
+        """Create the tables that are missing, for one process at a time."""
+        library = [statement.as_string() for statement in self.sql_create_statements]
+        tables = [statement for statement in library if statement.startswith(("CREATE TABLE", "CREATE UNIQUE INDEX"))]
+        with self.writing() as c:
+            c.execute("SET LOCAL statement_timeout = 0")
+            for statement in (*tables, *self.TABLES):
+                c.execute(statement)
+            # An id comes from `write` alone; whoever inserts around it is told, instead of taking one out of order.
+            c.execute("ALTER TABLE ledger_events ALTER COLUMN notification_id DROP DEFAULT")
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """A cursor that commits each statement by itself."""
+        return self.datastore.cursor()
+
+    def writing(self) -> AbstractContextManager[Any]:
+        """A cursor in a transaction that is committed at the end."""
+        return self.datastore.transaction(commit=True)
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """The library's door to `write`."""
+        rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
+        return self.write(rows, kwargs.get("tracking"))
+
+    def write(self, rows: Sequence[Encoded], tracking: Tracking | None = None) -> range:
+        """See `LedgerStore`. The ids are chosen after position and budgets have been moved, as late as can be."""
+        with self.writing() as c:
+            if isinstance(tracking, BatchTracking):
+                self.move(c, tracking)
+            if not rows:
+                return range(0)
+            c.execute("SELECT pg_advisory_xact_lock(%s)", (int(Lock.APPEND),))
+            # A statement of its own: it must see what was committed while the one before it waited.
+            c.execute("SELECT COALESCE(MAX(notification_id), 0) AS last FROM ledger_events")
+            first = int(c.fetchone()["last"]) + 1
+            with c.copy(COPY) as copy:
+                copy.set_types(COPY_TYPES)
+                for notification, row in enumerate(rows, first):
+                    copy.write_row((*row, notification))
+        return range(first, first + len(rows))
+
+    def histories(self, aggregates: Sequence[str]) -> Iterator[Encoded]:
+        """See `LedgerStore`."""
+        yield from self._rows(
+            "SELECT originator_id, originator_version, topic, state FROM ledger_events "
+            "WHERE originator_id = ANY(%s) ORDER BY originator_id, originator_version",
+            (list(aggregates),),
+        )
+
+    def page(self, after: int, limit: int, stop: int | None = None) -> list[Row]:
+        """See `LedgerStore`."""
+        found = self._rows(
+            "SELECT notification_id, originator_id, originator_version, topic, state FROM ledger_events "
+            "WHERE notification_id > %s AND notification_id <= %s ORDER BY notification_id LIMIT %s",
+            (after, NO_END if stop is None else stop, limit),
+        )
+        return [Row(*row) for row in found]
+
+    def last(self) -> int:
+        """See `LedgerStore`."""
+        return int(self._rows("SELECT COALESCE(MAX(notification_id), 0) FROM ledger_events", ())[0][0])
+
+    def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
+        """All rows as tuples; in the binary format, or the state of an event would travel as hexadecimal digits."""
+        with self.datastore.get_connection() as connection, connection.cursor(row_factory=tuple_row) as c:
+            c.execute(query, parameters, prepare=True, binary=True)
+            return c.fetchall()

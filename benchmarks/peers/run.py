@@ -1,0 +1,160 @@
+"""`python -m benchmarks.peers.run`: plays all subjects by turns on the same topics, checks their counts, prints a table."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final, NamedTuple
+
+import typer
+from aiokafka.admin import AIOKafkaAdminClient
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.peers.contestants import Measured, Subject, measure, subjects
+from benchmarks.peers.workload import RECORDS, WORKLOADS, Workload, publish, recount
+from tests.real.kafka import Kafka
+
+PREFIX: Final = "interactions-"
+"""Of the workload's topics; all others are a subject's."""
+
+app = typer.Typer(add_completion=False)
+
+
+class Row(NamedTuple):
+    """Medians of one subject on one workload."""
+
+    workload: str
+    subject: str
+    records: int
+    """Of a recovery: pane keys."""
+    per_second: float
+    cpu_seconds_per_million: float
+    rss_mb: float
+    runs: int
+
+
+class Log(NamedTuple):
+    """A topic and what must be counted on it."""
+
+    topic: str
+    records: int
+    expected: Counter[str]
+
+
+@app.command(epilog="Example: python -m benchmarks.peers.run --runs 3")
+def bench(
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each subject; the median counts.")] = 3,
+    records: Annotated[int, typer.Option(min=1000, help="Records of the workload.")] = RECORDS,
+    on: Annotated[list[str] | None, typer.Option("--workload", help=f"{' or '.join(WORKLOADS)}; both if none.")] = None,
+    only: Annotated[str, typer.Option(metavar="TEXT", help="Only subjects with this in their name.")] = "",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the rows go too, as JSON.")] = None,
+) -> None:
+    """Time the same counts by several stream processors on one Apache Kafka, and check every one of them.
+
+    Needs Java and Maven. What is measured: see `benchmarks/peers/__init__.py`.
+    """
+    unknown = set(on or ()) - set(WORKLOADS)
+    if unknown:
+        raise typer.BadParameter(f"no workload is named {', '.join(unknown)}", param_hint="--workload")
+    rows = play(runs, records, [WORKLOADS[name] for name in on or WORKLOADS], only)
+    if out is not None:
+        out.write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n", encoding="utf-8")
+    Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
+
+
+def play(runs: int, records: int, workloads: list[Workload], only: str = "") -> list[Row]:
+    """The rows of all subjects on all workloads; progress on standard error."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    measured: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bar, _kafka() as broker:
+        task = bar.add_task("making the peers ready", total=None)
+        playing = [subject for subject in subjects() if only.lower() in subject.name.lower()]
+        bar.update(task, total=len(playing) * len(workloads) * runs)
+        for workload in workloads:
+            bar.update(task, description=f"publishing {workload.name}")
+            logs = _publish(broker.bootstrap, workload, {_size(subject, records) for subject in playing})
+            for number in range(runs):
+                for subject in playing:  # by turns: what else the machine does slows all alike
+                    bar.update(task, description=f"{workload.name}: {subject.name}")
+                    log = logs[_size(subject, records)]
+                    one = measure(subject, broker.bootstrap, log.topic, log.records, log.expected)
+                    measured[workload.name, subject.name].append(one)
+                    speed = f"{one.records / one.seconds:,.0f}/s"
+                    console.print(f"{workload.name} {number + 1}/{runs} {subject.name}: {speed}", highlight=False)
+                    asyncio.run(_delete_topics_of_subjects(broker.bootstrap))
+                    bar.advance(task)
+    return [_row(*names, several) for names, several in measured.items()]
+
+
+def _size(subject: Subject, records: int) -> int:
+    return min(records, subject.most_records or records)
+
+
+@contextmanager
+def _kafka() -> Iterator[Kafka]:
+    """A broker with nothing on it; nothing of it is left."""
+    with TemporaryDirectory() as directory:
+        broker = Kafka.start(Path(directory) / "kafka")
+        try:
+            yield broker
+        finally:
+            broker.stop()
+
+
+def _publish(bootstrap: str, workload: Workload, sizes: set[int]) -> dict[int, Log]:
+    logs = {}
+    for size in sorted(sizes):
+        topic = f"{PREFIX}{workload.name}-{size}"
+        asyncio.run(publish(bootstrap, topic, workload, size))
+        logs[size] = Log(topic, size, asyncio.run(recount(bootstrap, topic)))
+    return logs
+
+
+async def _delete_topics_of_subjects(bootstrap: str) -> None:
+    """Changelogs and the like: the next run begins with none."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        others = [topic for topic in await admin.list_topics() if not topic.startswith(("__", PREFIX))]
+        if others:
+            await admin.delete_topics(others)
+    finally:
+        await admin.close()
+
+
+def _row(on: str, subject: str, several: list[Measured]) -> Row:
+    return Row(
+        on,
+        subject,
+        several[0].records,
+        round(median(one.records / one.seconds for one in several)),
+        round(median(one.cpu_seconds / one.records * 1e6 for one in several), 1),
+        round(median(one.rss_mb for one in several)),
+        len(several),
+    )
+
+
+def table(rows: list[Row]) -> Table:
+    """The rows for people."""
+    made = Table("workload", "subject", title="Engagement panes side by side, medians; all counts as recounted")
+    for name in ("records", "records/s", "CPU s/million", "RSS MB", "runs"):
+        made.add_column(name, justify="right")
+    for row in rows:
+        figures = (f"{row.records:,}", f"{row.per_second:,.0f}", f"{row.cpu_seconds_per_million:,.1f}")
+        made.add_row(row.workload, row.subject, *figures, f"{row.rss_mb:,.0f}", str(row.runs))
+    return made
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks.peers.run")

@@ -1,0 +1,64 @@
+"""Asks a role in its own container how it is; ends with 0 when it answers 200, else with 1 and a line that says why.
+
+    python healthcheck.py [ROLE] [PATH]
+
+ROLE is `api`, `worker` or `projector`, by default that of the container's first process. PATH is `/healthz` (it lives)
+by default, or `/readyz`. Only the standard library: this runs every few seconds.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+from pathlib import Path
+
+SECONDS = 4
+PORTS = {
+    "api": ("GROUNDSWELL_PORT", "8080"),
+    "worker": ("GROUNDSWELL_METRICS_PORT", "9464"),
+    "projector": ("GROUNDSWELL_METRICS_PORT", "9464"),
+}
+"""Role → the variable with its port, and the port when that is not set."""
+
+
+def role_of(command_line: bytes) -> str:
+    """The role that a process was started as, wherever in its arguments that stands. Raises ValueError for none."""
+    words = command_line.decode(errors="replace").split("\0")
+    for word in words:
+        if word in PORTS:
+            return word
+    raise ValueError(f"no role in {' '.join(words).strip()!r}: name one of {', '.join(PORTS)}")
+
+
+def check(role: str, path: str) -> str:
+    """What is wrong, in one line; empty when the role answers 200."""
+    variable, default = PORTS[role]
+    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get(variable) or default), timeout=SECONDS)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read(500).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return f"{role} on port {connection.port}: {type(error).__name__}: {error}"
+    finally:
+        connection.close()
+    return "" if answer.status == 200 else f"{role} answers {answer.status}: {body}"
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code."""
+    try:
+        role = arguments[0] if arguments else role_of(Path("/proc/1/cmdline").read_bytes())
+        if role not in PORTS:
+            raise ValueError(f"{role!r} is no role: name one of {', '.join(PORTS)}")
+        wrong = check(role, arguments[1] if len(arguments) > 1 else "/healthz")
+    except (ValueError, OSError) as error:
+        wrong = str(error)
+    if wrong:
+        print(wrong)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""What the worker does with the records of one partition: intake, then rewards (the ledger), then engagement panes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from aggregates.engagement import increments, panes_of
+from aggregates.ledger import Source
+from schemas.topics import DEAD_LETTERS, TIERS, WINDOWS
+from streams.intake import DeadLetter, Intake
+from streams.outputs import letter_record
+from streams.pane_store import PaneStore
+from streams.panes import Record, is_pane, member_record
+from streams.readstate import Delta
+from streams.rewards import Rewards
+
+
+class Fold(Protocol):
+    """A fold of one partition, as the exact stage drives it. No await anywhere: a chunk is folded whole."""
+
+    def apply(self, records: Sequence[Any], end: int) -> None:
+        """Fold records in offset order; `end` is the offset after them."""
+
+    async def settle(self, leave: int = 0) -> None:
+        """Wait until at most `leave` chunks are still on their way into another store."""
+
+    def take(self, previous: int, position: int) -> tuple[dict[str, list[Record]], Delta]:
+        """What changed since the last flush: records by topic, stamped, and the read-state; `position` is next."""
+
+    def flushed(self, delta: Delta) -> None:
+        """The flush with this read-state is durable."""
+
+    def recover(self, written: Mapping[str, Mapping[bytes, bytes]], start: int) -> None:
+        """Take over what the output topics hold (topic → key → value), to go on at `start`."""
+
+    def give_up(self) -> None:
+        """The partition is lost: start nothing more."""
+
+
+class ActivityFold:
+    """The activity log's fold."""
+
+    topics = (WINDOWS, TIERS)
+    """Output topics that are read back on recovery."""
+
+    def __init__(self, source: Source, intake: Intake, rewards: Rewards, grace_ms: int) -> None:
+        self.intake = intake
+        self.state = intake.state
+        self.panes = PaneStore(grace_ms)
+        self._source = source
+        self._rewards = rewards
+        self._grace_ms = grace_ms
+        self._letters: list[DeadLetter] = []
+
+    def apply(self, records: Sequence[Any], end: int) -> None:
+        """Fold a chunk. Raises `TooManyRejected`; `Fenced` comes from here or from `settle`."""
+        activities, letters = self.intake.take(records)
+        self._rewards.submit([activity for activity, _ in activities], end)
+        add, grace = self.panes.add, self._grace_ms
+        late = 0
+        for activity, greatest_event_time in activities:
+            added = increments(activity)
+            if added:
+                late += add(panes_of(activity, greatest_event_time, grace), added, activity.offset)
+        self.state.counts["late"] += late
+        self._letters += letters
+        self.panes.passed(end)
+
+    async def settle(self, leave: int = 0) -> None:
+        """The ledger is never behind the panes."""
+        await self._rewards.settle(leave)
+
+    def take(self, previous: int, position: int) -> tuple[dict[str, list[Record]], Delta]:
+        """Dirty panes, changed tiers, dead letters and the read-state, all as of `position`."""
+        epoch, partition, stamp = self._source.epoch, self._source.partition, position - 1
+        records = self.panes.take_dirty(epoch, partition, stamp)
+        changed = self.intake.changed_profiles.items()
+        profiles = self.state.profiles
+        members = [member_record(epoch, partition, stamp, *key, tier, profiles[key]) for key, tier in changed]
+        if members:
+            records.setdefault(TIERS, []).extend(members)
+        if self._letters:
+            records[DEAD_LETTERS] = [letter_record(one, self._source.topic, partition) for one in self._letters]
+        self.intake.changed_profiles = {}
+        self._letters = []
+        return records, self.state.take(previous, position)
+
+    def flushed(self, delta: Delta) -> None:
+        """Let go of the panes that this flush completed."""
+        self.panes.let_go(delta.greatest_event_time, delta.position)
+
+    def recover(self, written: Mapping[str, Mapping[bytes, bytes]], start: int) -> None:
+        """Take over the open panes."""
+        for values in written.values():
+            panes = {key: value for key, value in values.items() if is_pane(key)}
+            self.panes.recover(panes, self._source.epoch, start, self.state.greatest_event_time)
+
+    def give_up(self) -> None:
+        """Nothing more goes to the ledger."""
+        self._rewards.give_up()

@@ -1,0 +1,244 @@
+"""Panes on the wire: compaction key and `EngagementPane` value, written and read field by field.
+
+Panes are most of what the stage writes and reads back. Written for this one schema they cost a quarter of the general
+codec, which is the oracle in the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from aggregates.engagement import SCOPES, TIER_SCOPES, Counters, Pane
+from schemas.codec import decode, encode, fingerprint_header
+from schemas.topics import TIERS, WINDOWS
+
+SEPARATOR: Final = "\x1f"
+"""Between the parts of a compaction key; no id has a control character in it."""
+Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+"""Key, value and headers."""
+_HEADER: Final = fingerprint_header("EngagementPane")
+_CACHED: Final = 200_000
+
+
+class Stamped(NamedTuple):
+    """A pane as it was written: counters that include the source offset `stamp` and all before it."""
+
+    pane: Pane
+    epoch: str
+    stamp: int
+    counters: Counters
+
+
+def pane_topic(pane: Pane) -> str:
+    """The output topic of a pane."""
+    return TIERS if pane.scope in TIER_SCOPES else WINDOWS
+
+
+class PaneWriter:
+    """Writes the panes of one source partition as of one stamp."""
+
+    def __init__(self, epoch: str, partition: int, stamp: int) -> None:
+        self._key = f"{SEPARATOR}{epoch}{SEPARATOR}{partition}{SEPARATOR}"
+        self._tail = _long(partition) + _text(epoch) + _long(stamp)
+
+    def record(self, pane: Pane, counters: Counters) -> Record:
+        """The absolute value of a pane under its compaction key.
+
+        The key has the source partition in it, since a campaign's pane has a partial in each, and the epoch, since a
+        log made anew counts its offsets anew.
+        """
+        scope, brand, campaign, tier, member, platform, post, starts_at, segment = pane
+        key = (
+            f"{scope}{self._key}{brand}{SEPARATOR}{campaign}{SEPARATOR}{tier}{SEPARATOR}{member}{SEPARATOR}{platform}"
+            f"{SEPARATOR}{post}{SEPARATOR}{starts_at}{SEPARATOR}{segment}"
+        ).encode()
+        texts = _TEXTS
+        try:
+            head = (
+                _HEADER, texts[scope], texts[brand], texts[campaign], texts[tier], texts[member], texts[platform],
+                texts[post], _LONGS[starts_at], _LENGTHS[scope], _LONGS[segment], self._tail,
+            )  # fmt: skip
+        except KeyError:
+            _remember(pane)
+            return self.record(pane, counters)
+        return key, b"".join((*head, *_map(counters))), []
+
+
+def _remember(pane: Pane) -> None:
+    if len(_TEXTS) > _CACHED or len(_LONGS) > _CACHED:
+        _TEXTS.clear()
+        _LONGS.clear()
+        _LONGS.update({number: _long(number) for number in range(-512, 4096)})
+    for text in pane[:7]:
+        _TEXTS[text] = _text(text)
+    _LONGS[pane.starts_at] = _long(pane.starts_at)
+    _LONGS[pane.segment] = _long(pane.segment)
+
+
+def _map(counters: Counters) -> list[bytes]:
+    if not counters:
+        return [b"\0"]
+    parts = [_LONGS[len(counters)]]
+    for name, number in counters.items():
+        try:
+            parts.append(_TEXTS[name])
+        except KeyError:
+            parts.append(_TEXTS.setdefault(name, _text(name)))
+        parts.append(_LONGS[number] if -512 <= number < 4096 else _long(number))
+    parts.append(b"\0")
+    return parts
+
+
+def _text(text: str) -> bytes:
+    body = text.encode()
+    return _long(len(body)) + body
+
+
+def _long(number: int) -> bytes:
+    rest = (number << 1) ^ (number >> 63)
+    if rest < 0x80:
+        return bytes((rest,))
+    if rest < 0x4000:
+        return bytes((rest & 127 | 128, rest >> 7))
+    if rest < 0x20_0000:
+        return bytes((rest & 127 | 128, rest >> 7 & 127 | 128, rest >> 14))
+    out = bytearray()
+    while rest > 127:
+        out.append(rest & 127 | 128)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
+
+
+_TEXTS: dict[str, bytes] = {}
+_LONGS: dict[int, bytes] = {number: _long(number) for number in range(-512, 4096)}
+_LENGTHS: Final = {scope.name: _long(scope.length_ms) for scope in SCOPES.values()}
+
+
+def member_record(
+    epoch: str, partition: int, stamp: int, brand: str, member: str, tier: str, platforms: dict[str, int]
+) -> Record:
+    """A member's tier with the followers behind it, as of the change."""
+    value = {
+        "brand_id": brand,
+        "member_id": member,
+        "tier": tier,
+        "followers": max(platforms.values()),
+        "platforms": platforms,
+        "partition": partition,
+        "epoch": epoch,
+        "stamp": stamp,
+    }
+    key = SEPARATOR.join(("member_tier", epoch, str(partition), brand, member))
+    return key.encode(), encode("MemberTier", value), []
+
+
+def stamp_of(value: bytes) -> tuple[str, int]:
+    """The epoch and the stamp of any output record."""
+    if not value.startswith(_HEADER):
+        _, fields = decode(value)
+        return fields["epoch"], fields["stamp"]
+    at = len(_HEADER)
+    for _ in range(7):
+        size, at = _varint(value, at)
+        at += size >> 1
+    for _ in range(4):
+        while value[at] > 127:
+            at += 1
+        at += 1
+    size, at = _varint(value, at)
+    end = at + (size >> 1)
+    return _shared(value[at:end]), _varint(value, end)[0] >> 1
+
+
+def is_pane(key: bytes) -> bool:
+    """Whether an output record is a pane (else it is a member's tier)."""
+    return not key.startswith(b"member_tier" + SEPARATOR.encode())
+
+
+def place_of(key: bytes) -> tuple[str, int, int]:
+    """Scope, start and segment of a pane, from its key alone."""
+    scope, _, rest = key.partition(b"\x1f")
+    _, starts_at, segment = rest.rsplit(b"\x1f", 2)
+    return scope.decode(), int(starts_at), int(segment)
+
+
+def read_pane(value: bytes) -> Stamped:
+    """A pane from its value, of whatever release. Raises `DecodeError`."""
+    if not value.startswith(_HEADER):
+        _, fields = decode(value)
+        return _from_fields(fields)
+    at = len(_HEADER)
+    parts: list[Any] = []
+    for _ in range(7):
+        size = value[at]
+        at += 1
+        if size:
+            if size > 127:
+                size, at = _varint(value, at - 1)
+            end = at + (size >> 1)
+            parts.append(_shared(value[at:end]))
+            at = end
+        else:
+            parts.append("")
+    starts_at, at = _varint(value, at)
+    _length, at = _varint(value, at)
+    segment, at = _varint(value, at)
+    _partition, at = _varint(value, at)
+    size, at = _varint(value, at)
+    end = at + (size >> 1)
+    epoch = _shared(value[at:end])
+    stamp, at = _varint(value, end)
+    counters: Counters = {}
+    count, at = _varint(value, at)
+    while count:
+        for _ in range(count >> 1):
+            size = value[at]
+            at += 1
+            if size > 127:
+                size, at = _varint(value, at - 1)
+            end = at + (size >> 1)
+            name = _shared(value[at:end])
+            number, at = _varint(value, end)
+            counters[name] = (number >> 1) ^ -(number & 1)
+        count, at = _varint(value, at)
+    parts += ((starts_at >> 1) ^ -(starts_at & 1), (segment >> 1) ^ -(segment & 1))
+    pane = Pane(*parts)
+    return Stamped(pane, epoch, stamp >> 1, counters)
+
+
+def _from_fields(fields: dict[str, Any]) -> Stamped:
+    pane = Pane(
+        fields["scope"], fields["brand_id"], fields["campaign_id"], fields["tier"], fields["member_id"],
+        fields["platform"], fields["post_id"], fields["starts_at"], fields["segment"],
+    )  # fmt: skip
+    return Stamped(pane, fields["epoch"], fields["stamp"], fields["counters"])
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    byte = data[at]
+    at += 1
+    if byte < 128:
+        return byte, at
+    value = byte & 127
+    shift = 7
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+
+
+_STRINGS: dict[bytes, str] = {}
+
+
+def _shared(body: bytes) -> str:
+    """One string object for equal bytes: a million panes have few names among them."""
+    text = _STRINGS.get(body)
+    if text is None:
+        if len(_STRINGS) > _CACHED:
+            _STRINGS.clear()
+        text = _STRINGS[body] = body.decode()
+    return text

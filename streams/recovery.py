@@ -1,0 +1,56 @@
+"""Makes the activity log's fold of a partition anew: the ids seen lately from the log's tail, the ledger's position."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from aggregates.ledger import Ledger, Source
+from streams import outputs
+from streams.fold import ActivityFold
+from streams.intake import Intake, Limits, remember
+from streams.readstate import ReadState
+from streams.recent import Recent, tail_start
+from streams.rewards import Rewards
+
+
+@dataclass(slots=True, frozen=True)
+class ActivityFolds:
+    """What the folds of all partitions of a worker share."""
+
+    bootstrap: str
+    ledger: Ledger
+    partitions: int
+    """Partitions of the activity log."""
+    secret: bytes
+    clock: Callable[[], int]
+    """Epoch milliseconds, for `recorded_at`."""
+    grace_ms: int = 24 * 3_600_000
+    limits: Limits = field(default_factory=Limits)
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "ledger"))
+
+    async def __call__(self, source: Source, state: ReadState, token: str) -> ActivityFold:
+        """The fold of a partition at its read-state's position; the ledger is `token`'s from then on."""
+        loop = asyncio.get_running_loop()
+        position = await loop.run_in_executor(None, self.ledger.take, source, token, state.saved)
+        recent = await self._recent(source, state)
+        intake = Intake(source.partition, self.partitions, state, recent, self.secret, self.limits)
+        rewards = Rewards(self.ledger, source, position, token, self.clock, self.thread)
+        return ActivityFold(source, intake, rewards, self.grace_ms)
+
+    async def _recent(self, source: Source, state: ReadState) -> Recent:
+        """The ids within the horizon, read again from the log's tail."""
+        recent = Recent()
+        rejected = set(state.rejected)
+        end = state.saved
+        if end == 0:
+            return recent
+        start = tail_start(end)
+        low, _ = (await outputs.bounds_of(self.bootstrap, source.topic, [source.partition]))[source.partition]
+        async for batch in outputs.read_batches(self.bootstrap, source.topic, source.partition, max(start, low), end):
+            for record in batch:
+                if record.offset not in rejected:
+                    remember(recent, record)
+        return recent

@@ -1,0 +1,101 @@
+"""Batches of accepted records on their way into the ledger: in a thread of their own, in order, patiently.
+
+The ledger decides and commits while the next chunk is decoded. When the database is away a batch is tried again until
+it is back or the partition is given up; whoever submits waits, so no more than a few chunks are ever in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import structlog
+
+from aggregates.activity import Activity
+from aggregates.database import Unavailable
+from aggregates.ledger import Batch, Ledger, Source
+from streams.metrics import METRICS
+
+log = structlog.get_logger()
+RETRY_SECONDS = 0.5
+WAITING = 2
+"""Batches of one partition that may wait for the ledger."""
+
+
+class GivenUp(Exception):
+    """The partition was given up while the database was away; nothing of the batch was stored, or all of it."""
+
+
+class Rewards:
+    """The ledger's end of one owned partition."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        source: Source,
+        position: int,
+        writer: str,
+        clock: Callable[[], int],
+        thread: ThreadPoolExecutor | None = None,
+    ) -> None:
+        self.position = position
+        """The next offset the ledger has not been given."""
+        self._ledger = ledger
+        self._source = source
+        self._writer = writer
+        self._clock = clock
+        self._thread = thread
+        self._number = 0
+        self._waiting: deque[Future[None]] = deque()
+        self._given_up = threading.Event()
+
+    def submit(self, activities: Sequence[Activity], end: int) -> None:
+        """Hand on what the ledger has not had yet of the records before `end`. Without a thread: store it at once."""
+        position = self.position
+        if end <= position:
+            return
+        new = activities
+        if activities and activities[0].offset < position:
+            new = [activity for activity in activities if activity.offset >= position]
+        self._number += 1
+        batch = Batch(self._source, position, end, new, self._clock(), self._writer, self._number)
+        self.position = end
+        if self._thread is None:
+            self._ledger.consume(batch)
+        else:
+            self._waiting.append(self._thread.submit(self._store, batch))
+
+    def _store(self, batch: Batch) -> None:
+        said = False
+        with METRICS.ledger_seconds.time():
+            while not self._given_up.is_set():
+                try:
+                    self._ledger.consume(batch)
+                except Unavailable as error:
+                    if not said:
+                        log.warning("database away, waiting", partition=batch.source.partition, error=str(error))
+                        METRICS.database_away.labels(str(batch.source.partition)).set(1)
+                        said = True
+                    self._given_up.wait(RETRY_SECONDS)
+                else:
+                    if said:
+                        log.warning("database back", partition=batch.source.partition)
+                        METRICS.database_away.labels(str(batch.source.partition)).set(0)
+                    return
+        METRICS.database_away.labels(str(batch.source.partition)).set(0)
+        raise GivenUp
+
+    async def settle(self, leave: int = 0) -> None:
+        """Wait until at most `leave` batches are not stored. Raises what a batch failed with, e.g. `Fenced`."""
+        while self._waiting and (len(self._waiting) > leave or self._waiting[0].done()):
+            first = self._waiting[0]
+            await asyncio.shield(asyncio.wrap_future(first))
+            if self._waiting and self._waiting[0] is first:
+                self._waiting.popleft()
+
+    def give_up(self) -> None:
+        """Stop trying; the partition is somebody else's now, or nobody's."""
+        self._given_up.set()

