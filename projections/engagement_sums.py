@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Table, func, select, union_all
 from sqlalchemy.exc import OperationalError
 
-from projections.engagement_tables import COUNTER_COLUMNS, ENGAGEMENT, ROLLUPS, TIERS
+from projections.engagement_tables import COUNTER_COLUMNS, ENGAGEMENT, ROLLUPS, TIERS, is_apart
 from projections.rates import COUNTERS, GROUP_PANE_MS, Bounds, cover
 
 Counters = dict[str, int]
@@ -50,8 +50,7 @@ def group_totals(
         parts.append(Part(source, (source.c.tier,), where))
     if rolled:
         within = Bounds(rolled[0].start, rolled[-1].end)
-        where = panes_of(table, scope, brand, campaign, platform, within)
-        parts.append(Part(table, (table.c.tier,), [*where, table.c.apart == 1]))
+        parts.append(Part(table, (table.c.tier,), apart_from(table, scope, brand, campaign, platform, within)))
     found: dict[str, Counters] = {}
     for (tier,), counters in _merged(conn, parts):
         known = found.setdefault(str(tier), dict.fromkeys(COUNTERS, 0))
@@ -64,11 +63,18 @@ def panes_of(
     table: Table, scope: str, brand: str, campaign: str | None, platform: str | None, held: Bounds
 ) -> list[ColumnElement[bool]]:
     """Conditions for the rows of a scope that a window holds; they name what is empty too, for one range of the key."""
-    conditions = [table.c.scope == scope, table.c.brand == brand, table.c.campaign == (campaign or "")]
+    conditions = _about(table, scope, brand, campaign, platform, held)
     if table is ENGAGEMENT:
         conditions.append(table.c.tier == "")
         if scope in ("brand", "campaign"):
             conditions.append(table.c.member == "")
+    return conditions
+
+
+def _about(
+    table: Table, scope: str, brand: str, campaign: str | None, platform: str | None, held: Bounds
+) -> list[ColumnElement[bool]]:
+    conditions = [table.c.scope == scope, table.c.brand == brand, table.c.campaign == (campaign or "")]
     if held.start is not None:
         conditions.append(table.c.starts_at >= held.start)
     if held.end is not None:
@@ -76,6 +82,14 @@ def panes_of(
     if platform is not None:
         conditions.append(table.c.platform == platform)
     return conditions
+
+
+def apart_from(
+    table: Table, scope: str, brand: str, campaign: str | None, platform: str | None, rolled: Bounds
+) -> list[ColumnElement[bool]]:
+    """Conditions for the panes that the roll-ups of these times leave out."""
+    conditions = _about(table, scope, brand, campaign, platform, rolled)
+    return [*conditions, is_apart(table)]  # and no more of the key, or SQLite would not take the index of these few
 
 
 def member_panes(brand: str, campaign: str | None, platform: str | None, held: Bounds) -> list[ColumnElement[bool]]:

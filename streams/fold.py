@@ -47,7 +47,7 @@ class ActivityFold:
     def __init__(self, source: Source, intake: Intake, rewards: Rewards, grace_ms: int) -> None:
         self.intake = intake
         self.state = intake.state
-        self.panes = PaneStore(grace_ms)
+        self.panes = PaneStore(source.epoch, source.partition, grace_ms)
         self._source = source
         self._rewards = rewards
         self._grace_ms = grace_ms
@@ -65,7 +65,6 @@ class ActivityFold:
                 late += add(panes_of(activity, greatest_event_time, grace), added, activity.offset)
         self.state.counts["late"] += late
         self._letters += letters
-        self.panes.passed(end)
 
     async def settle(self, leave: int = 0) -> None:
         """The ledger is never behind the panes."""
@@ -74,7 +73,7 @@ class ActivityFold:
     def take(self, previous: int, position: int) -> tuple[dict[str, list[Record]], Delta]:
         """Dirty panes, changed tiers, dead letters and the read-state, all as of `position`."""
         epoch, partition, stamp = self._source.epoch, self._source.partition, position - 1
-        records = self.panes.take_dirty(epoch, partition, stamp)
+        records = self.panes.take_dirty(stamp)
         changed = self.intake.changed_profiles.items()
         profiles = self.state.profiles
         members = [member_record(epoch, partition, stamp, *key, tier, profiles[key]) for key, tier in changed]
@@ -94,7 +93,7 @@ class ActivityFold:
         """Take over the open panes."""
         for values in written.values():
             panes = {key: value for key, value in values.items() if is_pane(key)}
-            self.panes.recover(panes, self._source.epoch, start, self.state.greatest_event_time)
+            self.panes.recover(panes, start, self.state.greatest_event_time)
 
     def give_up(self) -> None:
         """Nothing more goes to the ledger."""

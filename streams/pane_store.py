@@ -9,25 +9,38 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from aggregates.engagement import ON_TIME, SCOPES, SEGMENT_OFFSETS, Counters, Pane
-from streams.panes import PaneWriter, Record, pane_topic, place_of, read_pane, stamp_of
+from aggregates.engagement import ON_TIME, SCOPES, SEGMENT_OFFSETS, TIER_SCOPES, Counters, Pane
+from schemas.topics import TIERS, WINDOWS
+from streams.panes import PaneWriter, Record, place_of, read_pane, stamp_of
 
 LONGEST = (1 << 63) - 1
 """A counter stays within 64 bits: absurd quantities must not make a pane that cannot be written."""
 
 
+class Open:
+    """A pane in memory. Hashing its key is most of what touching it costs, so it is looked up once a record."""
+
+    __slots__ = ("counters", "is_dirty", "pane", "skip")
+
+    def __init__(self, pane: Pane, counters: Counters, skip: int = -1) -> None:
+        self.pane = pane
+        self.counters = counters
+        self.is_dirty = False
+        self.skip = skip
+        """The last offset that the counters included when they were recovered: up to it nothing is added again."""
+
+
 class PaneStore:
     """Panes by key."""
 
-    def __init__(self, grace_ms: int) -> None:
-        self.panes: dict[Pane, Counters] = {}
-        self.dirty: set[Pane] = set()
-        self.skip: dict[Pane, int] = {}
-        """Recovered panes with a stamp at or above the next offset: what the stamp includes is not added again."""
-        self._skip_until = -1
+    def __init__(self, epoch: str, partition: int, grace_ms: int) -> None:
+        self.panes: dict[Pane, Open] = {}
+        self._dirty: list[Open] = []
+        self._epoch = epoch
+        self._writer = PaneWriter(epoch, partition)
         self._grace_ms = grace_ms
-        self._by_end: defaultdict[int, list[Pane]] = defaultdict(list)
-        self._by_block: defaultdict[int, list[Pane]] = defaultdict(list)
+        self._by_end: defaultdict[int, list[Open]] = defaultdict(list)
+        self._by_block: defaultdict[int, list[Open]] = defaultdict(list)
 
     def __len__(self) -> int:
         return len(self.panes)
@@ -35,62 +48,64 @@ class PaneStore:
     def add(self, panes: Iterable[Pane], added: Mapping[str, int], offset: int) -> bool:
         """Add to the counters of each pane what the record at `offset` brings; whether it was late."""
         late = False
-        store, dirty = self.panes, self.dirty
+        store, dirty = self.panes, self._dirty
         for pane in panes:
             if pane.segment != ON_TIME:
                 late = True
-            if self.skip and offset <= self.skip.get(pane, -1):
-                continue
-            counters = store.get(pane)
-            if counters is None:
-                self._open(pane, dict(added))
-            else:
+            found = store.get(pane)
+            if found is None:
+                found = self._open(Open(pane, dict(added)))
+            elif offset > found.skip:
+                counters = found.counters
                 for name, amount in added.items():
                     total = counters.get(name, 0) + amount
                     counters[name] = total if -LONGEST <= total <= LONGEST else LONGEST if total > 0 else -LONGEST
-            dirty.add(pane)
+            else:
+                continue
+            if not found.is_dirty:
+                found.is_dirty = True
+                dirty.append(found)
         return late
 
-    def _open(self, pane: Pane, counters: Counters) -> None:
-        self.panes[pane] = counters
+    def _open(self, new: Open) -> Open:
+        pane = new.pane
+        self.panes[pane] = new
         if pane.segment == ON_TIME:
-            self._by_end[pane.starts_at + SCOPES[pane.scope].length_ms].append(pane)
+            self._by_end[pane.starts_at + SCOPES[pane.scope].length_ms].append(new)
         else:
-            self._by_block[pane.segment].append(pane)
+            self._by_block[pane.segment].append(new)
+        return new
 
-    def passed(self, offset: int) -> None:
-        """Note that everything before `offset` is applied."""
-        if self.skip and self._skip_until < offset:
-            self.skip.clear()
-
-    def take_dirty(self, epoch: str, partition: int, stamp: int) -> dict[str, list[Record]]:
+    def take_dirty(self, stamp: int) -> dict[str, list[Record]]:
         """The records of all dirty panes by topic, as of the source offset `stamp`; nothing is dirty after it."""
-        writer = PaneWriter(epoch, partition, stamp)
-        records: dict[str, list[Record]] = {}
-        for pane in self.dirty:
-            records.setdefault(pane_topic(pane), []).append(writer.record(pane, self.panes[pane]))
-        self.dirty = set()
-        return records
+        windows: list[Record] = []
+        tiers: list[Record] = []
+        for scope, record in self._writer.records(((one.pane, one.counters) for one in self._dirty), stamp):
+            (tiers if scope in TIER_SCOPES else windows).append(record)
+        for one in self._dirty:
+            one.is_dirty = False
+        self._dirty.clear()
+        return {topic: records for topic, records in ((WINDOWS, windows), (TIERS, tiers)) if records}
 
     def let_go(self, greatest_event_time: int, position: int) -> None:
         """After the flush of `position`, at which event time stood there: forget the panes that it completed."""
         closed = greatest_event_time - self._grace_ms
         for end in [end for end in self._by_end if end <= closed]:
-            self._forget(self._by_end, end)
+            self._forget(self._by_end, end, position)
         for block in [block for block in self._by_block if block < position // SEGMENT_OFFSETS]:
-            self._forget(self._by_block, block)
+            self._forget(self._by_block, block, position)
 
-    def _forget(self, bucket: defaultdict[int, list[Pane]], name: int) -> None:
+    def _forget(self, bucket: defaultdict[int, list[Open]], name: int, position: int) -> None:
         kept = []
-        for pane in bucket.pop(name):
-            if pane in self.dirty or pane in self.skip:
-                kept.append(pane)
+        for one in bucket.pop(name):
+            if one.is_dirty or one.skip >= position:
+                kept.append(one)
             else:
-                del self.panes[pane]
+                del self.panes[one.pane]
         if kept:
             bucket[name] = kept
 
-    def recover(self, written: Mapping[bytes, bytes], epoch: str, start: int, greatest_event_time: int) -> None:
+    def recover(self, written: Mapping[bytes, bytes], start: int, greatest_event_time: int) -> None:
         """Take over the panes of an output partition that are still open, or ahead of `start`, by key and value."""
         closed = greatest_event_time - self._grace_ms
         block = start // SEGMENT_OFFSETS
@@ -103,9 +118,5 @@ class PaneStore:
             if not is_open and stamp_of(value)[1] < start:
                 continue
             stamped = read_pane(value)
-            if stamped.epoch != epoch:
-                continue
-            self._open(stamped.pane, stamped.counters)
-            if stamped.stamp >= start:
-                self.skip[stamped.pane] = stamped.stamp
-                self._skip_until = max(self._skip_until, stamped.stamp)
+            if stamped.epoch == self._epoch:
+                self._open(Open(stamped.pane, stamped.counters, stamped.stamp))

@@ -6,11 +6,11 @@ codec, which is the oracle in the tests.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from aggregates.engagement import SCOPES, TIER_SCOPES, Counters, Pane
+from aggregates.engagement import SCOPES, Counters, Pane
 from schemas.codec import decode, encode, fingerprint_header
-from schemas.topics import TIERS, WINDOWS
 
 SEPARATOR: Final = "\x1f"
 """Between the parts of a compaction key; no id has a control character in it."""
@@ -29,64 +29,54 @@ class Stamped(NamedTuple):
     counters: Counters
 
 
-def pane_topic(pane: Pane) -> str:
-    """The output topic of a pane."""
-    return TIERS if pane.scope in TIER_SCOPES else WINDOWS
-
-
 class PaneWriter:
-    """Writes the panes of one source partition as of one stamp."""
+    """Writes the panes of one source partition."""
 
-    def __init__(self, epoch: str, partition: int, stamp: int) -> None:
+    def __init__(self, epoch: str, partition: int) -> None:
         self._key = f"{SEPARATOR}{epoch}{SEPARATOR}{partition}{SEPARATOR}"
-        self._tail = _long(partition) + _text(epoch) + _long(stamp)
+        self._source = _long(partition) + _text(epoch)
+        self._subjects: dict[tuple[Any, ...], tuple[bytes, bytes]] = {}
+        """Everything of a pane but its time → how its key and its value begin."""
+        self._times: dict[tuple[int, int, str], tuple[bytes, bytes]] = {}
+        """Start, segment and scope → how the key ends, and the value goes on."""
 
-    def record(self, pane: Pane, counters: Counters) -> Record:
-        """The absolute value of a pane under its compaction key.
+    def records(self, panes: Iterable[tuple[Pane, Counters]], stamp: int) -> Iterator[tuple[str, Record]]:
+        """Scope, and the absolute value as of `stamp` under its compaction key, of each pane.
 
         The key has the source partition in it, since a campaign's pane has a partial in each, and the epoch, since a
         log made anew counts its offsets anew.
         """
-        scope, brand, campaign, tier, member, platform, post, starts_at, segment = pane
-        key = (
-            f"{scope}{self._key}{brand}{SEPARATOR}{campaign}{SEPARATOR}{tier}{SEPARATOR}{member}{SEPARATOR}{platform}"
-            f"{SEPARATOR}{post}{SEPARATOR}{starts_at}{SEPARATOR}{segment}"
-        ).encode()
-        texts = _TEXTS
-        try:
-            head = (
-                _HEADER, texts[scope], texts[brand], texts[campaign], texts[tier], texts[member], texts[platform],
-                texts[post], _LONGS[starts_at], _LENGTHS[scope], _LONGS[segment], self._tail,
-            )  # fmt: skip
-        except KeyError:
-            _remember(pane)
-            return self.record(pane, counters)
-        return key, b"".join((*head, *_map(counters))), []
+        if len(self._subjects) > _CACHED or len(self._times) > _CACHED:
+            self._subjects.clear()
+            self._times.clear()
+        subjects, times, stamped = self._subjects, self._times, _long(stamp)
+        no_headers: list[tuple[str, bytes]] = []
+        for pane, counters in panes:
+            scope, *_, starts_at, segment = pane
+            begin = subjects.get(pane[:7]) or self._subject(pane)
+            end = times.get((starts_at, segment, scope)) or self._time(pane)
+            yield scope, (begin[0] + end[0], begin[1] + end[1] + stamped + _map(counters), no_headers)
+
+    def _subject(self, pane: Pane) -> tuple[bytes, bytes]:
+        key = pane.scope + self._key + SEPARATOR.join(pane[1:7]) + SEPARATOR
+        made = (key.encode(), _HEADER + b"".join(_text(text) for text in pane[:7]))
+        return self._subjects.setdefault(pane[:7], made)
+
+    def _time(self, pane: Pane) -> tuple[bytes, bytes]:
+        scope, starts_at, segment = pane.scope, pane.starts_at, pane.segment
+        value = _long(starts_at) + _long(SCOPES[scope].length_ms) + _long(segment) + self._source
+        made = (f"{starts_at}{SEPARATOR}{segment}".encode(), value)
+        return self._times.setdefault((starts_at, segment, scope), made)
 
 
-def _remember(pane: Pane) -> None:
-    if len(_TEXTS) > _CACHED or len(_LONGS) > _CACHED:
-        _TEXTS.clear()
-        _LONGS.clear()
-        _LONGS.update({number: _long(number) for number in range(-512, 4096)})
-    for text in pane[:7]:
-        _TEXTS[text] = _text(text)
-    _LONGS[pane.starts_at] = _long(pane.starts_at)
-    _LONGS[pane.segment] = _long(pane.segment)
-
-
-def _map(counters: Counters) -> list[bytes]:
+def _map(counters: Counters) -> bytes:
     if not counters:
-        return [b"\0"]
-    parts = [_LONGS[len(counters)]]
+        return b"\0"
+    out = _LONGS[len(counters)]
     for name, number in counters.items():
-        try:
-            parts.append(_TEXTS[name])
-        except KeyError:
-            parts.append(_TEXTS.setdefault(name, _text(name)))
-        parts.append(_LONGS[number] if -512 <= number < 4096 else _long(number))
-    parts.append(b"\0")
-    return parts
+        text = _NAMES.get(name) or _NAMES.setdefault(name, _text(name))
+        out += text + (_LONGS[number] if 0 <= number < 4096 else _long(number))
+    return out + b"\0"
 
 
 def _text(text: str) -> bytes:
@@ -110,9 +100,9 @@ def _long(number: int) -> bytes:
     return bytes(out)
 
 
-_TEXTS: dict[str, bytes] = {}
-_LONGS: dict[int, bytes] = {number: _long(number) for number in range(-512, 4096)}
-_LENGTHS: Final = {scope.name: _long(scope.length_ms) for scope in SCOPES.values()}
+_NAMES: dict[str, bytes] = {}
+"""Counter names, of which there are a few dozen."""
+_LONGS: Final = tuple(_long(number) for number in range(4096))
 
 
 def member_record(

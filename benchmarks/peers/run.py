@@ -1,4 +1,4 @@
-"""`python -m benchmarks.peers.run`: plays all subjects by turns on the same topics, checks their counts, prints a table."""
+"""`python -m benchmarks.peers.run`: all subjects by turns on the same topics, their counts checked, a table."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from functools import cache
 
@@ -80,9 +81,9 @@ def profile(member="m1", tier="nano", stamp=0, brand="acme", partition=0, epoch=
 
 
 @st.composite
-def panes(draw):
-    """A pane record of any scope, around the ends of windows, late segments and corrections included."""
-    scope = draw(st.sampled_from(["brand", "campaign", *TIER_SCOPES, *HOUR_SCOPES]))
+def panes(draw, scopes=("brand", "campaign", *TIER_SCOPES, *HOUR_SCOPES)):
+    """A pane record, around the ends of windows, late segments and corrections included."""
+    scope = draw(st.sampled_from(scopes))
     length = HOUR if scope in HOUR_SCOPES else FIVE_MINUTES
     hours = draw(st.sampled_from([-720, -168, -24, -1, 0, 1]) | st.integers(-725, 2)) * HOUR
     return pane(
@@ -196,6 +197,11 @@ def rolled_up(records):
                 for name, value in one["counters"].items():
                     counted[name] += value
     return sums
+
+
+def iso(at):
+    """An instant as the answers write it."""
+    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def divided(amount, by):

@@ -22,10 +22,11 @@ from projections.engagement_queries import (
     member_engagement,
     member_tier,
     member_tiers,
+    posts,
     tiers,
 )
-from projections.engagement_sums import member_panes, panes_of
-from projections.engagement_tables import ENGAGEMENT, TIERS, create_tables
+from projections.engagement_sums import apart_from, member_panes, panes_of
+from projections.engagement_tables import ENGAGEMENT, ROLLUPS, TIERS, create_tables
 from projections.rates import Bounds, UnknownWindow
 
 BANDS = (("nano", 0), ("micro", 1000), ("macro", 100_000))
@@ -94,6 +95,33 @@ def test_engagement_of_a_member_is_the_plain_sum(engine, records, question):
         applied(conn, *records)
         answer = member_engagement(conn, "acme", "m1", window, now, as_of, campaign, platform)
     assert measured(answer) == model.measures(model.summed(one for one in panes if one["member_id"] == "m1"))
+
+
+@modest
+@given(st.lists(model.panes(["post", "member"]), max_size=25).map(model.one_per_stamp), questions, st.integers(1, 4))
+def test_posts_of_a_member_are_the_plain_sums_best_first(engine, records, question, limit):
+    window, now, as_of, _, platform = question
+    panes = model.chosen(model.latest(records), "post", "acme", window, now, as_of, None, platform)
+    expected = []
+    for post, on in {(one["post_id"], one["platform"]) for one in panes if one["member_id"] == "m1"}:
+        mine = [one for one in panes if (one["member_id"], one["post_id"], one["platform"]) == ("m1", post, on)]
+        sums = model.summed(mine)
+        expected.append(
+            {
+                **{"post_id": post, "platform": on, "reach": sums["member_post.reach"], "unrated": sums["unrated"]},
+                "counts": model.measures(sums)["counts"],
+                "engagements": model.measures(sums)["engagements"],
+                "rate_by_followers": model.divided(sums["rate_ppb"], 1_000_000_000),
+                "rate_by_reach": model.measures(sums)["rate_by_reach"],
+                "last_activity": model.iso(max(one["starts_at"] for one in mine)),
+            }
+        )
+    expected.sort(key=lambda one: (-one["engagements"], one["post_id"], one["platform"]))
+    with engine.connect() as conn:
+        applied(conn, *records)
+        answer = posts(conn, "acme", "m1", window, now, as_of, platform, limit)
+    assert answer.model_dump(by_alias=True)["posts"] == tuple(expected[:limit])
+    assert answer.total == len(expected)
 
 
 @modest
@@ -175,6 +203,41 @@ def test_the_body_has_the_names_of_the_contract_and_rates_as_numbers(conn):
     assert (body["rate_by_followers"], body["rate_by_reach"], body["per_post"]) == (0.081234567, None, 3.0)
 
 
+def test_an_old_post_that_goes_on_living_counts_as_one_post(conn):
+    day = 24 * model.HOUR
+    applied(
+        conn,
+        model.pane("post", model.BASE - 40 * day, counters={"member_post.post": 1, "rate_ppb": 7_000_000}),
+        model.pane("post", model.BASE, counters={"member_post.like": 4, "self.like": 1, "rate_ppb": 8_000_000}),
+    )
+    (post,) = posts(conn, "acme", "m1", "30d", NOW).posts
+    assert (post.rate_by_followers, post.rate_by_reach) == (Decimal("0.008"), None)
+    assert (post.counts.member_post.post, post.engagements, post.counts.own.like) == (0, 4, 1)
+    assert post.last_activity == "2026-03-01T00:00:00Z"
+    (post,) = posts(conn, "acme", "m1", "all", NOW).posts
+    assert post.rate_by_followers == Decimal("0.015")
+
+
+def test_posts_beyond_the_limit_are_counted(conn):
+    applied(conn, *(model.pane("post", post=f"p{n}", stamp=n, counters={"member_post.save": n % 3}) for n in range(6)))
+    body = json.loads(posts(conn, "acme", "m1", "24h", NOW, limit=3, positions={0: 5}).model_dump_json())
+    assert [post["post_id"] for post in body["posts"]] == ["p2", "p5", "p1"]
+    assert (body["total"], body["member"], body["position"]) == (6, "m1", "0:5")
+    assert body["posts"][0]["rate_by_followers"] == 0.0
+
+
+def test_a_member_without_posts_has_an_empty_list(conn):
+    applied(conn, model.pane("member", counters={"member_post.like": 4}))
+    answer = posts(conn, "acme", "m1", "all", NOW)
+    assert (answer.posts, answer.total, answer.from_) == ((), 0, None)
+
+
+def test_panes_of_a_log_made_anew_and_of_the_one_before_add_up(conn):
+    applied(conn, *(model.pane(epoch=epoch, stamp=3, counters={"purchases": 2}) for epoch in ("", "e1", "e2")))
+    assert engagement(conn, "acme", "all", NOW).purchases == 6
+    assert engagement(conn, "acme", "1h", NOW).purchases == 6
+
+
 def test_a_brand_without_panes_has_zeros_and_nulls(conn):
     answer = engagement(conn, "nobody", "all", NOW)
     assert (answer.engagements, answer.active_members, answer.per_post) == (0, 0, None)
@@ -243,25 +306,38 @@ def test_an_unknown_metric_or_window_is_refused(conn):
         engagement(conn, "acme", "2d", NOW)
 
 
+HOURS = Bounds(1, 2)
+
+
 @pytest.mark.parametrize(
     ("table", "conditions", "key"),
     [
+        (ENGAGEMENT, panes_of(ENGAGEMENT, "brand", "acme", None, None, HOURS), "tier=? AND member=? AND starts_at>"),
         (
             ENGAGEMENT,
-            panes_of(ENGAGEMENT, "brand", "acme", None, None, Bounds(1, 2)),
+            [*panes_of(ENGAGEMENT, "post", "acme", None, None, HOURS), ENGAGEMENT.c.member == "m1"],
             "tier=? AND member=? AND starts_at>",
         ),
-        (ENGAGEMENT, member_panes("acme", None, None, Bounds(1, 2)), "campaign=? AND starts_at>"),
-        (TIERS, panes_of(TIERS, "brand_tier", "acme", None, None, Bounds(1, 2)), "campaign=? AND starts_at>"),
+        (ENGAGEMENT, member_panes("acme", None, None, HOURS), "tier=?"),
+        (TIERS, panes_of(TIERS, "brand_tier", "acme", None, None, HOURS), "starts_at>"),
+        (
+            ROLLUPS,
+            [*panes_of(ROLLUPS, "brand_tier", "acme", None, None, HOURS), ROLLUPS.c.length_ms == 3_600_000],
+            "length_ms=? AND starts_at>",
+        ),
+        (ENGAGEMENT, apart_from(ENGAGEMENT, "brand", "acme", None, None, HOURS), "apart=? AND starts_at>"),
+        (TIERS, apart_from(TIERS, "brand_tier", "acme", None, None, HOURS), "apart=? AND starts_at>"),
     ],
-    ids=["brand", "members", "tiers"],
+    ids=["brand", "posts", "members", "tiers", "roll-ups", "engagement apart", "tiers apart"],
 )
-def test_a_window_is_one_range_of_an_index(tmp_path, table, conditions, key):
+def test_a_window_is_one_range_of_an_index(request, tmp_path, table, conditions, key):
     opened = open_database(f"sqlite:///{tmp_path}/plan.db")
     with opened.begin() as conn:
         create_tables(conn)
-        read = select(table.c.starts_at).where(*conditions).compile(opened, compile_kwargs={"literal_binds": True})
-        plan = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {read}").all()
+        read = select(table.c.starts_at).where(*conditions).compile(opened)
+        values = tuple(read.params[name] for name in read.positiontup)
+        plan = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {read}", values).all()
     opened.dispose()
     assert len(plan) == 1
-    assert f"scope=? AND brand=? AND {'campaign=? AND ' if key.startswith('tier') else ''}{key}" in plan[0][-1]
+    assert f"scope=? AND brand=? AND campaign=? AND {key}" in plan[0][-1]
+    assert ("_apart" in plan[0][-1]) == ("apart" in request.node.callspec.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import engagement_model as model
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -117,7 +119,7 @@ def test_a_window_is_covered_by_parts_that_meet_with_whole_days_inside(start, en
         start, end = end, start
     parts = cover(Bounds(start, end))
     assert (parts[0].start, parts[-1].end) == (start, end)
-    assert all(one.end == other.start for one, other in zip(parts, parts[1:], strict=False))
+    assert all(one.end == other.start for one, other in pairwise(parts))
     for part in parts:
         assert all(edge is None or edge % part.length_ms == 0 for edge in part[1:])
     panes = sum((part.end - part.start) // FIVE for part in parts if part.length_ms == FIVE and len(parts) > 1)

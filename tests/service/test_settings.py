@@ -56,7 +56,7 @@ def test_a_database_that_cannot_be_reached_is_said_so_without_its_password(tmp_p
         migrate(address)
     assert "hidden" not in str(caught.value)
     brands = control.documents("{brand: acme, currency: EUR}", "test")
-    with pytest.raises(Unusable, match=r"is away.*refused.*safe to apply the same again") as caught:
+    with pytest.raises(Unusable, match=r"(?s)is away.*refused.*safe to apply the same again") as caught:
         asyncio.run(control.apply_documents(Settings(kafka="127.0.0.1:1", database=address), brands, check=False))
     assert "hidden" not in str(caught.value)
 
