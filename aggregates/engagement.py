@@ -6,7 +6,6 @@ add up, so panes of several partitions, and the segments of one pane, merge by s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from aggregates.activity import Activity
@@ -85,13 +84,16 @@ def increments(activity: Activity) -> Counters:
     return {}
 
 
-def is_closed(starts_at: int, length_ms: int, greatest_event_time: int, grace_ms: int) -> bool:
-    """Whether event time has passed a pane's end by the grace, so that what still comes for it is late."""
-    return starts_at + length_ms + grace_ms <= greatest_event_time
+Subject = tuple[str, str, str, str, str, str, str]
+"""Whom a pane is about: scope, brand, campaign, tier, member, platform, post; empty where it does not apply."""
+Span = tuple[int, int, int]
+"""Of when a pane is: its first instant, its length in milliseconds, and its segment."""
 
 
-def panes_of(activity: Activity, greatest_event_time: int, grace_ms: int) -> Iterator[Pane]:
-    """The pane segments an activity belongs to.
+def panes_of(
+    activity: Activity, greatest_event_time: int, grace_ms: int
+) -> tuple[tuple[Span, list[Subject]], tuple[Span, list[Subject]]]:
+    """The pane segments an activity belongs to: those of five minutes, and those of an hour.
 
     What happens on a member's own post, if that is named, counts for the post too, across campaigns.
     `greatest_event_time` is that of the records at lower offsets, so that late is decided by the log alone. A late
@@ -102,18 +104,24 @@ def panes_of(activity: Activity, greatest_event_time: int, grace_ms: int) -> Ite
     brand: str = value["brand_id"]
     member: str = value["member_id"]
     platform: str = value.get("platform") or ""
+    tier = activity.tier
+    short: list[Subject] = [
+        ("brand", brand, "", "", "", platform, ""),
+        ("brand_tier", brand, "", tier, "", platform, ""),
+    ]
+    long: list[Subject] = [("member", brand, "", "", member, platform, "")]
+    if value.get("surface") == "member_post" and value["post_id"]:
+        long.append(("post", brand, "", "", member, platform, value["post_id"]))
+    for campaign in activity.campaigns:
+        name = campaign.id
+        short.append(("campaign", brand, name, "", "", platform, ""))
+        short.append(("campaign_tier", brand, name, tier, "", platform, ""))
+        long.append(("campaign_member", brand, name, "", member, platform, ""))
     block = activity.offset // SEGMENT_OFFSETS
     minutes = at - at % MINUTES_5
     hour = at - at % HOUR
-    short = block if is_closed(minutes, MINUTES_5, greatest_event_time, grace_ms) else ON_TIME
-    long = block if is_closed(hour, HOUR, greatest_event_time, grace_ms) else ON_TIME
-    tier = activity.tier
-    yield Pane("brand", brand, "", "", "", platform, "", minutes, short)
-    yield Pane("brand_tier", brand, "", tier, "", platform, "", minutes, short)
-    yield Pane("member", brand, "", "", member, platform, "", hour, long)
-    if value.get("surface") == "member_post" and value["post_id"]:
-        yield Pane("post", brand, "", "", member, platform, value["post_id"], hour, long)
-    for campaign in activity.campaigns:
-        yield Pane("campaign", brand, campaign.id, "", "", platform, "", minutes, short)
-        yield Pane("campaign_tier", brand, campaign.id, tier, "", platform, "", minutes, short)
-        yield Pane("campaign_member", brand, campaign.id, "", member, platform, "", hour, long)
+    passed = greatest_event_time - grace_ms
+    return (
+        ((minutes, MINUTES_5, block if minutes + MINUTES_5 <= passed else ON_TIME), short),
+        ((hour, HOUR, block if hour + HOUR <= passed else ON_TIME), long),
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Select, and_, distinct, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, distinct, exists, func, or_, select
 
 from projections.engagement_models import Distribution
 from projections.engagement_sums import member_panes
@@ -32,21 +32,19 @@ def members_by_tier(conn: Connection, brand: str) -> dict[str, int]:
 
 def active_members(conn: Connection, brand: str, campaign: str | None, platform: str | None, hours: Bounds) -> int:
     """Distinct members with a pane in these hours."""
-    active = _active(brand, campaign, platform, hours).subquery()
-    return int(conn.execute(select(func.count()).select_from(active)).scalar_one())
+    members = func.count(distinct(ACTIVE.c.member))
+    return int(conn.execute(select(members).where(*_active(brand, campaign, platform, hours))).scalar_one())
 
 
 def active_by_tier(
     conn: Connection, brand: str, campaign: str | None, platform: str | None, hours: Bounds
 ) -> dict[str, int]:
     """Distinct members with a pane in these hours, by the tier they are in now."""
-    active = _active(brand, campaign, platform, hours).subquery()
-    joined = active.outerjoin(MEMBERS, and_(MEMBERS.c.brand == brand, MEMBERS.c.member == active.c.member))
+    profile = and_(MEMBERS.c.brand == brand, MEMBERS.c.member == ACTIVE.c.member)
     tier = func.coalesce(MEMBERS.c.tier, UNKNOWN)
-    return {
-        str(name): int(count)
-        for name, count in conn.execute(select(tier, func.count()).select_from(joined).group_by(tier))
-    }
+    members = select(tier, func.count(distinct(ACTIVE.c.member))).select_from(ACTIVE.outerjoin(MEMBERS, profile))
+    found = conn.execute(members.where(*_active(brand, campaign, platform, hours)).group_by(tier))
+    return {str(name): int(count) for name, count in found}
 
 
 def followers_by_tier(conn: Connection, brand: str) -> dict[str, Distribution]:
@@ -83,8 +81,8 @@ def _distribution(size: int, at: Mapping[int, int]) -> Distribution:
     )
 
 
-def _active(brand: str, campaign: str | None, platform: str | None, hours: Bounds) -> Select[Any]:
-    """The distinct members with a pane in these hours.
+def _active(brand: str, campaign: str | None, platform: str | None, hours: Bounds) -> list[ColumnElement[bool]]:
+    """Conditions for the rows of `ACTIVE` of members with a pane in these hours.
 
     Whose first or last pane is in them has one; only of those active before and after are the panes themselves asked.
     """
@@ -104,4 +102,4 @@ def _active(brand: str, campaign: str | None, platform: str | None, hours: Bound
         panes = member_panes(brand, campaign, None, hours)
         same = (ENGAGEMENT.c.member == known.member, ENGAGEMENT.c.platform == known.platform)
         where.append(or_(*sure, exists().where(*panes, *same)))
-    return select(known.member).where(*where).distinct()
+    return where

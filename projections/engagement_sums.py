@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table, func, select, union_all
 from sqlalchemy.exc import OperationalError
 
 from projections.engagement_tables import COUNTER_COLUMNS, ENGAGEMENT, ROLLUPS, TIERS, is_apart
@@ -18,9 +18,13 @@ Counters = dict[str, int]
 class Part(NamedTuple):
     """Rows of one table that a read sums, for each value of `keys` that occurs."""
 
-    table: Table
+    table: FromClause
     keys: Sequence[ColumnElement[Any]]
     where: Sequence[ColumnElement[bool]]
+
+    def select(self, sums: Iterable[ColumnElement[Any]]) -> Select[Any]:
+        """The sums of this part."""
+        return select(*self.keys, *sums).where(*self.where).group_by(*self.keys)
 
 
 Sums = list[tuple[tuple[Any, ...], Counters]]
@@ -50,7 +54,10 @@ def group_totals(
         parts.append(Part(source, (source.c.tier,), where))
     if rolled:
         within = Bounds(rolled[0].start, rolled[-1].end)
-        parts.append(Part(table, (table.c.tier,), apart_from(table, scope, brand, campaign, platform, within)))
+        few = (
+            select(table).where(is_apart(table)).cte("apart").prefix_with("MATERIALIZED")
+        )  # by the index of these alone
+        parts.append(Part(few, (few.c.tier,), panes_of(few, scope, brand, campaign, platform, within)))
     found: dict[str, Counters] = {}
     for (tier,), counters in _merged(conn, parts):
         known = found.setdefault(str(tier), dict.fromkeys(COUNTERS, 0))
@@ -60,21 +67,14 @@ def group_totals(
 
 
 def panes_of(
-    table: Table, scope: str, brand: str, campaign: str | None, platform: str | None, held: Bounds
+    table: FromClause, scope: str, brand: str, campaign: str | None, platform: str | None, held: Bounds
 ) -> list[ColumnElement[bool]]:
     """Conditions for the rows of a scope that a window holds; they name what is empty too, for one range of the key."""
-    conditions = _about(table, scope, brand, campaign, platform, held)
+    conditions = [table.c.scope == scope, table.c.brand == brand, table.c.campaign == (campaign or "")]
     if table is ENGAGEMENT:
         conditions.append(table.c.tier == "")
         if scope in ("brand", "campaign"):
             conditions.append(table.c.member == "")
-    return conditions
-
-
-def _about(
-    table: Table, scope: str, brand: str, campaign: str | None, platform: str | None, held: Bounds
-) -> list[ColumnElement[bool]]:
-    conditions = [table.c.scope == scope, table.c.brand == brand, table.c.campaign == (campaign or "")]
     if held.start is not None:
         conditions.append(table.c.starts_at >= held.start)
     if held.end is not None:
@@ -82,14 +82,6 @@ def _about(
     if platform is not None:
         conditions.append(table.c.platform == platform)
     return conditions
-
-
-def apart_from(
-    table: Table, scope: str, brand: str, campaign: str | None, platform: str | None, rolled: Bounds
-) -> list[ColumnElement[bool]]:
-    """Conditions for the panes that the roll-ups of these times leave out."""
-    conditions = _about(table, scope, brand, campaign, platform, rolled)
-    return [*conditions, is_apart(table)]  # and no more of the key, or SQLite would not take the index of these few
 
 
 def member_panes(brand: str, campaign: str | None, platform: str | None, held: Bounds) -> list[ColumnElement[bool]]:
@@ -120,10 +112,7 @@ def _merged(conn: Connection, parts: Sequence[Part]) -> Sums:
 
 
 def _summed(conn: Connection, parts: Sequence[Part]) -> Sums:
-    selects = [
-        select(*keys, *(func.sum(table.c[name]) for name in COUNTER_COLUMNS)).where(*where).group_by(*keys)
-        for table, keys, where in parts
-    ]
+    selects = [part.select(func.sum(part.table.c[name]) for name in COUNTER_COLUMNS) for part in parts]
     width = len(parts[0].keys)
     return [
         (tuple(row[:width]), {name: int(value or 0) for name, value in zip(COUNTERS, row[width:], strict=True)})
@@ -133,16 +122,11 @@ def _summed(conn: Connection, parts: Sequence[Part]) -> Sums:
 
 def _summed_in_halves(conn: Connection, parts: Sequence[Part]) -> Sums:
     """The same, each counter as two sums of 32 bits. It takes 2.5 times as long, so it is for after an overflow."""
-    selects = [
-        select(
-            *keys,
-            *(func.sum(table.c[name].op(">>")(_HALF)) for name in COUNTER_COLUMNS),
-            *(func.sum(table.c[name].op("&")(_MASK)) for name in COUNTER_COLUMNS),
-        )
-        .where(*where)
-        .group_by(*keys)
-        for table, keys, where in parts
-    ]
+    selects = []
+    for part in parts:
+        columns = [part.table.c[name] for name in COUNTER_COLUMNS]
+        high = [func.sum(column.op(">>")(_HALF)) for column in columns]
+        selects.append(part.select([*high, *(func.sum(column.op("&")(_MASK)) for column in columns)]))
     width = len(parts[0].keys)
     middle = width + len(COUNTER_COLUMNS)
     return [

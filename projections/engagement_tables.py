@@ -72,8 +72,7 @@ def _pane_table(name: str, clustered_by: Sequence[str]) -> Table:
         sqlite_with_rowid=False,  # the primary key is the table: a window is read in one sweep, and written once
     )
     few = is_apart(table)
-    keys = (table.c.scope, table.c.brand, table.c.campaign, table.c.apart, table.c.starts_at)
-    Index(f"{name}_apart", *keys, sqlite_where=few, postgresql_where=few)
+    Index(f"{name}_apart", table.c.starts_at, sqlite_where=few, postgresql_where=few)
     return table
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from projections.answers import Balance, Standings, Statement
-from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
+from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, PostReport, TierReport
 from projections.rates import Window
 from service import api_errors, condition, control, heartbeats, metrics
 from service.problems import Refusal
@@ -173,6 +173,33 @@ def member_engagement(
             window,
             campaign=campaign,
             platform=platform,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
+        )
+    )
+
+
+@social.get("/members/{member}/posts", response_model=PostReport)
+def posts(
+    reads: ReadsOf,
+    brand: BrandId,
+    member: MemberId,
+    window: WindowOf = Window.DAY,
+    platform: PlatformOf = None,
+    limit: Limit = 100,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+) -> Response:
+    """A member's posts with any activity in a window of whole hours, most engagements first, each with its rates."""
+    return answer(
+        reads.posts(
+            brand,
+            member,
+            window,
+            platform=platform,
+            limit=limit,
             as_of=as_of,
             known_at=known_at,
             min_position=min_position,

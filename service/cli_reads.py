@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
     command(app, "statement", "groundswell statement acme ann --limit 20")(statement)
     command(app, "standings", "groundswell standings acme spring --limit 10")(standings)
     command(app, "engagement", "groundswell engagement acme --window 7d --campaign spring")(engagement)
+    command(app, "posts", "groundswell posts acme ann --window 7d")(posts)
     command(app, "tiers", "groundswell tiers acme --window all")(tiers)
     command(app, "explain", "groundswell explain acme ann")(explain)
     command(app, "digest", "groundswell digest --json")(digest)
@@ -162,6 +163,35 @@ def engagement(
                 min_position=min_position,
             )
             show(of_member, as_json, render.engagement)
+
+
+def posts(
+    brand: Brand,
+    member: Member,
+    window: WindowOf = Window.DAY,
+    platform: PlatformOf = None,
+    limit: Limit = 100,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a member's posts with any activity in a window, most engagements first, each with its rates."""
+    from service import render
+
+    with _reads(data_dir) as reads:
+        found = reads.posts(
+            brand,
+            member,
+            window,
+            platform=platform,
+            limit=limit,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
+        )
+    show(found, as_json, render.posts)
 
 
 def tiers(

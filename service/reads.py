@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from aggregates.database import open_database
 from projections import engagement_queries, queries, registry
 from projections.answers import Balance, Explanation, Standings, Statement
-from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
+from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, PostReport, TierReport
 from projections.rates import UnknownWindow
 from projections.runner import positions as projection_positions
 from service.instants import instant, wanted
@@ -164,6 +164,25 @@ class Reads:
         with self._panes(min_position, brand, campaign) as (conn, positions):
             return engagement_queries.member_engagement(
                 conn, brand, member, window, self._clock(), at, campaign, platform, positions=positions
+            )
+
+    def posts(
+        self,
+        brand: str,
+        member: str,
+        window: str = "24h",
+        *,
+        platform: str | None = None,
+        limit: int = 100,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        min_position: str | None = None,
+    ) -> PostReport:
+        """A member's posts with any activity in a window, by engagements, each with its rates. Raises `Refusal`."""
+        at = _effective(as_of, known_at)
+        with self._panes(min_position, brand, None) as (conn, positions):
+            return engagement_queries.posts(
+                conn, brand, member, window, self._clock(), at, platform, limit, positions=positions
             )
 
     def member_tier(

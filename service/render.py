@@ -13,7 +13,13 @@ from service.render_tables import NOTHING, bar, number, percent, plain, row, tab
 if TYPE_CHECKING:
     from projections.answers import Balance, Explained, Explanation, Standings, Statement, Unpaid
     from projections.digest import DigestReport
-    from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, TierReport
+    from projections.engagement_models import (
+        EngagementReport,
+        MemberEngagement,
+        MemberTierAnswer,
+        PostReport,
+        TierReport,
+    )
     from projections.verify import Difference, Report
     from service.control import RedemptionAnswer
 
@@ -78,6 +84,17 @@ def engagement(found: EngagementReport | MemberEngagement) -> RenderableType:
 
 
 _SALES = ("purchases", "revenue_minor", "refunds", "refunds_minor", "referred_revenue_minor")
+
+
+def posts(found: PostReport) -> RenderableType:
+    """A member's posts with their rates, most engagements first."""
+    made = table(("post", "platform"), ("engagements", "rate", "by reach", "reach", "unrated", "last active"))
+    for one in found.posts:
+        rates = (percent(one.rate_by_followers), percent(one.rate_by_reach))
+        row(made, (one.post_id, one.platform, one.engagements, *rates, one.reach, one.unrated, one.last_activity))
+    title = f"Posts of {found.brand}/{found.member}, window {found.window.value}"
+    left = found.total - len(found.posts)
+    return titled(title, made, *([Text(f"and {number(left)} more: --limit")] if left else []))
 
 
 def tiers(found: TierReport) -> RenderableType:

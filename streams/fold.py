@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from aggregates.engagement import increments, panes_of
+from aggregates.engagement import ON_TIME, increments, panes_of
 from aggregates.ledger import Source
 from schemas.topics import DEAD_LETTERS, TIERS, WINDOWS
 from streams.intake import DeadLetter, Intake
@@ -62,7 +62,10 @@ class ActivityFold:
         for activity, greatest_event_time in activities:
             added = increments(activity)
             if added:
-                late += add(panes_of(activity, greatest_event_time, grace), added, activity.offset)
+                short, long = panes_of(activity, greatest_event_time, grace)
+                add(*short, added, activity.offset)
+                add(*long, added, activity.offset)
+                late += short[0][2] != ON_TIME
         self.state.counts["late"] += late
         self._letters += letters
 

@@ -6,10 +6,9 @@ block of offsets has passed. So memory holds the panes of the grace and of one b
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from aggregates.engagement import ON_TIME, SCOPES, SEGMENT_OFFSETS, TIER_SCOPES, Counters, Pane
+from aggregates.engagement import ON_TIME, SCOPES, SEGMENT_OFFSETS, TIER_SCOPES, Counters, Span, Subject
 from schemas.topics import TIERS, WINDOWS
 from streams.panes import PaneWriter, Record, place_of, read_pane, stamp_of
 
@@ -18,105 +17,110 @@ LONGEST = (1 << 63) - 1
 
 
 class Open:
-    """A pane in memory. Hashing its key is most of what touching it costs, so it is looked up once a record."""
+    """A pane in memory."""
 
-    __slots__ = ("counters", "is_dirty", "pane", "skip")
+    __slots__ = ("counters", "is_dirty", "skip")
 
-    def __init__(self, pane: Pane, counters: Counters, skip: int = -1) -> None:
-        self.pane = pane
+    def __init__(self, counters: Counters, skip: int = -1) -> None:
         self.counters = counters
         self.is_dirty = False
         self.skip = skip
         """The last offset that the counters included when they were recovered: up to it nothing is added again."""
 
 
+class _Bucket:
+    """The panes of one span, which leave memory together."""
+
+    __slots__ = ("dirty", "panes", "skip")
+
+    def __init__(self) -> None:
+        self.panes: dict[Subject, Open] = {}
+        self.dirty: list[tuple[Subject, Open]] = []
+        self.skip = -1
+
+
 class PaneStore:
-    """Panes by key."""
+    """Panes by span and subject: hashing keys is most of what counting costs, and a record's panes share two spans."""
 
     def __init__(self, epoch: str, partition: int, grace_ms: int) -> None:
-        self.panes: dict[Pane, Open] = {}
-        self._dirty: list[Open] = []
+        self._buckets: dict[Span, _Bucket] = {}
+        self._dirty: dict[Span, _Bucket] = {}
         self._epoch = epoch
         self._writer = PaneWriter(epoch, partition)
         self._grace_ms = grace_ms
-        self._by_end: defaultdict[int, list[Open]] = defaultdict(list)
-        self._by_block: defaultdict[int, list[Open]] = defaultdict(list)
 
     def __len__(self) -> int:
-        return len(self.panes)
+        return sum(len(bucket.panes) for bucket in self._buckets.values())
 
-    def add(self, panes: Iterable[Pane], added: Mapping[str, int], offset: int) -> bool:
-        """Add to the counters of each pane what the record at `offset` brings; whether it was late."""
-        late = False
-        store, dirty = self.panes, self._dirty
-        for pane in panes:
-            if pane.segment != ON_TIME:
-                late = True
-            found = store.get(pane)
-            if found is None:
-                found = self._open(Open(pane, dict(added)))
-            elif offset > found.skip:
-                counters = found.counters
+    @property
+    def spans(self) -> list[Span]:
+        """Of the panes in memory."""
+        return list(self._buckets)
+
+    def add(self, span: Span, subjects: Iterable[Subject], added: Mapping[str, int], offset: int) -> None:
+        """Add to the counters of each subject's pane what the record at `offset` brings."""
+        bucket = self._buckets.get(span)
+        if bucket is None:
+            bucket = self._buckets[span] = _Bucket()
+        panes, dirty = bucket.panes, bucket.dirty
+        if not dirty:
+            self._dirty[span] = bucket
+        for subject in subjects:
+            one = panes.get(subject)
+            if one is None:
+                one = panes[subject] = Open({**added})
+            elif offset > one.skip:
+                counters = one.counters
                 for name, amount in added.items():
                     total = counters.get(name, 0) + amount
                     counters[name] = total if -LONGEST <= total <= LONGEST else LONGEST if total > 0 else -LONGEST
             else:
                 continue
-            if not found.is_dirty:
-                found.is_dirty = True
-                dirty.append(found)
-        return late
-
-    def _open(self, new: Open) -> Open:
-        pane = new.pane
-        self.panes[pane] = new
-        if pane.segment == ON_TIME:
-            self._by_end[pane.starts_at + SCOPES[pane.scope].length_ms].append(new)
-        else:
-            self._by_block[pane.segment].append(new)
-        return new
+            if not one.is_dirty:
+                one.is_dirty = True
+                dirty.append((subject, one))
 
     def take_dirty(self, stamp: int) -> dict[str, list[Record]]:
         """The records of all dirty panes by topic, as of the source offset `stamp`; nothing is dirty after it."""
         windows: list[Record] = []
         tiers: list[Record] = []
-        for scope, record in self._writer.records(((one.pane, one.counters) for one in self._dirty), stamp):
-            (tiers if scope in TIER_SCOPES else windows).append(record)
-        for one in self._dirty:
-            one.is_dirty = False
-        self._dirty.clear()
+        for span, bucket in self._dirty.items():
+            for topic, is_tier in ((windows, False), (tiers, True)):
+                chosen = [
+                    (subject, one.counters) for subject, one in bucket.dirty if (subject[0] in TIER_SCOPES) is is_tier
+                ]
+                if chosen:
+                    topic += self._writer.write(span, chosen, stamp)
+            for _, one in bucket.dirty:
+                one.is_dirty = False
+            bucket.dirty = []
+        self._dirty = {}
         return {topic: records for topic, records in ((WINDOWS, windows), (TIERS, tiers)) if records}
 
     def let_go(self, greatest_event_time: int, position: int) -> None:
         """After the flush of `position`, at which event time stood there: forget the panes that it completed."""
-        closed = greatest_event_time - self._grace_ms
-        for end in [end for end in self._by_end if end <= closed]:
-            self._forget(self._by_end, end, position)
-        for block in [block for block in self._by_block if block < position // SEGMENT_OFFSETS]:
-            self._forget(self._by_block, block, position)
-
-    def _forget(self, bucket: defaultdict[int, list[Open]], name: int, position: int) -> None:
-        kept = []
-        for one in bucket.pop(name):
-            if one.is_dirty or one.skip >= position:
-                kept.append(one)
-            else:
-                del self.panes[one.pane]
-        if kept:
-            bucket[name] = kept
+        passed = greatest_event_time - self._grace_ms
+        block = position // SEGMENT_OFFSETS
+        for span, bucket in list(self._buckets.items()):
+            starts_at, length_ms, segment = span
+            is_complete = starts_at + length_ms <= passed if segment == ON_TIME else segment < block
+            if is_complete and not bucket.dirty and bucket.skip < position:
+                del self._buckets[span]
 
     def recover(self, written: Mapping[bytes, bytes], start: int, greatest_event_time: int) -> None:
         """Take over the panes of an output partition that are still open, or ahead of `start`, by key and value."""
-        closed = greatest_event_time - self._grace_ms
+        passed = greatest_event_time - self._grace_ms
         block = start // SEGMENT_OFFSETS
         for key, value in written.items():
             scope, starts_at, segment = place_of(key)
             if segment == ON_TIME:
-                is_open = scope in SCOPES and starts_at + SCOPES[scope].length_ms > closed
+                is_open = scope in SCOPES and starts_at + SCOPES[scope].length_ms > passed
             else:
                 is_open = segment >= block
             if not is_open and stamp_of(value)[1] < start:
                 continue
             stamped = read_pane(value)
             if stamped.epoch == self._epoch:
-                self._open(Open(stamped.pane, stamped.counters, stamped.stamp))
+                bucket = self._buckets.setdefault(stamped.span, _Bucket())
+                bucket.panes[stamped.subject] = Open(stamped.counters, stamped.stamp)
+                bucket.skip = max(bucket.skip, stamped.stamp)

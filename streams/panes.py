@@ -6,10 +6,10 @@ codec, which is the oracle in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from aggregates.engagement import SCOPES, Counters, Pane
+from aggregates.engagement import Counters, Span, Subject
 from schemas.codec import decode, encode, fingerprint_header
 
 SEPARATOR: Final = "\x1f"
@@ -23,50 +23,44 @@ _CACHED: Final = 200_000
 class Stamped(NamedTuple):
     """A pane as it was written: counters that include the source offset `stamp` and all before it."""
 
-    pane: Pane
+    subject: Subject
+    span: Span
     epoch: str
     stamp: int
     counters: Counters
 
 
 class PaneWriter:
-    """Writes the panes of one source partition."""
+    """Writes the panes of one source partition.
+
+    The key has the source partition in it, since a campaign's pane has a partial in each, and the epoch, since a log
+    made anew counts its offsets anew.
+    """
 
     def __init__(self, epoch: str, partition: int) -> None:
         self._key = f"{SEPARATOR}{epoch}{SEPARATOR}{partition}{SEPARATOR}"
         self._source = _long(partition) + _text(epoch)
-        self._subjects: dict[tuple[Any, ...], tuple[bytes, bytes]] = {}
-        """Everything of a pane but its time → how its key and its value begin."""
-        self._times: dict[tuple[int, int, str], tuple[bytes, bytes]] = {}
-        """Start, segment and scope → how the key ends, and the value goes on."""
+        self._subjects: dict[Subject, tuple[bytes, bytes]] = {}
+        """How the key and the value of a subject's panes begin."""
 
-    def records(self, panes: Iterable[tuple[Pane, Counters]], stamp: int) -> Iterator[tuple[str, Record]]:
-        """Scope, and the absolute value as of `stamp` under its compaction key, of each pane.
-
-        The key has the source partition in it, since a campaign's pane has a partial in each, and the epoch, since a
-        log made anew counts its offsets anew.
-        """
-        if len(self._subjects) > _CACHED or len(self._times) > _CACHED:
+    def write(self, span: Span, panes: Iterable[tuple[Subject, Counters]], stamp: int) -> list[Record]:
+        """The absolute values as of `stamp` of panes of one span, under their compaction keys."""
+        starts_at, length_ms, segment = span
+        key_end = f"{starts_at}{SEPARATOR}{segment}".encode()
+        middle = _long(starts_at) + _long(length_ms) + _long(segment) + self._source + _long(stamp)
+        if len(self._subjects) > _CACHED:
             self._subjects.clear()
-            self._times.clear()
-        subjects, times, stamped = self._subjects, self._times, _long(stamp)
-        no_headers: list[tuple[str, bytes]] = []
-        for pane, counters in panes:
-            scope, *_, starts_at, segment = pane
-            begin = subjects.get(pane[:7]) or self._subject(pane)
-            end = times.get((starts_at, segment, scope)) or self._time(pane)
-            yield scope, (begin[0] + end[0], begin[1] + end[1] + stamped + _map(counters), no_headers)
+        subjects = self._subjects
+        made: list[Record] = []
+        for subject, counters in panes:
+            begin = subjects.get(subject) or self._begin(subject)
+            made.append((begin[0] + key_end, begin[1] + middle + _map(counters), _NO_HEADERS))
+        return made
 
-    def _subject(self, pane: Pane) -> tuple[bytes, bytes]:
-        key = pane.scope + self._key + SEPARATOR.join(pane[1:7]) + SEPARATOR
-        made = (key.encode(), _HEADER + b"".join(_text(text) for text in pane[:7]))
-        return self._subjects.setdefault(pane[:7], made)
-
-    def _time(self, pane: Pane) -> tuple[bytes, bytes]:
-        scope, starts_at, segment = pane.scope, pane.starts_at, pane.segment
-        value = _long(starts_at) + _long(SCOPES[scope].length_ms) + _long(segment) + self._source
-        made = (f"{starts_at}{SEPARATOR}{segment}".encode(), value)
-        return self._times.setdefault((starts_at, segment, scope), made)
+    def _begin(self, subject: Subject) -> tuple[bytes, bytes]:
+        key = subject[0] + self._key + SEPARATOR.join(subject[1:]) + SEPARATOR
+        made = (key.encode(), _HEADER + b"".join(_text(text) for text in subject))
+        return self._subjects.setdefault(subject, made)
 
 
 def _map(counters: Counters) -> bytes:
@@ -100,6 +94,7 @@ def _long(number: int) -> bytes:
     return bytes(out)
 
 
+_NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 _NAMES: dict[str, bytes] = {}
 """Counter names, of which there are a few dozen."""
 _LONGS: Final = tuple(_long(number) for number in range(4096))
@@ -172,7 +167,7 @@ def read_pane(value: bytes) -> Stamped:
         else:
             parts.append("")
     starts_at, at = _varint(value, at)
-    _length, at = _varint(value, at)
+    length, at = _varint(value, at)
     segment, at = _varint(value, at)
     _partition, at = _varint(value, at)
     size, at = _varint(value, at)
@@ -192,17 +187,15 @@ def read_pane(value: bytes) -> Stamped:
             number, at = _varint(value, end)
             counters[name] = (number >> 1) ^ -(number & 1)
         count, at = _varint(value, at)
-    parts += ((starts_at >> 1) ^ -(starts_at & 1), (segment >> 1) ^ -(segment & 1))
-    pane = Pane(*parts)
-    return Stamped(pane, epoch, stamp >> 1, counters)
+    span = ((starts_at >> 1) ^ -(starts_at & 1), length >> 1, (segment >> 1) ^ -(segment & 1))
+    return Stamped(tuple(parts), span, epoch, stamp >> 1, counters)
 
 
 def _from_fields(fields: dict[str, Any]) -> Stamped:
-    pane = Pane(
-        fields["scope"], fields["brand_id"], fields["campaign_id"], fields["tier"], fields["member_id"],
-        fields["platform"], fields["post_id"], fields["starts_at"], fields["segment"],
-    )  # fmt: skip
-    return Stamped(pane, fields["epoch"], fields["stamp"], fields["counters"])
+    names = ("scope", "brand_id", "campaign_id", "tier", "member_id", "platform", "post_id")
+    span = (fields["starts_at"], fields["length_ms"], fields["segment"])
+    subject: Any = tuple(fields[name] for name in names)
+    return Stamped(subject, span, fields["epoch"], fields["stamp"], fields["counters"])
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

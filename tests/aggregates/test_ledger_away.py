@@ -13,7 +13,6 @@ import psycopg_pool
 import pytest
 import sqlalchemy as sa
 from account_cases import NOON
-from conftest import opening
 from eventsourcing import persistence
 from ledger_batches import SOURCE, batch, buy
 
@@ -24,11 +23,6 @@ from aggregates.ledger import Fenced, Ledger
 Opened = Callable[[], Ledger]
 SOON = 7.0
 """Seconds; a call is to fail in about five."""
-
-
-@pytest.fixture
-def on_postgresql(postgresql_address: str) -> Iterator[Opened]:
-    yield from opening(postgresql_address)
 
 
 @pytest.fixture
@@ -134,8 +128,8 @@ def test_a_lock_goes_with_the_server(postgresql_address, postgresql_server, stop
 
 def test_a_locked_sqlite_file_is_away_for_as_long(sqlite_address, monkeypatch):
     monkeypatch.setattr(aggregates.ledger, "BUSY_SECONDS", 1)
-    (ledgers := opening(sqlite_address)).__next__()
     ledger = Ledger(sqlite_address)
+    ledger.migrate()
     ledger.take(SOURCE, "w", 0)
     ledger.consume(batch(0, 5, buy(3)))
     other = sqlite3.connect(sqlite_address.removeprefix("sqlite:///"), isolation_level=None)
@@ -147,7 +141,6 @@ def test_a_locked_sqlite_file_is_away_for_as_long(sqlite_address, monkeypatch):
     ledger.consume(batch(5, 8, buy(6)))
     assert ledger.account("acme", "ann").balance_at(NOON).active == 20
     ledger.close()
-    ledgers.close()  # type: ignore[attr-defined]
 
 
 def test_an_engine_tells_a_stopped_server_from_a_mistake(postgresql_address, postgresql_server, stopped):

@@ -10,10 +10,11 @@ import engagement_model as model
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import event
 
 from aggregates.database import open_database
 from projections import engagement as projection
+from projections.engagement_people import active_members
 from projections.engagement_queries import (
     Score,
     UnknownMetric,
@@ -25,8 +26,8 @@ from projections.engagement_queries import (
     posts,
     tiers,
 )
-from projections.engagement_sums import apart_from, member_panes, panes_of
-from projections.engagement_tables import ENGAGEMENT, ROLLUPS, TIERS, create_tables
+from projections.engagement_sums import group_totals
+from projections.engagement_tables import create_tables
 from projections.rates import Bounds, UnknownWindow
 
 BANDS = (("nano", 0), ("micro", 1000), ("macro", 100_000))
@@ -306,38 +307,69 @@ def test_an_unknown_metric_or_window_is_refused(conn):
         engagement(conn, "acme", "2d", NOW)
 
 
-HOURS = Bounds(1, 2)
+def plans(conn, read):
+    """How SQLite carries out what `read(conn)` asks it, a line for each table that it opens."""
+    asked = []
+
+    def note(_conn, _cursor, statement, parameters, _context, _many):
+        asked.append((statement, parameters))
+
+    event.listen(conn, "before_cursor_execute", note)
+    try:
+        read(conn)
+    finally:
+        event.remove(conn, "before_cursor_execute", note)
+    lines = [row for one in asked for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {one[0]}", one[1]).all()]
+    return [line[-1] for line in lines if line[-1].startswith(("SEARCH", "SCAN"))]
+
+
+HELD = Bounds(model.BASE - 300_000, model.BASE + 25 * model.HOUR)
+ONE_RANGE = "scope=? AND brand=? AND campaign=? AND "
 
 
 @pytest.mark.parametrize(
-    ("table", "conditions", "key"),
-    [
-        (ENGAGEMENT, panes_of(ENGAGEMENT, "brand", "acme", None, None, HOURS), "tier=? AND member=? AND starts_at>"),
-        (
-            ENGAGEMENT,
-            [*panes_of(ENGAGEMENT, "post", "acme", None, None, HOURS), ENGAGEMENT.c.member == "m1"],
-            "tier=? AND member=? AND starts_at>",
-        ),
-        (ENGAGEMENT, member_panes("acme", None, None, HOURS), "tier=?"),
-        (TIERS, panes_of(TIERS, "brand_tier", "acme", None, None, HOURS), "starts_at>"),
-        (
-            ROLLUPS,
-            [*panes_of(ROLLUPS, "brand_tier", "acme", None, None, HOURS), ROLLUPS.c.length_ms == 3_600_000],
-            "length_ms=? AND starts_at>",
-        ),
-        (ENGAGEMENT, apart_from(ENGAGEMENT, "brand", "acme", None, None, HOURS), "apart=? AND starts_at>"),
-        (TIERS, apart_from(TIERS, "brand_tier", "acme", None, None, HOURS), "apart=? AND starts_at>"),
-    ],
-    ids=["brand", "posts", "members", "tiers", "roll-ups", "engagement apart", "tiers apart"],
+    ("scope", "panes", "key"),
+    [("brand", "engagement", "tier=? AND member=? AND starts_at>"), ("brand_tier", "tiers", "starts_at>")],
 )
-def test_a_window_is_one_range_of_an_index(request, tmp_path, table, conditions, key):
+def test_a_window_of_a_group_is_ranges_of_panes_and_rollups(tmp_path, scope, panes, key):
     opened = open_database(f"sqlite:///{tmp_path}/plan.db")
     with opened.begin() as conn:
         create_tables(conn)
-        read = select(table.c.starts_at).where(*conditions).compile(opened)
-        values = tuple(read.params[name] for name in read.positiontup)
-        plan = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {read}", values).all()
+        found = plans(conn, lambda conn: group_totals(conn, scope, "acme", None, None, HELD))
     opened.dispose()
-    assert len(plan) == 1
-    assert f"scope=? AND brand=? AND campaign=? AND {key}" in plan[0][-1]
-    assert ("_apart" in plan[0][-1]) == ("apart" in request.node.callspec.id)
+    rolled = f"SEARCH engagement_rollups USING PRIMARY KEY ({ONE_RANGE}length_ms=? AND starts_at>"
+    expected = [f"SEARCH {panes} USING PRIMARY KEY ({ONE_RANGE}{key}", rolled, rolled]
+    expected += [f"SCAN {panes} USING INDEX {panes}_apart", "SCAN apart"]
+    assert [line.startswith(start) for line, start in zip(found, expected, strict=True)] == [True] * 5, found
+
+
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [
+        (
+            lambda conn: posts(conn, "acme", "m1", "30d", NOW),
+            [f"SEARCH engagement USING PRIMARY KEY ({ONE_RANGE}tier=? AND member=? AND starts_at>"] * 2,
+        ),
+        (
+            lambda conn: member_engagement(conn, "acme", "m1", "30d", NOW),
+            [f"SEARCH engagement USING PRIMARY KEY ({ONE_RANGE}tier=? AND member=? AND starts_at>"],
+        ),
+        (
+            lambda conn: active_members(conn, "acme", None, None, HELD),
+            [
+                f"SEARCH engagement_active USING INDEX engagement_active_last ({ONE_RANGE}last_at>",
+                f"SEARCH engagement USING PRIMARY KEY ({ONE_RANGE}tier=? AND member=? AND starts_at>",
+            ],
+        ),
+    ],
+    ids=["posts", "member", "active members"],
+)
+def test_a_window_of_members_is_one_range_of_a_key(tmp_path, read, expected):
+    opened = open_database(f"sqlite:///{tmp_path}/plan.db")
+    with opened.begin() as conn:
+        create_tables(conn)
+        found = plans(conn, read)
+    opened.dispose()
+    assert [line.startswith(start) for line, start in zip(found, expected, strict=True)] == [True] * len(expected), (
+        found
+    )

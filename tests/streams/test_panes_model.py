@@ -119,5 +119,5 @@ def test_panes_leave_memory_once_event_time_has_passed_them(tmp_path):
     late = record(200, "Interaction", interaction(event_id="late", occurred_at=NOW + 2 * hour))
     bench.log.append(late)
     part.apply(bench.chunk(200, 201), 1)
-    assert {pane.segment for pane in part.fold.panes.panes if pane.starts_at <= NOW + 3 * hour} == {0}
+    assert {segment for start, _, segment in part.fold.panes.spans if start <= NOW + 3 * hour} == {0}
     assert part.fold.state.counts["late"] == 1

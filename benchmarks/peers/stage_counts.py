@@ -1,0 +1,130 @@
+"""Our own stage with a fold of two counts: chunked Faust, panes in a compacted topic, read-state in SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from aggregates.database import open_database
+from aggregates.engagement import ON_TIME
+from aggregates.ledger import Source
+from benchmarks.peers.subject import PANE_MS, PARTITIONS, Interval, arguments, dump
+from schemas.codec import decode
+from schemas.topics import BY_NAME, WINDOWS
+from streams import broker, outputs, readstate
+from streams.app import make_app
+from streams.pane_store import PaneStore
+from streams.panes import Record, Stamped, read_pane
+from streams.readstate import Delta, ReadState
+from streams.stage import StageConfig
+
+FETCH_RECORDS = 20_000
+GRACE_MS = 24 * 3_600_000
+
+
+class TwoCounts:
+    """Per campaign and per member, each by kind and five minutes."""
+
+    def __init__(self, source: Source, state: ReadState, interval: Interval) -> None:
+        self._state = state
+        self._panes = PaneStore(source.epoch, source.partition, GRACE_MS)
+        self._interval = interval
+        self.counted = 0
+
+    def apply(self, records: Sequence[Any], end: int) -> None:
+        """Decode every record in full and count it twice."""
+        self._interval.begin()
+        add, latest = self._panes.add, self._state.greatest_event_time
+        for record in records:
+            _, value = decode(record.value)
+            at = value["occurred_at"]
+            latest = max(latest, at)
+            brand, pane = value["brand_id"], at - at % PANE_MS
+            campaign = ("campaign", brand, value["campaign_id"], "", "", "", "")
+            member = ("member", brand, "", "", value["member_id"], "", "")
+            add((pane, PANE_MS, ON_TIME), (campaign, member), {value["kind"]: 1}, record.offset)
+        self._state.greatest_event_time = latest
+        self.counted += len(records)
+
+    async def settle(self, leave: int = 0) -> None:
+        """There is no other store."""
+
+    def take(self, previous: int, position: int) -> tuple[dict[str, list[Record]], Delta]:
+        """Dirty panes, and the position."""
+        return self._panes.take_dirty(position - 1), self._state.take(previous, position)
+
+    def flushed(self, delta: Delta) -> None:
+        """Panes that event time has passed leave memory."""
+        self._panes.let_go(delta.greatest_event_time, delta.position)
+
+    def recover(self, written: Mapping[str, Mapping[bytes, bytes]], start: int) -> None:
+        """Take over the open panes."""
+        self._panes.recover(written[WINDOWS], start, self._state.greatest_event_time)
+
+    def give_up(self) -> None:
+        """Nothing is under way."""
+
+
+async def _make_topic(bootstrap: str) -> broker.Broker:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(WINDOWS, PARTITIONS, 1, topic_configs=BY_NAME[WINDOWS].settings)])
+    finally:
+        await admin.close()
+    return await broker.describe(bootstrap, WINDOWS)
+
+
+async def run(options: Namespace) -> str:
+    """Count all records; the measured line."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    gc.set_threshold(100_000, 50, 100)
+    interval, folds = Interval(), dict[int, TwoCounts]()
+    has_transactions = (await _make_topic(options.bootstrap)).has_transactions
+    epoch = (await broker.describe(options.bootstrap, options.topic)).epoch
+    engine = open_database("sqlite:///state.db")
+    readstate.create_tables(engine)
+
+    async def make_fold(source: Source, state: ReadState, _token: str) -> TwoCounts:
+        return folds.setdefault(source.partition, TwoCounts(source, state, interval))
+
+    config = StageConfig(
+        bootstrap=options.bootstrap, group=options.group, topic=options.topic, outputs=(WINDOWS,), epoch=epoch,
+        has_transactions=has_transactions, worker="benchmark",
+    )  # fmt: skip
+    app, stage = make_app(engine, make_fold, config, PARTITIONS, Path("faust"), fetch_records=FETCH_RECORDS)
+    await app.start()
+    while sum(fold.counted for fold in folds.values()) < options.records:
+        await asyncio.sleep(0.01)
+    await stage.flush()
+    line = interval.end("Groundswell's stage", options.records)
+    if options.dump:
+        values = [(await outputs.last_values(options.bootstrap, WINDOWS, n)).values() for n in range(PARTITIONS)]
+        panes = [read_pane(value) for several in values for value in several]
+        dump(options.dump, _campaigns(panes), _members(panes))
+    await app.stop()
+    return line
+
+
+def _campaigns(panes: Sequence[Stamped]) -> Iterator[tuple[str, int]]:
+    for (scope, _, campaign, *_), (starts_at, *_), _, _, counters in panes:
+        if scope == "campaign":
+            for kind, count in counters.items():
+                yield f"{campaign}/{kind}/{starts_at}", count
+
+
+def _members(panes: Sequence[Stamped]) -> Iterator[tuple[str, int]]:
+    for (scope, _, _, _, member, *_), (starts_at, *_), _, _, counters in panes:
+        if scope == "member":
+            yield f"{member}/{starts_at}", sum(counters.values())
+
+
+if __name__ == "__main__":
+    print(asyncio.run(run(arguments(__doc__))))

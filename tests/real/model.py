@@ -1,0 +1,259 @@
+"""An independent model of engagement: reads the log back from Kafka and counts every pane by hand, with dictionaries.
+
+Nothing of the worker is used but the codec that reads bytes. What the workload's poison must become is said here too.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import yaml
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from workload import CURRENCY, DEFINITIONS, PARTITIONS
+
+from schemas.codec import DecodeError, decode
+from schemas.topics import ACTIVITY, DEAD_LETTERS, TIERS, WINDOWS
+
+ENGAGEMENT = ("like", "comment", "share", "save", "click")
+PaneKey = tuple[str, str, str, str, str, str, str, int]
+"""Scope, brand, campaign, tier, member, platform, post and start."""
+
+
+def _milliseconds(at: datetime) -> int:
+    return round(at.timestamp()) * 1000
+
+
+CAMPAIGNS = {
+    (one["brand"], one["campaign"]): (
+        _milliseconds(one["starts_at"]),
+        _milliseconds(one["ends_at"]),
+        one.get("join") == "opt_in",
+    )
+    for one in yaml.safe_load_all(DEFINITIONS)
+    if "campaign" in one
+}
+"""Start, end, and whether only those who joined take part."""
+
+
+async def read_all(bootstrap: str, topic: str) -> dict[int, list[Any]]:
+    """Every committed record of a topic by partition, in offset order."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=8 << 20,
+        fetch_max_bytes=64 << 20,
+    )
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        await consumer.seek_to_beginning(*tps)
+        found: dict[int, list[Any]] = {tp.partition: [] for tp in tps}
+        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
+            for tp, records in (await consumer.getmany(timeout_ms=100, max_records=50_000)).items():
+                found[tp.partition] += records
+        return found
+    finally:
+        await consumer.stop()
+
+
+def tier_of(platforms: dict[str, int]) -> str:
+    """The default bands."""
+    if not platforms:
+        return "unknown"
+    most = max(platforms.values())
+    return "nano" if most < 1_000 else "micro" if most < 10_000 else "mid" if most < 100_000 else "macro"
+
+
+def refusal(kind: str, value: dict[str, Any], record: Any) -> str:
+    """Why a record that can be decoded is a dead letter, in the words of the header; empty for a good one."""
+    if kind in ("Command", "ReferralDue", "Definition") and not record.headers:
+        return "unsigned"
+    if abs(value.get("quantity", 0)) > 10**9:
+        return "invalid"
+    if kind == "Definition":
+        return ""
+    if record.key != f"{value['brand_id']}/{value['member_id']}".encode():
+        return "wrong_key"
+    if value["brand_id"] not in CURRENCY:
+        return "unknown_brand"
+    if value.get("currency", CURRENCY[value["brand_id"]]) != CURRENCY[value["brand_id"]]:
+        return "wrong_currency"
+    return ""
+
+
+@dataclass
+class Model:
+    """What one log must come to."""
+
+    panes: dict[PaneKey, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    profiles: dict[tuple[str, str], dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    letters: dict[tuple[int, int], str] = field(default_factory=dict)
+    """Partition and offset of each record that must be refused, and why; `undecodable` for any unreadable one."""
+    duplicates: int = 0
+    referrals: Counter[str] = field(default_factory=Counter)
+    """Event ids of the `ReferralDue` records."""
+    _tiers: dict[tuple[str, str], list[tuple[int, int, str]]] = field(default_factory=lambda: defaultdict(list))
+    _joined: dict[tuple[str, str, str], list[tuple[int, int, bool]]] = field(default_factory=lambda: defaultdict(list))
+    _seen: set[tuple[str, str, str, str]] = field(default_factory=set)
+
+    def fold(self, partition: int, records: Iterable[Any]) -> None:
+        """Take one partition's records in order; each partition has its own members."""
+        for record in records:
+            try:
+                kind, value = decode(record.value)
+            except DecodeError:
+                self.letters[partition, record.offset] = "undecodable"
+                continue
+            why = refusal(kind, value, record)
+            if why:
+                self.letters[partition, record.offset] = why
+                continue
+            if kind == "Definition":
+                continue
+            if kind == "ReferralDue":
+                self.referrals[value["event_id"]] += 1
+            ident = (kind, value["brand_id"], value["member_id"], value["event_id"])
+            if ident in self._seen:
+                self.duplicates += 1
+                continue
+            self._seen.add(ident)
+            self._take(kind, value, record.offset)
+
+    def _take(self, kind: str, value: dict[str, Any], offset: int) -> None:
+        brand, member, at = value["brand_id"], value["member_id"], value["occurred_at"]
+        if kind == "ProfileSnapshot":
+            self._follow(brand, member, value["platform"], value["followers"], at)
+        elif kind == "Enrolment":
+            changes = self._joined[brand, member, value["campaign_id"]]
+            insort(changes, (at, offset, value["kind"] == "joined"))
+        elif kind == "Interaction":
+            if value["surface"] == "member_post" and value["followers"] is not None:
+                self._follow(brand, member, value["platform"], value["followers"], at)
+            self._count(value, self._interaction(value), tier_of(self.profiles.get((brand, member), {})))
+        elif kind == "Purchase":
+            name, money = ("purchases", "revenue") if value["kind"] == "completed" else ("refunds", "refunds")
+            adds = {name: 1, f"{money}_minor": value["amount_minor"]}
+            self._count(value, adds, tier_of(self.profiles.get((brand, member), {})))
+        elif kind == "ReferralDue":
+            amount = value["amount_minor"] if value["kind"] == "completed" else -value["amount_minor"]
+            changes = [tier for since, _, tier in self._tiers.get((brand, member), ()) if since <= at]
+            self._count(value, {"referred_revenue_minor": amount}, changes[-1] if changes else "unknown")
+
+    def _follow(self, brand: str, member: str, platform: str, followers: int, at: int) -> None:
+        platforms = self.profiles[brand, member]
+        if platforms.get(platform) == followers:
+            return
+        platforms[platform] = followers
+        changes = self._tiers[brand, member]
+        latest = max(changes, key=lambda change: change[1], default=(0, -1, ""))
+        if latest[2] != tier_of(platforms):
+            insort(changes, (at, latest[1] + 1, tier_of(platforms)))
+
+    def _interaction(self, value: dict[str, Any]) -> dict[str, int]:
+        own = value["actor_id"] == value["member_id"] and value["kind"] != "post"
+        adds = {("self." if own else value["surface"] + ".") + value["kind"]: value["quantity"]}
+        if not own and value["surface"] == "member_post" and value["kind"] in ENGAGEMENT:
+            latest = self.profiles.get((value["brand_id"], value["member_id"]), {}).get(value["platform"])
+            followers = latest if value["followers"] is None else value["followers"]
+            if followers:
+                adds["rate_ppb"] = value["quantity"] * (10**9 // followers)
+            else:
+                adds["unrated"] = value["quantity"]
+        return adds
+
+    def _takes_part(self, brand: str, campaign: str, member: str, at: int) -> bool:
+        changes = [joined for since, _, joined in self._joined.get((brand, member, campaign), ()) if since <= at]
+        return not CAMPAIGNS[brand, campaign][2] or (bool(changes) and changes[-1])
+
+    def _count(self, value: dict[str, Any], adds: dict[str, int], tier: str) -> None:
+        brand, member, at = value["brand_id"], value["member_id"], value["occurred_at"]
+        named, platform = value["campaign_id"], value.get("platform") or ""
+        live = [c for (b, c), (start, end, _) in CAMPAIGNS.items() if b == brand and start <= at < end]
+        if named is not None and named not in live:
+            return
+        minutes, hour = at // 300_000 * 300_000, at // 3_600_000 * 3_600_000
+        keys: list[PaneKey] = [
+            ("brand", brand, "", "", "", platform, "", minutes),
+            ("brand_tier", brand, "", tier, "", platform, "", minutes),
+            ("member", brand, "", "", member, platform, "", hour),
+        ]
+        if value.get("surface") == "member_post" and value["post_id"]:
+            keys.append(("post", brand, "", "", member, platform, value["post_id"], hour))
+        for campaign in live if named is None else [named]:
+            if self._takes_part(brand, campaign, member, at):
+                keys += [
+                    ("campaign", brand, campaign, "", "", platform, "", minutes),
+                    ("campaign_tier", brand, campaign, tier, "", platform, "", minutes),
+                    ("campaign_member", brand, campaign, "", member, platform, "", hour),
+                ]
+        for key in keys:
+            counters = self.panes[key]
+            for name, amount in adds.items():
+                counters[name] += amount
+
+
+@dataclass
+class Written:
+    """What the output topics say."""
+
+    panes: dict[PaneKey, Counter[str]]
+    members: dict[tuple[str, str], tuple[str, dict[str, int]]]
+    """Tier, and followers by platform."""
+    letters: dict[tuple[int, int], str]
+    repeated_letters: int
+    gone_back: int
+    """Records whose key had a greater stamp before: a stale owner wrote them."""
+    records: int
+
+
+async def written(bootstrap: str) -> Written:
+    """The last value of each key of the pane topics, summed over partitions and segments; and the dead letters."""
+    panes: dict[PaneKey, Counter[str]] = defaultdict(Counter)
+    members, gone_back, count = {}, 0, 0
+    for topic in (WINDOWS, TIERS):
+        for records in (await read_all(bootstrap, topic)).values():
+            last: dict[bytes, dict[str, Any]] = {}
+            for record in records:
+                _, value = decode(record.value)
+                before = last.get(record.key)
+                gone_back += before is not None and before["stamp"] > value["stamp"]
+                last[record.key] = value
+                count += 1
+            for value in last.values():
+                if "counters" in value:
+                    panes[_place(value)].update(value["counters"])
+                else:
+                    members[value["brand_id"], value["member_id"]] = (value["tier"], dict(value["platforms"]))
+    letters: dict[tuple[int, int], str] = {}
+    repeated = 0
+    for records in (await read_all(bootstrap, DEAD_LETTERS)).values():
+        for record in records:
+            said = {name: body.decode() for name, body in record.headers if name.startswith(("source", "reason"))}
+            place = (int(said["source_partition"]), int(said["source_offset"]))
+            repeated += place in letters
+            letters[place] = said["reason"]
+    return Written(panes, members, letters, repeated, gone_back, count)
+
+
+def _place(value: dict[str, Any]) -> PaneKey:
+    names = ("scope", "brand_id", "campaign_id", "tier", "member_id", "platform", "post_id", "starts_at")
+    key: Any = tuple(value[name] for name in names)
+    return key
+
+
+async def modelled(bootstrap: str) -> tuple[Model, dict[int, list[Any]]]:
+    """The model of the log that Kafka holds, and that log."""
+    log = await read_all(bootstrap, ACTIVITY)
+    model = Model()
+    for partition, records in log.items():
+        model.fold(partition, records)
+    return model, log

@@ -1,0 +1,60 @@
+"""SIGKILL of real workers at random instants, on Apache Kafka and PostgreSQL: the end is that of a clean run."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+
+from comparison import assert_exact
+from deployment import SESSION_SECONDS, Deployment, drawn
+from workload import PARTITIONS
+
+KILLS = int(os.environ.get("KILLS") or 10)
+EVENTS = int(os.environ.get("EVENTS") or 300_000)
+EXPECTED = {"killed", "stopped", "Fenced"}
+"""How a worker may end here; a fenced one ends on purpose."""
+
+
+def test_workers_killed_at_random_instants_end_as_an_undisturbed_run(deployment, report):
+    seed, rnd = drawn()
+    report.append(f"seed {seed}, {KILLS} kills, {EVENTS} events")
+    events = deployment.workload(seed, EVENTS)
+    deployment.workers.scale(2)
+    killed: list[tuple[float, set[int]]] = []
+    slice_size = EVENTS // (KILLS + 1)
+    for _ in range(KILLS):
+        deployment.publish(events, slice_size)
+        if rnd.random() < 0.7:  # else at any instant, while partitions are taken over too
+            start = deployment.positions("ledger")
+            deployment.until(lambda at=start: deployment.positions("ledger") != at, 60, f"work goes on, seed {seed}")
+        time.sleep(rnd.uniform(0, 1.5))  # the instant is what is random here
+        slot = rnd.choice(sorted(deployment.workers.workers) or [0])
+        if slot in deployment.workers.workers:
+            owned = owned_by(deployment, slot)
+            at = time.monotonic()
+            deployment.workers.kill(slot)
+            killed.append((at, owned))
+    deployment.publish(events)
+    assert_exact(deployment, report)
+    assert set(deployment.workers.reasons()) <= EXPECTED, deployment.workers.unasked()
+    report_recoveries(deployment, killed, report)
+
+
+def owned_by(deployment: Deployment, slot: int) -> set[int]:
+    """The partitions that a slot's process owns in the ledger."""
+    name = deployment.workers.workers[slot].name
+    return {p for p in range(PARTITIONS) if name and deployment.watch.writer(p).startswith(name)}
+
+
+def report_recoveries(deployment: Deployment, killed: list[tuple[float, set[int]]], report: list[str]) -> None:
+    """From SIGKILL to the first record of the partition in the ledger by its next owner."""
+    took = [deployment.watch.resumed(p, at) for at, owned in killed for p in owned]
+    seconds = sorted(one for one in took if one is not None)
+    if seconds:
+        report.append(
+            f"SIGKILL to work resumed, of {len(seconds)} partitions: median {statistics.median(seconds):.1f} s, "
+            f"95 % {seconds[int(len(seconds) * 0.95)]:.1f} s, most {seconds[-1]:.1f} s "
+            f"(of which up to {SESSION_SECONDS} s until the group notices)"
+        )
+    report.append(f"worker exits: {dict(deployment.workers.reasons())}")
