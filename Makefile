@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+KILLS ?= 10
+EVENTS ?= 300000
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real check bench clean
+.PHONY: help demo test test-real crash real-parts check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,8 +29,22 @@ demo: $(BIN)/groundswell ## play a community through the embedded stack (ARGS=--
 test: $(VENV)/dev ## all tests that need only PyPI
 	$(BIN)/python -m pytest $(ARGS)
 
-test-real: ## tests with parts that PyPI cannot give (Apache Kafka, Chromium): there are none in this release
-	@echo "Nothing in this release needs more than PyPI gives: make test is all of it."
+test-real: $(VENV)/dev real-parts ## tests on a real Apache Kafka and PostgreSQL (fetches Java and Maven where it may, Kafka itself from Maven Central)
+	$(BIN)/python -m pytest tests/real $(ARGS)
+
+crash: $(VENV)/dev real-parts ## kill real workers at random instants: make crash KILLS=100 [EVENTS=300000] [SEED=…]
+	KILLS=$(KILLS) EVENTS=$(EVENTS) SEED=$(SEED) $(BIN)/python -m pytest tests/real/test_crashes.py $(ARGS)
+
+real-parts:
+	@missing=""; \
+	command -v java > /dev/null || missing="$$missing default-jre-headless"; \
+	command -v mvn > /dev/null || missing="$$missing maven"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+		echo "Apache Kafka needs Java 17 or later, and Maven to fetch it. Please install (Debian's names):$$missing" >&2; \
+		exit 2; \
+	fi; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing
 
 check: $(VENV)/dev ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""The tables of `docs/publishers.md`, generated from the contracts so that the page cannot fall behind them."""
+"""The tables of `docs/publishers.md` and `docs/consumers.md`, generated from the contracts so that the page cannot fall behind them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def with_tables(page: str) -> str:
 
 def field_table(schema: Schema) -> str:
     """A Markdown table of a record's fields: name, type, whether it is required, and what it means with its unit."""
-    rows = [(f"`{field['name']}`", *_type(field["type"]), field["doc"]) for field in schema["fields"]]
+    rows = []
+    for field in schema["fields"]:
+        kind, required = _type(field["type"])
+        rows.append((f"`{field['name']}`", kind, "no" if "default" in field else required, field["doc"]))
     return _markdown(("field", "type", "required", "meaning"), rows)
 
 

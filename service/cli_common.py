@@ -49,6 +49,7 @@ Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where a page
 _SAYS = {
     "service.reading.InputError": COULD_NOT_RUN,
     "streams.outputs.LogLost": COULD_NOT_RUN,
+    "aggregates.database.Unavailable": COULD_NOT_RUN,
     "projections.runner.NewerProjection": COULD_NOT_RUN,
     "aggregates.definitions.DefinitionError": REFUSED,
 }

@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     topics = group("topics", "Make and check the Kafka topics.")
     command(topics, "create", "groundswell topics create --replication-factor 3")(topics_create)
     command(topics, "check", "groundswell topics check")(topics_check)
+    command(topics, "accept", "groundswell topics accept --yes")(topics_accept)
     app.add_typer(topics)
     command(app, "migrate", "groundswell migrate")(migrate)
     command(app, "wait", "groundswell wait --timeout 120")(wait)
@@ -117,6 +118,28 @@ def topics_check(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     wrong = asyncio.run(topic_admin.check(settings_of(data_dir)))
     show_data({"problems": wrong}, as_json, lambda _: "\n".join(wrong) or "all topics are as they must be")
     refused(bool(wrong))
+
+
+def topics_accept(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would happen.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with the logs as they are, after a topic was made anew or cut; says what is lost."""
+    import asyncio
+
+    from service import accept
+
+    settings = settings_of(data_dir)
+    wanted = asyncio.run(accept.changes(settings))
+    if yes:
+        accept.accept(settings, wanted)
+    body = {"changes": [{"partition": c.partition, "position": c.position, "says": c.sentence} for c in wanted],
+            "accepted": yes}  # fmt: skip
+    show_data(body, as_json, lambda _: "\n".join(c.sentence for c in wanted) or "the logs are as they were read")
+    if wanted and not yes:
+        note("nothing was changed: stop the workers, and run this again with --yes")
+        refused(True)
 
 
 def migrate(data_dir: DataDir = None) -> None:

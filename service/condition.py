@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from aggregates.database import open_database
+from aggregates.database import open_database, without_password
 from projections import queries, registry
 from projections.runner import positions as projection_positions
 from service import heartbeats, outbox
@@ -56,7 +56,7 @@ def status(settings: Settings) -> dict[str, Any]:
         for name, count in json.loads(row.counts).items():
             counts[name] = counts.get(name, 0) + count
     return {
-        "settings": settings.model_dump(mode="json"),
+        "settings": {**settings.model_dump(mode="json"), "database": without_password(settings.database)},
         "ready": not readiness(settings),
         "missing": readiness(settings),
         "roles": alive,

@@ -7,12 +7,12 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from aggregates.database import open_database
+from aggregates.database import is_unavailable, open_database
 
 METADATA = sa.MetaData()
 HEARTBEATS = sa.Table(
@@ -72,7 +72,7 @@ async def beating(database: str, role: str) -> AsyncIterator[None]:
 
     async def repeat() -> None:
         while True:
-            await asyncio.to_thread(beat, engine, role)
+            await asyncio.to_thread(_try, lambda: beat(engine, role))
             await asyncio.sleep(EVERY_SECONDS)
 
     task = asyncio.create_task(repeat())
@@ -82,5 +82,14 @@ async def beating(database: str, role: str) -> AsyncIterator[None]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        await asyncio.to_thread(leave, engine, role)
+        await asyncio.to_thread(_try, lambda: leave(engine, role))
         engine.dispose()
+
+
+def _try(act: Callable[[], None]) -> None:
+    """A heartbeat that a database which is away does not get is missed, and no more."""
+    try:
+        act()
+    except Exception as error:
+        if not is_unavailable(error):
+            raise

@@ -41,6 +41,6 @@ class EngagementPositions:
 
 def ledger_offsets(conn: Connection) -> dict[int, int]:
     """The last offset of the activity log that the ledger has decided, by partition."""
-    ours = dict(conn.execute(select(FOLDED.c.source, FOLDED.c.partition)).tuples().all())
+    ours = {row.source: row.partition for row in conn.execute(select(FOLDED.c.source, FOLDED.c.partition))}
     rows = conn.execute(text("SELECT source, position FROM ledger_positions"))
     return {ours[source]: position - 1 for source, position in rows if source in ours}

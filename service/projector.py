@@ -21,10 +21,12 @@ from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
 from service import heartbeats, kafka
 from service.outbox import Outbox
+from service.role_port import RolePort
 from service.settings import Settings
 
 IDLE_SECONDS = 0.05
 POLL_MS = 200
+WAITING = "waiting for the database:"
 STAND_BY_SECONDS = 1.0
 """How often a projector that stands by, or waits for the database, tries again."""
 
@@ -118,14 +120,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-async def _turn(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> str:
-    """Project if no other one does; why not any more, empty after the signal. Raises what no waiting mends."""
+async def _turn(settings: Settings, lock: Exclusive, stop: asyncio.Event, say: Callable[[str], None]) -> str:
+    """Project if no other one does; why not any more. Raises what no waiting mends."""
     leads = False
     try:
         leads = await asyncio.to_thread(lock.acquire)
         if not leads:
             return "standing by: another projector is at work"
-        print("projecting", flush=True)
+        say("projecting")
         await _project(settings, lock, stop)
     except Exception as error:
         for cause in _causes(error):
@@ -133,10 +135,10 @@ async def _turn(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> str
                 continue
             if not leads or await asyncio.to_thread(lock.is_held):  # else it may come of another one at work
                 raise cause from None
-        return f"waiting for the database: {next(_causes(error))}"
+        return f"{WAITING} {next(_causes(error))}"
     finally:
         lock.release()
-    return ""
+    return "stopped"
 
 
 async def _serve(settings: Settings) -> None:
@@ -145,13 +147,29 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     lock = Exclusive(settings.database, Lock.PROJECT)
-    said = ""
-    while not stop.is_set():
-        why = await _turn(settings, lock, stop)
-        if why != said:
-            print(why, flush=True)
-        said = why
-        await _pause(stop, STAND_BY_SECONDS)
+    said = ["starting"]
+
+    def say(what: str) -> None:
+        if what != said[-1]:
+            print(what, flush=True)
+        said.append(what)
+        del said[:-1]
+
+    port = RolePort(settings.metrics_port, lambda: said[-1] if said[-1].startswith(WAITING) else "")
+    turning = asyncio.create_task(_say_turning(port))
+    try:
+        while not stop.is_set():
+            say(await _turn(settings, lock, stop, say))
+            await _pause(stop, STAND_BY_SECONDS)
+    finally:
+        turning.cancel()
+        port.close()
+
+
+async def _say_turning(port: RolePort) -> None:
+    while True:
+        port.turned()
+        await asyncio.sleep(heartbeats.EVERY_SECONDS)
 
 
 def run(settings: Settings) -> int:

@@ -29,7 +29,9 @@ class Settings(BaseSettings):
     secret: SecretStr = Field(SecretStr(""), description="Signs internal records; the same for every role.")
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of a topic that is created.")
     port: int = Field(8080, ge=1, le=65535, description="Port of the API.")
-    metrics_port: int = Field(0, ge=0, le=65535, description="Port of a worker's /metrics, /healthz, /readyz; 0: none.")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz of a worker or projector; 0: none."
+    )
     flush_interval_ms: int = Field(1000, ge=10, description="How often panes and read-state are written.")
     grace_hours: int = Field(24, ge=1, description="How long after its end a pane stays open to late events.")
     session_seconds: float = Field(6.0, ge=2, description="How long a silent worker keeps its partitions.")

@@ -9,6 +9,7 @@ from aggregates.engagement import ON_TIME, increments, panes_of
 from aggregates.ledger import Source
 from schemas.topics import DEAD_LETTERS, TIERS, WINDOWS
 from streams.intake import DeadLetter, Intake
+from streams.metrics import METRICS
 from streams.outputs import letter_record
 from streams.pane_store import PaneStore
 from streams.panes import Record, is_pane, member_record
@@ -52,6 +53,8 @@ class ActivityFold:
         self._rewards = rewards
         self._grace_ms = grace_ms
         self._letters: list[DeadLetter] = []
+        self._told = dict(intake.state.counts)
+        """Counts that the metrics have."""
 
     def apply(self, records: Sequence[Any], end: int) -> None:
         """Fold a chunk. Raises `TooManyRejected`; `Fenced` comes from here or from `settle`."""
@@ -86,7 +89,14 @@ class ActivityFold:
             records[DEAD_LETTERS] = [letter_record(one, self._source.topic, partition) for one in self._letters]
         self.intake.changed_profiles = {}
         self._letters = []
+        self._tell_metrics()
         return records, self.state.take(previous, position)
+
+    def _tell_metrics(self) -> None:
+        for name, count in self.state.counts.items():
+            METRICS.intake.labels(name).inc(count - self._told.get(name, 0))
+        self._told = dict(self.state.counts)
+        METRICS.panes.labels(str(self._source.partition)).set(len(self.panes))
 
     def flushed(self, delta: Delta) -> None:
         """Let go of the panes that this flush completed."""

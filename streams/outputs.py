@@ -288,8 +288,14 @@ async def read(bootstrap: str, topic: str, partition: int, start: int, end: int 
             yield record
 
 
-async def last_values(bootstrap: str, topic: str, partition: int) -> dict[bytes, bytes]:
-    """Every key of an output partition with its greatest value: the last one, unless a stale owner wrote that."""
+async def last_values(bootstrap: str, topic: str, partition: int, written: int = 0) -> dict[bytes, bytes]:
+    """Every key of an output partition with its greatest value: the last one, unless a stale owner wrote that.
+
+    Raises `LogLost` when it ends before `written`.
+    """
+    end = await end_of(bootstrap, topic, partition)
+    if end < written:
+        raise LogLost(f"{topic} partition {partition} ends at offset {end}, and {written} was written. {WHAT_TO_DO}")
     return (await _fold_log(bootstrap, topic, partition, None))[0]
 
 

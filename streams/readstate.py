@@ -251,6 +251,24 @@ def _load(connection: sa.Connection, source: Source) -> ReadState:
     return state
 
 
+def accept(engine: sa.Engine, old: str, new: Source, position: int, *, anew: bool = False) -> None:
+    """Move a partition's read-state from the source named `old` to `new` and `position`; whoever owns it loses it.
+
+    `anew` forgets it instead, so that the whole log is folded again.
+    """
+    with engine.begin() as connection:
+        for table in (PROFILES, MEMBERSHIPS, DEFINITIONS, REJECTED):
+            if anew or table is REJECTED:
+                connection.execute(sa.delete(table).where(table.c.source == old))
+            elif old != new.name:
+                connection.execute(sa.update(table).where(table.c.source == old).values(source=new.name))
+        if anew:
+            connection.execute(sa.delete(POSITIONS).where(POSITIONS.c.source == old))
+        else:
+            moved = {"source": new.name, "position": position, "writer": ""}
+            connection.execute(sa.update(POSITIONS).where(POSITIONS.c.source == old).values(**moved))
+
+
 def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: Mapping[str, int]) -> None:
     """Write a delta, its position and the end offsets of the outputs in one transaction.
 

@@ -284,7 +284,8 @@ class Stage:
             fold = await self._make_fold(source, state, token)
             written = {}
             for topic in config.outputs:
-                written[topic] = await outputs.last_values(config.bootstrap, topic, partition)
+                end = state.outputs.get(topic, 0)
+                written[topic] = await outputs.last_values(config.bootstrap, topic, partition, end)
             fold.recover(written, start)
         except readstate.OtherLog as error:
             await writer.stop()

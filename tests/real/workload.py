@@ -47,8 +47,8 @@ earn:
 ---
 campaign: short
 brand: acme
-starts_at: 2025-10-02T00:00:00Z
-ends_at: 2025-10-03T00:00:00Z
+starts_at: 2025-10-01T02:00:00Z
+ends_at: 2025-10-02T12:00:00Z
 earn:
   - {rule: comment, on: interaction, kind: [comment], points: 5, caps: {per_post: 20}}
   - {rule: spend, on: purchase, per_minor: 50, points: 1, hold: 0d}
@@ -73,12 +73,12 @@ CAMPAIGNS = {"acme": ["spring", "club", "short"], "blue": ["loyal"]}
 CURRENCY = {"acme": "EUR", "blue": "USD"}
 START = 1_759_276_800_000
 """2025-10-01T00:00:00Z: always in the past, and in the campaigns."""
-SPAN_MS = 3 * 86_400_000
-"""Event time between the first and the last event that is not late."""
+EVERY_MS = 1_000
+"""Event time between one event and the next that is not late."""
 HOUR = 3_600_000
 MINUTE = 60_000
 PARTITIONS = 4
-MEMBERS = 100
+MEMBERS = 40
 """Of each brand."""
 PLATFORMS = ("instagram", "tiktok", "x")
 FOLLOWERS = (0, 40, 700, 999, 1_000, 4_200, 15_000, 99_999, 250_000)
@@ -129,7 +129,7 @@ class Workload:
             return rnd.choice(self._last)
         brand = "acme" if rnd.random() < 0.7 else "blue"
         late = rnd.random() < 0.04
-        at = START + SPAN_MS * self._number // self.count // MINUTE * MINUTE
+        at = START + EVERY_MS * self._number // MINUTE * MINUTE
         if late:
             at -= rnd.randrange(HOUR, 60 * HOUR)
             self.made["late"] += 1
@@ -170,7 +170,7 @@ class Workload:
         platform = rnd.choice(PLATFORMS)
         value = {
             **base, "surface": "member_post", "kind": "like", "quantity": 1, "platform": platform,
-            "post_id": f"{member}-p{rnd.randrange(4)}", "campaign_id": self._campaign(brand),
+            "post_id": f"{member}-p{rnd.randrange(2)}", "campaign_id": self._campaign(brand),
             "actor_id": f"m{rnd.randrange(MEMBERS)}", "followers": None,
         }  # fmt: skip
         draw = rnd.random()
@@ -238,8 +238,9 @@ class Workload:
         way = rnd.choice(("garbage", "truncated", "wrong_key", "invalid", "unsigned", "unknown_brand", "currency"))
         self.poisoned[way] += 1
         brand = "nobody" if way == "unknown_brand" else "acme"
-        base = {"event_id": f"x{self._number}", "occurred_at": START, "brand_id": brand, "member_id": "m1"}
-        key = f"{brand}/m1".encode()
+        number = rnd.randrange(MEMBERS)
+        base = {"event_id": f"x{self._number}", "occurred_at": START, "brand_id": brand, "member_id": f"m{number}"}
+        key = f"{brand}/m{number}".encode()
         if way == "garbage":
             return Event(rnd.randrange(PARTITIONS), key, rnd.randbytes(30), [])
         if way == "unsigned":
@@ -249,12 +250,11 @@ class Workload:
                                        "currency": "JPY" if way == "currency" else "EUR", "campaign_id": None,
                                        "referrer_id": None})  # fmt: skip
         else:
-            value = self._interaction({**base, "brand_id": "acme"})
-            data = encode("Interaction", {**value, "member_id": "m1", "quantity": 2 * 10**9})
+            data = encode("Interaction", {**self._interaction(base), **base, "quantity": 2 * 10**9})
         if way == "truncated":
             data = data[:-3]
         if way == "wrong_key":
-            return Event(self._partition(b"acme/m2"), b"acme/m2", data, [])
+            key = f"acme/m{number + 1}".encode()
         return Event(self._partition(key), key, data, [])
 
 

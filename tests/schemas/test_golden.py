@@ -33,6 +33,12 @@ def test_the_newest_example_is_what_is_written_today(name):
     assert encode(name, value) == (GOLDEN / f"{stem}.avro").read_bytes()
 
 
+def test_panes_and_tiers_written_before_posts_and_epochs_have_both_empty():
+    pane = decode((GOLDEN / "EngagementPane.1.avro").read_bytes())[1]
+    assert (pane["post_id"], pane["epoch"]) == ("", "")
+    assert decode((GOLDEN / "MemberTier.1.avro").read_bytes())[1]["epoch"] == ""
+
+
 def test_the_contracts_of_this_tree_are_in_order():
     assert check() == []
 

@@ -25,8 +25,10 @@ PAGE = (ROOT / "docs" / "publishers.md").read_text(encoding="utf-8")
 PARTITIONS = 3
 
 
-def test_the_tables_of_the_page_are_up_to_date():
-    assert with_tables(PAGE) == PAGE, "write the page anew with schemas.field_tables.with_tables"
+@pytest.mark.parametrize("name", ["publishers.md", "consumers.md"])
+def test_the_tables_of_the_page_are_up_to_date(name):
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert with_tables(page) == page, "write the page anew with schemas.field_tables.with_tables"
 
 
 def test_the_page_has_a_table_for_everything_that_upstream_systems_publish():

@@ -19,7 +19,9 @@ def test_every_topic_has_as_many_partitions_as_the_activity_log():
 
 def test_the_logs_are_kept_and_the_states_are_compacted():
     settings = {topic["name"]: topic["topic_configs"] for topic in new_topics(1)}
-    assert settings[ACTIVITY] == {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+    kept = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+    assert settings[ACTIVITY] == {**kept, "message.timestamp.type": "LogAppendTime"}
+    assert settings[DEAD_LETTERS] == {**kept, "max.message.bytes": "2097152"}
     assert settings[DEAD_LETTERS]["cleanup.policy"] == "delete"
     compacted = {name for name, config in settings.items() if config["cleanup.policy"] == "compact"}
     assert compacted == {

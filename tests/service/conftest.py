@@ -96,19 +96,26 @@ def filled(directory: Path) -> Settings:
     source = Source(ACTIVITY, EPOCH, 0)
     with engine.begin() as conn:
         conn.exec_driver_sql("INSERT INTO ledger_positions VALUES (?, 4, 'w', 1)", (source.name,))
-        engagement.apply(conn, WINDOWS, 0, 0, 2, [pane("brand"), pane("member", member_id="ann")])
+        windows = [pane("brand"), pane("member", member_id="ann"), pane("post", member_id="ann", post_id="p9")]
+        engagement.apply(conn, WINDOWS, 0, 0, 2, windows)
         member = {"brand_id": "acme", "member_id": "ann", "tier": "nano", "followers": 500, "platforms": {"x": 500}}
         engagement.apply(
-            conn, TIERS, 0, 0, 2, [{**member, "partition": 0, "stamp": 3}, pane("brand_tier", tier="nano")]
+            conn,
+            TIERS,
+            0,
+            0,
+            2,
+            [{**member, "partition": 0, "epoch": EPOCH, "stamp": 3}, pane("brand_tier", tier="nano")],
         )
-    delta = readstate.Delta(None, 4, MARCH, MARCH, {"accepted": 4}, {}, {}, [], [])
+    readstate.take(engine, source, "w")
+    delta = readstate.Delta(0, 4, MARCH, MARCH, {"accepted": 4}, {}, {}, [], [])
     readstate.save(engine, source, delta, "w", {WINDOWS: 2, TIERS: 2})
     engine.dispose()
     ledger.close()
-    return Settings(kafka="127.0.0.1:1", database=database, data_dir=directory, epoch=EPOCH, secret="s", partitions=1)
+    return Settings(kafka="127.0.0.1:1", database=database, data_dir=directory, secret="s", partitions=1)
 
 
-def pane(scope: str, tier: str = "", member_id: str = "") -> dict[str, object]:
+def pane(scope: str, tier: str = "", member_id: str = "", post_id: str = "") -> dict[str, object]:
     """A pane of one post with four likes by 500 followers."""
     return {
         "scope": scope,
@@ -117,10 +124,12 @@ def pane(scope: str, tier: str = "", member_id: str = "") -> dict[str, object]:
         "tier": tier,
         "member_id": member_id,
         "platform": "x",
+        "post_id": post_id,
         "starts_at": MARCH + HOUR,
-        "length_ms": HOUR if scope == "member" else 300_000,
+        "length_ms": HOUR if member_id else 300_000,
         "segment": -1,
         "partition": 0,
+        "epoch": EPOCH,
         "stamp": 3,
         "counters": {"member_post.post": 1, "member_post.like": 4, "rate_ppb": 8_000_000},
     }

@@ -82,7 +82,8 @@ def test_a_member_never_seen_has_zeros(client: httpx.Client) -> None:
 
 
 def test_an_unknown_brand_is_a_problem_with_its_code(client: httpx.Client) -> None:
-    for path in ("members/ann/balance", "members/ann/statement", "members/ann/tier", "engagement", "tiers"):
+    reads = ("balance", "statement", "tier", "engagement", "posts")
+    for path in (*(f"members/ann/{read}" for read in reads), "engagement", "tiers"):
         problem(client.get(f"/v1/brands/nope/{path}"), 404, "unknown_brand")
 
 
@@ -136,13 +137,25 @@ def test_a_members_tier_and_engagement_can_be_read(client: httpx.Client) -> None
     assert client.get(f"{ANN}/engagement", params={"window": "all"}).json()["engagements"] == 4
 
 
+def test_a_members_posts_have_their_rates_and_the_last_hour_with_activity(client: httpx.Client) -> None:
+    body = client.get(f"{ANN}/posts", params={"window": "all", "platform": "x", "limit": 5}).json()
+    assert (body["brand"], body["member"], body["total"], body["position"]) == ("acme", "ann", 1, "0:3")
+    (post,) = body["posts"]
+    assert (post["post_id"], post["platform"], post["engagements"]) == ("p9", "x", 4)
+    assert (post["rate_by_followers"], post["rate_by_reach"]) == (0.008, None)
+    assert (post["counts"]["member_post"]["like"], post["last_activity"]) == (4, "2026-03-01T01:00:00Z")
+    earlier = client.get(f"{ANN}/posts", params={"window": "all", "as_of": "2026-03-01T01:59:00Z"}).json()
+    assert (earlier["posts"], earlier["to"]) == ([], "2026-03-01T01:00:00Z")
+    problem(client.get(f"{ANN}/posts", params={"limit": 0}), 422, "invalid_request")
+
+
 def test_the_tier_report_has_a_row_for_each_tier_of_the_brand(client: httpx.Client) -> None:
     rows = client.get("/v1/brands/acme/tiers", params={"window": "all"}).json()["tiers"]
     assert [row["tier"] for row in rows][:4] == ["nano", "micro", "mid", "macro"]
     assert rows[0]["rate_by_followers"] == 0.008
 
 
-@pytest.mark.parametrize("path", ["engagement", "tiers", "members/ann/tier", "members/ann/engagement"])
+@pytest.mark.parametrize("path", ["engagement", "tiers", "members/ann/tier", "members/ann/engagement", "members/ann/posts"])
 def test_engagement_reads_refuse_known_at_and_name_the_replay(client: httpx.Client, path: str) -> None:
     answer = client.get(f"/v1/brands/acme/{path}", params={"known_at": "2026-03-01T00:00:00Z"})
     assert "replay rederive" in problem(answer, 422, "known_at_needs_rederive")["detail"]

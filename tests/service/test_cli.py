@@ -70,7 +70,6 @@ def run(bare: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("GROUNDSWELL_KAFKA", settings.kafka)
     monkeypatch.setenv("GROUNDSWELL_DATABASE", settings.database)
     monkeypatch.setenv("GROUNDSWELL_SECRET", "very-secret")
-    monkeypatch.setenv("GROUNDSWELL_EPOCH", settings.epoch)
     return bare
 
 
@@ -120,6 +119,8 @@ def test_json_is_the_http_body_unchanged(run: Run, settings: Settings) -> None:
     assert run("balance", "acme", "ann", "--json").out == reads.balance("acme", "ann").model_dump_json() + "\n"
     body = json.loads(run("engagement", "acme", "--window", "all", "--json").out)
     assert body["counts"]["self"]["like"] == 0
+    posts = run("posts", "acme", "ann", "--window", "all", "--json").out
+    assert posts == reads.posts("acme", "ann", "all").model_dump_json() + "\n"
     reads.close()
 
 
@@ -132,6 +133,8 @@ def test_json_is_the_http_body_unchanged(run: Run, settings: Settings) -> None:
         (["standings", "acme", "spring"], "nano"),
         (["engagement", "acme", "--window", "all"], "0.800 %"),
         (["engagement", "acme", "--window", "all", "--member", "ann"], "acme/ann"),
+        (["posts", "acme", "ann", "--window", "all"], "p9"),
+        (["posts", "acme", "bob", "--window", "all"], "Posts of acme/bob"),
         (["tiers", "acme", "--window", "all"], "micro ≥ 1,000"),
         (["tiers", "acme", "--member", "ann"], "x (decides)"),
         (["explain", "acme", "ann"], "record e1 at members.activity.v1:0:0"),
@@ -175,6 +178,7 @@ def test_status_hides_the_secret(run: Run) -> None:
         (["statement", "acme", "ann", "--cursor", "x"], "cursor"),
         (["balance", "acme", "ann", "--min-position", "x"], "is not a position"),
         (["engagement", "acme", "--known-at", "2026-03-01T10:00:00Z"], "known_at_needs_rederive"),
+        (["posts", "acme", "ann", "--known-at", "2026-03-01T10:00:00Z"], "known_at_needs_rederive"),
         (["tiers", "acme", "--known-at", "2026-03-01T10:00:00Z"], "replay rederive"),
         (["redeem", "acme", "ann", "0"], "points"),
         (["redeem", "nope", "ann", "5"], "There is no brand `nope`"),

@@ -18,7 +18,7 @@ from service.settings import Settings, load, running_stack, started
 
 def stack_file(directory: Path, pid: int, start: str) -> None:
     facts = {"pid": pid, "started": start, "kafka": "127.0.0.1:1", "database": "sqlite:///x", "port": 9,
-             "secret": "s", "epoch": "e", "partitions": 3}  # fmt: skip
+             "secret": "s", "partitions": 3}  # fmt: skip
     (directory / "stack.json").write_text(json.dumps(facts))
 
 

@@ -1,0 +1,104 @@
+"""`topics accept`: go on with the logs as they are, after a topic was made anew or cut; says what is lost first."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from aggregates.database import open_database
+from aggregates.ledger import Source
+from schemas.topics import ACTIVITY, TIERS, WINDOWS
+from service import kafka
+from service.problems import Unusable
+from service.settings import Settings
+from streams import broker, outputs, readstate
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What accepting would do to one partition."""
+
+    partition: int
+    old: str
+    """Source of the read-state as it is."""
+    new: Source
+    position: int
+    """Where reading goes on."""
+    anew: bool
+    """Whether the read-state is forgotten and the whole log folded again."""
+    sentence: str
+
+
+async def changes(settings: Settings) -> list[Change]:
+    """One for each partition whose log is not the one that was read. Raises `Unusable` for what cannot be accepted."""
+    found = await broker.describe(settings.kafka, ACTIVITY)
+    ends = await kafka.log_ends(settings.kafka, ACTIVITY)
+    bounds = await outputs.bounds_of(settings.kafka, ACTIVITY, sorted(ends))
+    engine = open_database(settings.database)
+    try:
+        with engine.connect() as connection:
+            rows = list(readstate.positions(connection))
+    finally:
+        engine.dispose()
+    beyond = sorted({row.partition for row in rows} - ends.keys())
+    if beyond:
+        raise Unusable(
+            f"{ACTIVITY} has {len(ends)} partitions, and partition {beyond[-1]} was read: members would stand in other "
+            "partitions than before. Make the topic with the number it had"
+        )
+    made = []
+    for row in rows:
+        lost = await _lost_outputs(settings.kafka, row.partition, json.loads(row.outputs))
+        source = Source(ACTIVITY, found.epoch, row.partition)
+        change = _change(row, source, bounds[row.partition][0], ends[row.partition], lost)
+        if change is not None:
+            made.append(change)
+    return made
+
+
+async def _lost_outputs(bootstrap: str, partition: int, written: dict[str, int]) -> list[str]:
+    return [
+        topic for topic in (WINDOWS, TIERS) if await outputs.end_of(bootstrap, topic, partition) < written.get(topic, 0)
+    ]
+
+
+def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Change | None:
+    where = f"partition {row.partition}"
+    if row.source != source.name:
+        sentence = (
+            f"{where}: the topic was made anew ({row.source}, read up to {row.position}, is now {source.name}); "
+            f"reading goes on at its offset {low}. What only the old log held can not be derived again."
+        )
+        return Change(row.partition, row.source, source, low, bool(lost), sentence)
+    if row.position > end:
+        raise Unusable(
+            f"{where}: the log ends at offset {end} and was read up to {row.position}: it was cut, and what is "
+            "published next would be taken for what was read. Make the topic anew, and accept that"
+        )
+    if row.position < low:
+        gone = f"offsets {row.position} to {low - 1} are gone ({low - row.position:,} records)"
+        sentence = f"{where}: {gone}; they count nowhere."
+        return Change(row.partition, row.source, source, low, False, sentence)
+    if lost:
+        if low:
+            raise Unusable(
+                f"{where}: {' and '.join(lost)} lost what was written, and the activity log begins at offset {low}: "
+                "the windows cannot be folded again from it. Bring the topic back"
+            )
+        sentence = (
+            f"{where}: {' and '.join(lost)} lost what was written; the activity log is folded again from its start. "
+            "Points are not decided again."
+        )
+        return Change(row.partition, row.source, source, 0, True, sentence)
+    return None
+
+
+def accept(settings: Settings, wanted: list[Change]) -> None:
+    """Do it; the workers that run on these partitions stop, being fenced, and are to be started again."""
+    engine = open_database(settings.database)
+    try:
+        for change in wanted:
+            readstate.accept(engine, change.old, change.new, change.position, anew=change.anew)
+    finally:
+        engine.dispose()

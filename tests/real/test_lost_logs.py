@@ -1,0 +1,100 @@
+"""The activity log is made anew, or cut behind the workers' back: they stop and say what to do; nothing is mixed up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import psycopg
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from comparison import assert_books_balance
+from deployment import Deployment, drawn, remove_topics
+
+from schemas.topics import ACTIVITY, TIERS, WINDOWS
+
+EVENTS = int(os.environ.get("SIDE_EVENTS") or 12_000)
+ACCEPT = "groundswell topics accept"
+
+
+def state(deployment: Deployment) -> tuple[dict[int, int], dict[int, int], dict[str, int]]:
+    """Positions, and rows of what must stay as it is."""
+    with psycopg.connect(deployment.database) as db:
+        tables = ("ledger_events", "statements", "balances", "stream_profiles", "engagement", "tiers", "members")
+        rows = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in tables}
+        read = "SELECT source, position FROM stream_positions WHERE position > 0"
+        decided = "SELECT source, position FROM ledger_positions WHERE position > 0"
+        return dict(db.execute(read).fetchall()), dict(db.execute(decided).fetchall()), rows
+
+
+def stop_by_themselves(deployment: Deployment, count: int = 1) -> None:
+    """Every worker has ended with code 1, naming the way out."""
+    deployment.until(lambda: len(deployment.workers.unasked()) >= count, 90, "the workers stop")
+    for one in deployment.workers.unasked():
+        assert (one.code, one.reason) == (1, "LogLost"), one
+        assert ACCEPT in one.message, one
+
+
+def worked(deployment: Deployment, seed: int) -> None:
+    """A log that was worked through by two workers."""
+    deployment.workers.scale(2)
+    deployment.publish(deployment.workload(seed, EVENTS))
+    deployment.run("wait", "--timeout", "120")
+    deployment.workers.restarts = False
+
+
+def test_a_log_made_anew_under_running_workers_stops_them(deployment, report):
+    seed, _ = drawn()
+    worked(deployment, seed)
+    before = state(deployment)
+    asyncio.run(remove_topics(deployment.kafka.bootstrap, [ACTIVITY]))
+    deployment.run("topics", "create")
+    deployment.publish(deployment.workload(seed + 1, 3 * EVENTS))  # it is longer than the old one at once
+    stop_by_themselves(deployment, 2)
+    assert state(deployment) == before
+    deployment.workers.scale(1)  # and whoever starts anew on it says the same
+    stop_by_themselves(deployment, 3)
+    assert state(deployment) == before
+    assert_books_balance(deployment.database)
+    deployment.run("replay", "verify")
+    report.append(f"exits: {dict(deployment.workers.reasons())}, projector {dict(deployment.projectors.reasons())}")
+
+
+def test_a_log_cut_below_the_position_stops_the_worker_and_leaves_everything_as_it_was(deployment, report):
+    seed, _ = drawn()
+    worked(deployment, seed)
+    deployment.workers.scale(0)
+    before = state(deployment)
+    ends = deployment.publish(deployment.workload(seed + 1, EVENTS))
+    cut = {TopicPartition(ACTIVITY, p): RecordsToDelete(end - 10) for p, end in ends.items()}
+    asyncio.run(delete_records(deployment.kafka.bootstrap, cut))
+    deployment.workers.scale(1)
+    stop_by_themselves(deployment)
+    assert state(deployment) == before
+    assert "records are gone" in deployment.workers.unasked()[0].message
+    deployment.run("replay", "verify")
+    report.append(f"exits: {dict(deployment.workers.reasons())}, projector {dict(deployment.projectors.reasons())}")
+
+
+def test_pane_topics_made_anew_stop_the_worker_before_it_counts_open_panes_from_nothing(deployment, report):
+    seed, _ = drawn()
+    worked(deployment, seed)
+    deployment.workers.scale(0)
+    before = state(deployment)
+    asyncio.run(remove_topics(deployment.kafka.bootstrap, [WINDOWS, TIERS]))
+    deployment.run("topics", "create")
+    deployment.publish(deployment.workload(seed + 1, EVENTS))
+    deployment.workers.scale(1)
+    stop_by_themselves(deployment)
+    assert state(deployment) == before
+    report.append(f"exits: {dict(deployment.workers.reasons())}, projector {dict(deployment.projectors.reasons())}")
+
+
+async def delete_records(bootstrap: str, cut: dict[TopicPartition, RecordsToDelete]) -> None:
+    """What retention would do."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records(cut)
+    finally:
+        await admin.close()
