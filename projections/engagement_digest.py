@@ -7,18 +7,34 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, create_engine, select
+from sqlalchemy import ColumnElement, Connection, Table, create_engine, select, true
 
-from projections.digest import DigestSource
+from aggregates.engagement import TIER_SCOPES
+from projections.digest import DigestSource, digest_of
 from projections.engagement import apply, positions
 from projections.engagement_queries import position_text
 from projections.engagement_sums import totals
-from projections.engagement_tables import ENGAGEMENT, KEY, MEMBERS, TIERS, VERSION, column_of, create_tables
+from projections.engagement_tables import (
+    ACTIVE,
+    ENGAGEMENT,
+    KEY,
+    MEMBERS,
+    ROLLUPS,
+    TIERS,
+    VERSION,
+    column_of,
+    create_tables,
+)
+from projections.projection import ReadTable, Value
+from projections.verify import Difference, Differing, Verified, differences
 from schemas.topics import TIERS as TIERS_TOPIC
 from schemas.topics import WINDOWS as WINDOWS_TOPIC
 
 TOPIC_OF: Final = {ENGAGEMENT.name: WINDOWS_TOPIC, TIERS.name: TIERS_TOPIC, MEMBERS.name: TIERS_TOPIC}
 """The tables that have a digest, and the topic that each is built from."""
+
+
+_FETCH: Final = 5_000
 
 
 class Batch(NamedTuple):
@@ -66,6 +82,57 @@ def rebuild(batches: Iterable[Batch]) -> Iterator[Connection]:
             yield conn
     finally:
         engine.dispose()
+
+
+def compare(live: Connection, rebuilt: Connection, source: DigestSource) -> Verified:
+    """One of the tables as it is, and what is derived from it, beside their rebuild: every row, every column."""
+    differing, first = 0, None
+    for table, where in _COMPARED[source.name]:
+        for found in differences(ReadTable(table), _rows(live, table, where), _rows(rebuilt, table, where)):
+            differing += 1
+            first = first or _difference(table, found)
+    here, there = digest_of(live, source), digest_of(rebuilt, source)
+    return Verified(
+        name=source.name,
+        version=source.version,
+        position=here.position,
+        rows=here.rows,
+        digest=here.digest,
+        rebuilt=there.digest,
+        differing=differing,
+        first=first,
+    )
+
+
+_COMPARED: Final[Mapping[str, Sequence[tuple[Table, ColumnElement[bool]]]]] = {
+    ENGAGEMENT.name: (
+        (ENGAGEMENT, true()),
+        (ROLLUPS, ROLLUPS.c.scope.not_in(sorted(TIER_SCOPES))),
+        (ACTIVE, true()),
+    ),
+    TIERS.name: ((TIERS, true()), (ROLLUPS, ROLLUPS.c.scope.in_(sorted(TIER_SCOPES)))),
+    MEMBERS.name: ((MEMBERS, true()),),
+}
+"""What is compared under the name of each table, and which of its rows: both topics write roll-ups."""
+
+
+def _rows(conn: Connection, table: Table, where: ColumnElement[bool]) -> Iterator[tuple[Value, ...]]:
+    query = select(table).where(where).order_by(*table.primary_key.columns)
+    rows: Iterable[Any] = conn.execute(query, execution_options={"yield_per": _FETCH})
+    return (tuple(row) for row in rows)
+
+
+def _difference(table: Table, found: Differing) -> Difference:
+    return Difference(
+        table=table.name,
+        key=dict(zip(ReadTable(table).key, found.key, strict=True)),
+        what=found.what,
+        column=found.column,
+        stored=found.stored,
+        rebuilt=found.rebuilt,
+        events=[],
+        events_total=0,
+    )
 
 
 def _source(table: str) -> DigestSource:

@@ -14,8 +14,8 @@ from projections.engagement_tables import COUNTER_COLUMNS, ENGAGEMENT, KEY
 from projections.rates import COUNTERS
 
 LARGEST: Final = 1 << 46
-"""A pane with a counter beyond this, which no honest one has, is not rolled up: so that the sum of a day's 131,072
-panes stays within the 64 bits of a column, whatever quantities are published."""
+"""A pane with a counter beyond this, which no honest one has, is not rolled up: so that the sum of 100,000 panes
+stays within the 64 bits of a column, whatever quantities are published."""
 
 Row = tuple[Any, ...]
 """The values of `COLUMNS`."""

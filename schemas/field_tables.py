@@ -1,4 +1,4 @@
-"""The tables of `docs/publishers.md` and `docs/consumers.md`, generated from the contracts so that the page cannot fall behind them."""
+"""The tables of the pages for publishers and consumers, generated from the contracts so that they cannot go stale."""
 
 from __future__ import annotations
 

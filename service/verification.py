@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection
 
 from aggregates.database import open_database
 from aggregates.ledger import Ledger
 from projections import engagement_digest, registry
-from projections.digest import DigestReport, DigestSource, digest_of, snapshot
+from projections.digest import DigestReport, DigestSource, snapshot
 from projections.digest import digest as digests
 from projections.engagement import positions
 from projections.engagement_digest import TOPIC_OF, Batch
-from projections.engagement_tables import ENGAGEMENT, MEMBERS, TIERS
-from projections.projection import ReadTable, Value
-from projections.verify import Difference, Extra, Progress, Report, Verified, differences
+from projections.verify import Extra, Progress, Report, Verified
 from projections.verify import verify as verify_ledger
 from schemas.codec import decode
 from service.settings import Settings
@@ -25,8 +23,6 @@ from streams import outputs
 
 SOURCES: Final[tuple[DigestSource, ...]] = (*registry.DIGESTED, *engagement_digest.DIGESTED)
 """Balances, statements and standings first, the engagement tables last."""
-_TABLES: Final = {table.name: table for table in (ENGAGEMENT, TIERS, MEMBERS)}
-_FETCH: Final = 5_000
 
 
 def digest(settings: Settings) -> DigestReport:
@@ -69,7 +65,7 @@ def _engagement_verifier(settings: Settings, source: DigestSource) -> Extra:
         topic = TOPIC_OF[source.name]
         batches = asyncio.run(_read(settings, topic, positions(live, topic)))  # its own loop, in the thread
         with engagement_digest.rebuild(batches) as rebuilt:
-            return _compare(live, rebuilt, source)
+            return engagement_digest.compare(live, rebuilt, source)
 
     return verified
 
@@ -84,41 +80,3 @@ async def _read(settings: Settings, topic: str, ends: dict[int, int]) -> list[Ba
                 records.append(decode(record.value)[1])
         batches.append(Batch(topic, partition, 0, end, records))
     return batches
-
-
-def _compare(live: Connection, rebuilt: Connection, source: DigestSource) -> Verified:
-    table = _TABLES[source.name]
-    target = ReadTable(table)
-    found = list(differences(target, _rows(live, table), _rows(rebuilt, table)))
-    first = None
-    if found:
-        one = found[0]
-        key = dict(zip(target.key, one.key, strict=True))
-        first = Difference(
-            table=table.name,
-            key=key,
-            what=one.what,
-            column=one.column,
-            stored=one.stored,
-            rebuilt=one.rebuilt,
-            events=[],
-            events_total=0,
-        )
-    here, there = digest_of(live, source), digest_of(rebuilt, source)
-    return Verified(
-        name=source.name,
-        version=source.version,
-        position=here.position,
-        rows=here.rows,
-        digest=here.digest,
-        rebuilt=there.digest,
-        differing=len(found),
-        first=first,
-    )
-
-
-def _rows(conn: Connection, table: Table) -> Iterator[tuple[Value, ...]]:
-    rows: Iterable[Any] = conn.execution_options(yield_per=_FETCH).execute(
-        select(table).order_by(*table.primary_key.columns)
-    )
-    return (tuple(row) for row in rows)

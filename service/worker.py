@@ -24,8 +24,9 @@ from service.settings import Settings
 from streams import broker
 from streams.app import GROUP, make_app
 from streams.intake import Limits
+from streams.ownership import StageConfig
 from streams.recovery import ActivityFolds
-from streams.stage import Stage, StageConfig
+from streams.stage import Stage
 
 log = structlog.get_logger()
 GC_THRESHOLD = (100_000, 50, 100)

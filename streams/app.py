@@ -8,7 +8,8 @@ from typing import Any
 from faust.serializers.codecs import Codec
 from sqlalchemy import Engine
 
-from streams.stage import FoldMaker, Stage, StageConfig
+from streams.ownership import FoldMaker, StageConfig
+from streams.stage import Stage
 from streams.transport import SCHEME, ChunkedApp
 
 GROUP = "groundswell"

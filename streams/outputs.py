@@ -28,6 +28,8 @@ STUCK_POLLS = 1_000
 ATTEMPTS = 5
 """Of one flush on one producer."""
 LETTER_HEADERS = ("source_topic", "source_partition", "source_offset", "source_timestamp", "reason", "detail")
+TRANSACTION_MS = 300_000
+"""A transaction that is open for longer is ended by the broker, and its producer with it."""
 _BATCH_BYTES = 1 << 20
 _REQUEST_BYTES = 8 << 20
 
@@ -78,6 +80,7 @@ class TransactionalWriter:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=bootstrap,
             transactional_id=self._name,
+            transaction_timeout_ms=TRANSACTION_MS,
             max_batch_size=_BATCH_BYTES,
             max_request_size=_REQUEST_BYTES,
         )
@@ -87,24 +90,30 @@ class TransactionalWriter:
         await self._producer.start()
 
     async def write(self, records: Records, stamp: int) -> None:
-        """One transaction; retried on the same producer, which somebody else's start makes impossible."""
+        """One transaction; tried again on the same producer only, which somebody else's start makes impossible.
+
+        Cancelled, it is left open: whoever starts the next producer of this name ends it, and to end it here could
+        take as long as the broker is away.
+        """
+        producer = self._producer
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with self._producer.transaction():
-                    for topic, rows in records.items():
-                        sent = await _send(self._producer, topic, self._partition, rows)
-                        if sent:
-                            self.ends[topic] = sent[1]
+                await producer.begin_transaction()
+                for topic, rows in records.items():
+                    sent = await _send(producer, topic, self._partition, rows)
+                    if sent:
+                        self.ends[topic] = sent[1]
+                await producer.commit_transaction()
+                return
             except ProducerFenced:
                 raise Fenced(
                     f"the output of partition {self._partition} has another writer ({self._name} was started again "
-                    "elsewhere). Another worker owns the partition; this one must stop writing it."
+                    "elsewhere, or a transaction of ours took too long)"
                 ) from None
             except KafkaError:
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or producer._txn_manager.is_fatal_error():
                     raise
-            else:
-                return
+                await producer.abort_transaction()
 
     async def audit(self, stamp: int) -> None:
         """Nothing to look for: a former owner cannot write."""
@@ -138,8 +147,9 @@ class AuditedWriter:
             sent = await _send(self._producer, topic, self._partition, rows)
             if topic in self._topics and sent:
                 first, end = sent
-                await self._examine(topic, self.ends[topic], first, stamp)
-                self.ends[topic] = end
+                known, self.ends[topic] = self.ends[topic], end
+                if first != known or end - first != len(rows):
+                    await self._examine(topic, known, end, stamp)
 
     async def audit(self, stamp: int) -> None:
         """Look for foreign writes while we are idle, well before compaction could make them final."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from aggregates.ledger import Ledger, Source
 from streams import outputs
 from streams.fold import ActivityFold
 from streams.intake import Intake, Limits, remember
+from streams.ownership import uninterrupted
 from streams.readstate import ReadState
 from streams.recent import Recent, tail_start
 from streams.rewards import Rewards
@@ -33,24 +33,26 @@ class ActivityFolds:
 
     async def __call__(self, source: Source, state: ReadState, token: str) -> ActivityFold:
         """The fold of a partition at its read-state's position; the ledger is `token`'s from then on."""
-        loop = asyncio.get_running_loop()
-        position = await loop.run_in_executor(None, self.ledger.take, source, token, state.saved)
-        recent = await self._recent(source, state)
+        position = await uninterrupted(self.ledger.take, source, token, state.saved)
+        recent = await self._recent(source, state, position)
         intake = Intake(source.partition, self.partitions, state, recent, self.secret, self.limits)
         rewards = Rewards(self.ledger, source, position, token, self.clock, self.thread)
         return ActivityFold(source, intake, rewards, self.grace_ms)
 
-    async def _recent(self, source: Source, state: ReadState) -> Recent:
-        """The ids within the horizon, read again from the log's tail."""
+    async def _recent(self, source: Source, state: ReadState, ledger: int) -> Recent:
+        """The ids within the horizon, read again from the log's tail.
+
+        It is read up to where the ledger is: a log that lost its end must not be taken for the one that was decided.
+        """
         recent = Recent()
         rejected = set(state.rejected)
-        end = state.saved
+        end = max(state.saved, ledger)
         if end == 0:
             return recent
-        start = tail_start(end)
+        start = tail_start(state.saved)
         low, _ = (await outputs.bounds_of(self.bootstrap, source.topic, [source.partition]))[source.partition]
         async for batch in outputs.read_batches(self.bootstrap, source.topic, source.partition, max(start, low), end):
             for record in batch:
-                if record.offset not in rejected:
+                if record.offset < state.saved and record.offset not in rejected:
                     remember(recent, record)
         return recent

@@ -8,8 +8,7 @@ worker, it may lose its partitions at any instant and the next owner ends where 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -18,18 +17,17 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
+from faust.types import TP
 from sqlalchemy import Engine
 
 from aggregates.database import is_unavailable
-from aggregates.ledger import Source
-from streams import broker, outputs, readstate
-from streams.fold import Fold
+from streams import outputs, readstate
 from streams.metrics import METRICS
-from streams.outputs import WHAT_TO_DO, AuditedWriter, LogLost, TransactionalWriter, Writer
-from streams.partition import Applied, Flush, Partition
-from streams.readstate import ReadState
+from streams.ownership import FoldMaker, Owned, Recovery, StageConfig, check_watermark, is_away
+from streams.partition import Applied, Flush
 from streams.rewards import WAITING, GivenUp
 from streams.transport import Chunk, ChunkedApp
+from streams.watch import Watch
 
 log = structlog.get_logger()
 RETRY_SECONDS = 0.5
@@ -37,51 +35,8 @@ PAUSE_SECONDS = 1.0
 """A chunk that waits for another store this long pauses its partition."""
 
 
-@dataclass(slots=True, frozen=True)
-class StageConfig:
-    """What the stage needs to know of its surroundings."""
-
-    bootstrap: str
-    group: str
-    """Consumer group, and the start of the output producers' transactional ids."""
-    topic: str
-    """The input."""
-    outputs: Sequence[str]
-    """Topics that hold the folds' state, read back on recovery."""
-    epoch: str
-    """Names this creation of the input topic, so that offsets that start over are never taken for old ones."""
-    has_transactions: bool
-    worker: str
-    """Names this process; no two have the same."""
-    flush_seconds: float = 1.0
-    watch_seconds: float = 5.0
-    patience_seconds: float = 4.0
-    """How long a revocation may wait for a last flush before the partition's unsaved state is dropped."""
-
-
-FoldMaker = Callable[[Source, ReadState, str], Awaitable[Fold]]
-"""Makes the fold of a source from its read-state; the last argument names this ownership of it."""
-
-
-@dataclass(slots=True)
-class Owned:
-    """A partition that is ours now."""
-
-    part: Partition
-    writer: Writer
-    token: str
-    """Names this ownership; what an earlier one still tries to write is refused."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a chunk is folded, and while a flush takes what changed."""
-    flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    suspect: tuple[int, int] | None = None
-    """Fetch position and next offset when they last differed."""
-    waiting: bool = False
-    """A chunk waits for another store: what was fetched is not lost, only late."""
-
-
 class Stage:
-    """All owned partitions, their flushes, and what watches over them."""
+    """All owned partitions and their flushes."""
 
     def __init__(self, app: ChunkedApp, engine: Engine, make_fold: FoldMaker, config: StageConfig) -> None:
         self.app = app
@@ -89,18 +44,21 @@ class Stage:
         self.config = config
         self.owned: dict[int, Owned] = {}
         self.on_failure: Callable[[BaseException], None] = lambda _: None
-        self._make_fold = make_fold
-        self._generation = 0
+        self._recovery = Recovery(engine, make_fold, config)
+        self._watch = Watch(self)
+        self._generation = -1
+        """The last one whose assignment was taken up."""
+        self._revoked_generation = -1
         self._round = 0
-        """Counts rebalances; a recovery that ends in a later round is thrown away."""
-        self._tokens = 0
+        """Counts revocations: what a recovery brings for an earlier round is thrown away."""
+        self._recoveries: set[asyncio.Task[Owned | None]] = set()
         self._ready = False
-        self._producer: Any = None
+        self.is_taking = False
+        """Whether a chunk is being applied, or waits for that."""
         app.positions[config.topic] = lambda p: self.owned[p].part.next if p in self.owned else None
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_rebalance_complete.connect(self._on_rebalanced)
         app.on_before_shutdown.connect(self._on_shutdown)
-        app.task(self._flush_regularly)
         app.task(self._watch_regularly)
 
     @property
@@ -108,14 +66,25 @@ class Stage:
         """Whether the partitions of this worker are recovered and at work."""
         return self._ready
 
-    def _tp(self, partition: int) -> TopicPartition:
+    @property
+    def is_live(self) -> bool:
+        """Whether this worker has a session with its group."""
+        return self.app.consumer_thread.generation() != -1
+
+    def tp(self, partition: int) -> TopicPartition:
+        """A partition of the input."""
         return TopicPartition(self.config.topic, partition)
 
-    async def _fail(self, error: BaseException) -> None:
+    def is_ours(self, owned: Owned) -> bool:
+        """Whether an ownership still holds, as far as we know."""
+        return self.owned.get(owned.part.source.partition) is owned
+
+    async def fail(self, error: BaseException) -> None:
+        """Stop loudly: nothing more is applied or written."""
         self._ready = False
         for owned in self.owned.values():
             owned.part.fold.give_up()
-        self.owned.clear()  # nothing more is applied or written
+        self.owned.clear()
         self.on_failure(error)
         await self.app.crash(error)
 
@@ -123,48 +92,61 @@ class Stage:
 
     async def take(self, partition: int, chunk: Chunk) -> None:
         """Apply a chunk, or drop it and, where there is a gap, go back to where the partition stands."""
+        self._watch.taken(chunk)
         owned = self.owned.get(partition) if self._ready else None
         outcome = Applied.STALE
+        self.is_taking = True
         try:
             if owned is not None:
-                await self._make_room(partition, owned)
-                await self._check_start(owned, chunk)
-                async with owned.lock:
-                    # A revocation may have come meanwhile: then the partition may be somebody else's already.
-                    if self._ready and self.owned.get(partition) is owned:
-                        started = perf_counter()
-                        outcome = owned.part.apply(chunk, self.app.consumer_thread.epoch(self._tp(partition)))
-                        METRICS.fold_seconds.observe(perf_counter() - started)
+                outcome = await self._apply(owned, chunk)
         except GivenUp:
             pass
         except Exception as error:
-            await self._fail(error)
+            if owned is not None and self.is_ours(owned):
+                await self.fail(error)
             return
+        finally:
+            self.is_taking = False
         METRICS.chunks.labels(outcome.value).inc()
         if outcome is Applied.DONE:
             METRICS.records.labels(str(partition)).inc(len(chunk.records))
         elif outcome is Applied.GAP:
-            await self.app.consumer_thread.seek_again(self._tp(partition))
+            await self.app.consumer_thread.seek_again(self.tp(partition))
 
-    async def _make_room(self, partition: int, owned: Owned) -> None:
+    async def _apply(self, owned: Owned, chunk: Chunk) -> Applied:
+        await self._make_room(owned)
+        try:
+            await self._check_start(owned, chunk)
+        except (KafkaError, OSError) as error:
+            log.warning("the log's start is not known, fetching again", error=repr(error))
+            await asyncio.sleep(RETRY_SECONDS)
+            return Applied.GAP
+        async with owned.lock:
+            # A revocation may have come meanwhile: then the partition may be somebody else's already.
+            if not self._ready or not self.is_ours(owned):
+                return Applied.STALE
+            started = perf_counter()
+            outcome = owned.part.apply(chunk, self.app.consumer_thread.epoch(self.tp(owned.part.source.partition)))
+            METRICS.fold_seconds.observe(perf_counter() - started)
+            return outcome
+
+    async def _make_room(self, owned: Owned) -> None:
         """Wait until the ledger has all but the last chunks; a partition that waits long is paused meanwhile."""
         settled = asyncio.ensure_future(owned.part.fold.settle(WAITING))
-        try:
-            await asyncio.wait_for(asyncio.shield(settled), PAUSE_SECONDS)
-            return
-        except TimeoutError:
-            pass
-        owned.waiting = True
-        self.app.consumer.pause_partitions({self._tp(partition)})
+        done, _ = await asyncio.wait({settled}, timeout=PAUSE_SECONDS)
+        if done:
+            return settled.result()
+        partition = owned.part.source.partition
+        tp = TP(self.config.topic, partition)
+        self.app.consumer.pause_partitions({tp})
         METRICS.paused.labels(str(partition)).set(1)
         log.warning("partition paused: the ledger does not take its chunks", partition=partition)
         try:
             await settled
         finally:
-            owned.waiting = False
             METRICS.paused.labels(str(partition)).set(0)
-            if self._ready and self.owned.get(partition) is owned:
-                self.app.consumer.resume_partitions({self._tp(partition)})
+            if self._ready and self.is_ours(owned):
+                self.app.consumer.resume_partitions({tp})
                 log.warning("partition resumed", partition=partition)
 
     async def _check_start(self, owned: Owned, chunk: Chunk) -> None:
@@ -173,65 +155,55 @@ class Stage:
         if chunk.start == part.next and chunk.records[0].offset > part.next:
             partition = part.source.partition
             bounds = await outputs.bounds_of(self.config.bootstrap, self.config.topic, [partition])
-            self._check_watermark(partition, part.next, bounds[partition][0])
-
-    def _check_watermark(self, partition: int, position: int, low: int) -> None:
-        if low > position:
-            raise LogLost(
-                f"{self.config.topic} partition {partition}: the log begins at offset {low}, and offset {position} "
-                f"was next: {low - position} records are gone. {WHAT_TO_DO}"
-            )
+            check_watermark(part.source, part.next, bounds[partition][0])
 
     # Assignment
-
-    def _is_live(self) -> bool:
-        return self.app.consumer_thread.generation() != -1
 
     async def _on_revoked(self, _app: Any, revoked: Any = None, **_: Any) -> None:
         self._ready = False
         self._round += 1
+        await self._stop_recoveries()
         generation = self.app.consumer_thread.generation()
+        self._revoked_generation = generation
         if generation != -1:
             await self._last_flush()
         if generation == -1 or self.app.consumer_thread.generation() != generation:
             # The session is over, before the flush or during it: somebody else may own the partitions.
             await self._drop(list(self.owned))
-        self._generation = generation
 
     async def _last_flush(self) -> None:
         """Flush what can be flushed in time; a partition that cannot is dropped, its next owner folds it again."""
-        try:
-            owned = dict(self.owned)
-            wait = self.config.patience_seconds
-            flushes = [asyncio.wait_for(self._flush_one(one, patient=False), wait) for one in owned.values()]
-            outcomes = await asyncio.gather(*flushes, return_exceptions=True)
-            for partition, outcome in zip(owned, outcomes, strict=True):
-                if isinstance(outcome, BaseException):
-                    log.warning("partition given up unflushed", partition=partition, error=repr(outcome))
-                    await self._drop([partition])
-        except Exception as error:
-            await self._fail(error)
+        tasks = {asyncio.ensure_future(self._flush_one(one, patient=False)): p for p, one in self.owned.items()}
+        if not tasks:
+            return
+        done, late = await asyncio.wait(tasks, timeout=self.config.patience_seconds)
+        for task in late:
+            task.cancel()
+        failed = {tasks[task]: task.exception() for task in done if task.exception() is not None}
+        for partition, error in {**failed, **{tasks[task]: TimeoutError() for task in late}}.items():
+            log.warning("partition given up unflushed", partition=partition, error=repr(error))
+        await self._drop([*failed, *(tasks[task] for task in late)])
 
     async def _on_rebalanced(self, _app: Any, **_: Any) -> None:
         generation = self.app.consumer_thread.generation()
+        if generation in (-1, self._revoked_generation):
+            return  # another rebalance has begun already: its own call comes
         this_round = self._round
-        mine = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == self.config.topic}
         missed = generation != self._generation + 1
+        mine = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == self.config.topic}
         await self._drop([p for p in self.owned if p not in mine or missed])
         new = sorted(mine - self.owned.keys())
         started = perf_counter()
         try:
-            recovered = await asyncio.gather(*(self._recover_patiently(partition, this_round) for partition in new))
+            await asyncio.gather(*(self._own(partition, this_round) for partition in new))
+        except asyncio.CancelledError:
+            if self._round == this_round:
+                raise
         except Exception as error:
-            await self._fail(error)
-            return
+            await self.fail(error)
         if self._round != this_round:
-            for one in recovered:
-                if one is not None:
-                    await self._let_go(one)
             return
-        self.owned.update((p, one) for p, one in zip(new, recovered, strict=True) if one is not None)
-        METRICS.partitions.set(len(self.owned))
+        self._generation = generation
         if new:
             took = perf_counter() - started
             METRICS.recovery_seconds.observe(took)
@@ -239,28 +211,33 @@ class Stage:
             log.info("partitions ready", generation=generation, recovered=new, seconds=round(took, 2), next=positions)
         self._ready = True
 
-    async def _drop(self, partitions: list[int]) -> None:
-        for partition in partitions:
-            owned = self.owned.pop(partition, None)
-            if owned is not None:
-                await self._let_go(owned)
+    async def _own(self, partition: int, this_round: int) -> None:
+        """Recover a partition, however long broker or database are away, unless another rebalance comes first."""
+        task = asyncio.ensure_future(self._recover(partition, this_round))
+        self._recoveries.add(task)
+        try:
+            owned = await task
+        finally:
+            self._recoveries.discard(task)
+        if owned is None:
+            return
+        if self._round != this_round:
+            await owned.let_go(self.config.patience_seconds)
+            return
+        self.owned[partition] = owned
+        owned.flusher = asyncio.ensure_future(self._flush_regularly(owned))
         METRICS.partitions.set(len(self.owned))
 
-    async def _let_go(self, owned: Owned) -> None:
-        owned.part.fold.give_up()
-        try:
-            await asyncio.wait_for(owned.writer.stop(), self.config.patience_seconds)
-        except (KafkaError, TimeoutError) as error:
-            log.warning("output producer not stopped", partition=owned.part.source.partition, error=repr(error))
+    async def _recover(self, partition: int, this_round: int) -> Owned | None:
+        def is_ours() -> bool:
+            return self._round == this_round and self.is_live
 
-    async def _recover_patiently(self, partition: int, this_round: int) -> Owned | None:
-        """Recover, however long broker or database are away, unless another rebalance comes first."""
         said = False
-        while self._round == this_round and not self.app.should_stop:
+        while is_ours() and not self.app.should_stop:
             try:
-                return await self._recover(partition)
+                return await self._recovery.take(partition, is_ours)
             except Exception as error:
-                if not (isinstance(error, KafkaError | OSError) or is_unavailable(error)):
+                if not is_away(error, is_unavailable):
                     raise
                 if not said:
                     log.warning("recovery waits", partition=partition, error=repr(error))
@@ -268,88 +245,81 @@ class Stage:
                 await asyncio.sleep(RETRY_SECONDS)
         return None
 
-    async def _recover(self, partition: int) -> Owned:
-        """Fence whoever had it before, then read what is durable."""
-        config = self.config
-        source = Source(config.topic, config.epoch, partition)
-        self._tokens += 1
-        token = f"{config.worker}/{self._tokens}"
-        writer = await self._writer(partition)
-        try:
-            await writer.start()
-            state = await asyncio.to_thread(readstate.take, self.engine, source, token)
-            start = state.saved
-            low, _ = (await outputs.bounds_of(config.bootstrap, config.topic, [partition]))[partition]
-            self._check_watermark(partition, start, low)
-            fold = await self._make_fold(source, state, token)
-            written = {}
-            for topic in config.outputs:
-                end = state.outputs.get(topic, 0)
-                written[topic] = await outputs.last_values(config.bootstrap, topic, partition, end)
-            fold.recover(written, start)
-        except readstate.OtherLog as error:
-            await writer.stop()
-            raise LogLost(f"{error}. {WHAT_TO_DO}") from None
-        except BaseException:
-            await writer.stop()
-            raise
-        writer.ends = {**state.outputs, **writer.ends}
-        return Owned(Partition(source, start, fold), writer, token)
+    async def _stop_recoveries(self) -> None:
+        """No recovery of ours may take a partition once it can be somebody else's."""
+        for task in self._recoveries:
+            task.cancel()
+        if self._recoveries:
+            await asyncio.wait(set(self._recoveries), timeout=self.config.patience_seconds)
 
-    async def _writer(self, partition: int) -> Writer:
-        config = self.config
-        if config.has_transactions:
-            return TransactionalWriter(config.bootstrap, config.group, partition)
-        if self._producer is None:
-            self._producer = await outputs.shared_producer(config.bootstrap)
-        return AuditedWriter(config.bootstrap, self._producer, config.epoch, partition, config.outputs)
-
-    # Flush
-
-    async def _flush_regularly(self) -> None:
-        while not self.app.should_stop:
-            await asyncio.sleep(self.config.flush_seconds)
-            if self._ready and self._is_live():
-                await self.flush()
+    async def _drop(self, partitions: list[int]) -> None:
+        dropped = [owned for p in partitions if (owned := self.owned.pop(p, None)) is not None]
+        await asyncio.gather(*(owned.let_go(self.config.patience_seconds) for owned in dropped))
+        METRICS.partitions.set(len(self.owned))
 
     async def _on_shutdown(self, _app: Any, **_: Any) -> None:
         self._ready = False
         self._round += 1
-        if self._is_live():
+        await self._stop_recoveries()
+        if self.is_live:
             await self._last_flush()
         await self._drop(list(self.owned))
-        if self._producer is not None:
-            await self._producer.stop()
+        await self._recovery.stop()
+
+    # Flush
+
+    async def _flush_regularly(self, owned: Owned) -> None:
+        """Flush a partition at every interval, until it is let go."""
+        while self.is_ours(owned):
+            await asyncio.sleep(self.config.flush_seconds)
+            if not self._ready or not self.is_live:
+                continue
+            try:
+                await self._flush_one(owned)
+            except GivenUp:
+                return
+            except KafkaError as error:
+                await self._start_over(owned, error)
+                return
+            except Exception as error:
+                if self.is_ours(owned):
+                    await self.fail(error)
+                return
+
+    async def _start_over(self, owned: Owned, error: BaseException) -> None:
+        """An output producer that cannot go on is made anew by recovering the partition, which is still ours."""
+        partition = owned.part.source.partition
+        if not self.is_ours(owned):
+            return
+        log.warning("the output failed, recovering the partition", partition=partition, error=repr(error))
+        await self._drop([partition])
+        try:
+            await self._own(partition, self._round)
+        except Exception as worse:
+            await self.fail(worse)
+            return
+        await self.app.consumer_thread.seek_again(self.tp(partition))
 
     async def flush(self) -> None:
-        """Make everything applied so far durable, the partitions at once; a failure stops the worker."""
-        started = perf_counter()
-        owned = dict(self.owned)
-        outcomes = await asyncio.gather(*(self._flush_one(one) for one in owned.values()), return_exceptions=True)
-        positions = {}
-        for (partition, one), outcome in zip(owned.items(), outcomes, strict=True):
-            if isinstance(outcome, GivenUp) or self.owned.get(partition) is not one:
-                continue
-            if isinstance(outcome, BaseException):
-                await self._fail(outcome)
-                return
-            if outcome is not None:
-                positions[self._tp(partition)] = outcome
-        if positions:
-            METRICS.flush_seconds.observe(perf_counter() - started)
-            await self._commit(positions)
+        """Make everything applied so far durable, the partitions at once. Raises what keeps one from it."""
+        await asyncio.gather(*(self._flush_one(one) for one in self.owned.values()))
 
-    async def _flush_one(self, owned: Owned, *, patient: bool = True) -> int | None:
-        """Flush a partition; the position it reached, None when there was nothing. Impatient: without a retry."""
+    async def _flush_one(self, owned: Owned, *, patient: bool = True) -> None:
+        """Flush a partition. Impatient: without trying again when the database is away."""
         part = owned.part
+        started = perf_counter()
         async with owned.flushing:
             async with owned.lock:
                 await part.fold.settle()
+                if not self.is_ours(owned):
+                    raise GivenUp  # a chunk may have failed halfway: what is in memory is of no position
                 if part.is_flushed:
-                    return None
+                    return
                 flush = part.begin_flush()
             await part.finish_flush(flush, partial(self._write, owned), partial(self._save, owned, patient))
-            return flush.position
+        METRICS.flush_seconds.observe(perf_counter() - started)
+        if patient:
+            await self._commit({self.tp(part.source.partition): flush.position})
 
     async def _write(self, owned: Owned, flush: Flush) -> None:
         await owned.writer.write(flush.records, flush.position - 1)
@@ -366,7 +336,7 @@ class Stage:
             except Exception as error:
                 if not is_unavailable(error) or not patient:
                     raise
-                if self.owned.get(source.partition) is not owned:
+                if not self.is_ours(owned):
                     raise GivenUp from None
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -377,47 +347,16 @@ class Stage:
         except KafkaError as error:
             log.warning("group offsets not committed", error=repr(error))
 
-    # Watch
-
     async def _watch_regularly(self) -> None:
         while not self.app.should_stop:
             await asyncio.sleep(self.config.watch_seconds)
-            if self._ready and self._is_live():
+            if self._ready and self.is_live:
                 try:
-                    await self._watch()
+                    await self._watch.look()
                 except (KafkaError, OSError) as error:
                     log.warning("the broker does not answer the watch", error=repr(error))
                 except Exception as error:
-                    await self._fail(error)
-
-    async def _watch(self) -> None:
-        """The topic is still the same one and not cut; no chunk got lost; nobody else writes our output."""
-        config = self.config
-        found = await broker.describe(config.bootstrap, config.topic)
-        if found.epoch and found.epoch != config.epoch:
-            raise LogLost(f"{config.topic} was made anew: its id was {config.epoch} and is {found.epoch}. {WHAT_TO_DO}")
-        if not self.owned:
-            return
-        bounds = await outputs.bounds_of(config.bootstrap, config.topic, sorted(self.owned))
-        for partition, owned in list(self.owned.items()):
-            low, high = bounds[partition]
-            self._check_watermark(partition, owned.part.next, low)
-            METRICS.lag.labels(str(partition)).set(max(0, high - owned.part.next))
-            await self._seek_lost_chunk(partition, owned)
-            if owned.part.is_flushed:
-                async with owned.flushing:
-                    await owned.writer.audit(owned.part.saved - 1)
-
-    async def _seek_lost_chunk(self, partition: int, owned: Owned) -> None:
-        """Seek a partition that has stood still behind what was fetched: its last chunk was lost on the way."""
-        fetched = self.app.consumer_thread.position(self._tp(partition))
-        pair = (fetched, owned.part.next) if fetched is not None and fetched != owned.part.next else None
-        if pair is not None and pair == owned.suspect and not owned.waiting:
-            log.warning("a fetched chunk was lost, seeking again", partition=partition, fetched=fetched, next=pair[1])
-            METRICS.sought.inc()
-            await self.app.consumer_thread.seek_again(self._tp(partition))
-            pair = None
-        owned.suspect = pair
+                    await self.fail(error)
 
 
 async def _commit_owned(consumer: Any, positions: dict[TopicPartition, int]) -> None:

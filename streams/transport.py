@@ -4,7 +4,7 @@ Faust creates several tasks and objects for each record; a chunk has them once. 
 rebalancing, agents and lifecycle. Whatever it loses, repeats or cancels, a chunk says which position it starts from
 and which seek it was fetched after, and the stage applies only the one that continues its own position.
 
-Four overrides of faust-streaming 0.15 (tests/streams/test_transport.py holds what they rely on).
+Five overrides of faust-streaming 0.15 (tests/streams/test_transport.py holds what they rely on).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import faust
 from aiokafka import TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
@@ -32,6 +33,8 @@ class Chunk(NamedTuple):
     epoch: int
     """How often the partition had been sought when they were fetched."""
     records: list[Any]
+    poll: int = 0
+    """Which fetch brought them; the chunks of a later one are applied later."""
 
 
 class UnreadableHeader(Exception):
@@ -62,6 +65,15 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         super().__post_init__()
         self._position: dict[TopicPartition, int | None] = {}
         self._epoch: dict[TopicPartition, int] = {}
+        self._poll = 0
+        self._polled: dict[TopicPartition, int] = {}
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Read what is committed only, as recovery and replay do, and move as few partitions as possible."""
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        consumer._partition_assignment_strategy = [StickyPartitionAssignor]
+        return consumer
 
     @property
     def _positions(self) -> Mapping[str, Callable[[int], int | None]]:
@@ -82,11 +94,13 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
                 f"{where}. Nothing is committed or lost, and nothing behind it can be read before it is gone."
             ) from None
         out: dict[Any, list[Any]] = {}
+        self._poll += bool(fetched)
         for tp, records in fetched.items():
             if tp.topic not in self._positions:
                 out[tp] = records
             elif records:
-                out[ensure_TP(tp)] = [Chunk(self._position.get(tp), self._epoch.get(tp, 0), records)]
+                out[ensure_TP(tp)] = [Chunk(self._position.get(tp), self._epoch.get(tp, 0), records, self._poll)]
+                self._polled[tp] = self._poll
                 self._position[tp] = records[-1].offset + 1
         return out
 
@@ -124,9 +138,9 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
 
         await self.call_thread(seek)
 
-    def position(self, tp: TopicPartition) -> int | None:
-        """The offset after the last one that was fetched."""
-        return self._position.get(tp)
+    def fetched(self, tp: TopicPartition) -> tuple[int | None, int]:
+        """The offset after the last one that was fetched, and which fetch brought that."""
+        return self._position.get(tp), self._polled.get(tp, 0)
 
     def epoch(self, tp: TopicPartition) -> int:
         """How often the partition was sought; a chunk of another epoch is stale."""

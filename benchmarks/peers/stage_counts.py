@@ -20,10 +20,10 @@ from schemas.codec import decode
 from schemas.topics import BY_NAME, WINDOWS
 from streams import broker, outputs, readstate
 from streams.app import make_app
+from streams.ownership import StageConfig
 from streams.pane_store import PaneStore
 from streams.panes import Record, Stamped, read_pane
 from streams.readstate import Delta, ReadState
-from streams.stage import StageConfig
 
 FETCH_RECORDS = 20_000
 GRACE_MS = 24 * 3_600_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import random
 import re
@@ -28,6 +29,9 @@ from schemas.codec import decode, encode
 from schemas.topics import TIERS, WINDOWS, new_topics
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "schemas"))
+own_broker: Any = importlib.import_module("own_broker")
+
 EXAMPLE = ROOT / "docs" / "examples" / "consume_panes.py"
 GOLDEN = Path(codec.__file__).parent / "golden"
 PARTITIONS = 2
@@ -67,7 +71,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     ]
     interactions = [
         {"member_id": f"m{n % 6}", "kind": kind, "surface": "member_post", "quantity": 1 if kind == "post" else n + 1,
-         "post_id": f"p{n}", "occurred_at": f"2026-03-0{1 + n % 3}T{8 + n}:0{n}:00Z"}
+         "post_id": f"p{n}", "occurred_at": f"2026-03-0{1 + n % 3}T{8 + n:02}:0{n}:00Z"}
         for n in range(9) for kind in ("post", "like", "share")
     ]  # fmt: skip
     for name, rows in {"profiles": profiles, "interactions": interactions}.items():
@@ -139,9 +143,15 @@ async def publish(address: str, records: list[tuple[str, int, bytes]]) -> None:
         await producer.flush()
 
 
-def test_the_example_merges_partials_as_the_read_tables_do(broker: str, tmp_path: Path) -> None:
+@pytest.fixture
+def broker_of_its_own() -> Iterator[str]:
+    with own_broker.running() as address:
+        yield address
+
+
+def test_the_example_merges_partials_as_the_read_tables_do(broker_of_its_own: str, tmp_path: Path) -> None:
     records = unkind(7)
-    asyncio.run(publish(broker, records))
+    asyncio.run(publish(broker_of_its_own, records))
     engine = open_database(f"sqlite:///{tmp_path}/read.db")
     with engine.begin() as conn:
         create_tables(conn)
@@ -152,7 +162,7 @@ def test_the_example_merges_partials_as_the_read_tables_do(broker: str, tmp_path
         brand = engagement_of(conn, "acme", "24h", 0, END)
         tiers = tiers_of(conn, "acme", "24h", 0, (("nano", 0), ("macro", 100_000)), END)
     engine.dispose()
-    rows, active = example(broker)
+    rows, active = example(broker_of_its_own)
     assert (rows.pop("acme"), active) == (shown(brand.model_dump(mode="json")), brand.active_members)
     assert rows == {row.tier: shown(row.model_dump(mode="json")) for row in tiers.tiers if row.tier in rows}
     assert rows.keys() == {"nano", "macro"}

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from aggregates.database import open_database
 from projections import engagement, engagement_tables
+from projections.engagement_digest import DIGESTED, Batch, compare, rebuild
 from projections.engagement_people import active_members
 from projections.engagement_sums import group_totals, panes_of, totals
 from projections.engagement_tables import ACTIVE, ENGAGEMENT, ROLLUPS, TIERS, VERSIONS, create_tables
@@ -155,6 +156,28 @@ def test_an_absurd_counter_is_summed_beside_the_rollups_and_comes_back_to_them(c
     applied(conn, *(model.pane(stamp=2, counters={"rate_ppb": 1}, segment=n) for n in range(3)))
     assert {sums["rate_ppb"] for sums in rollups(conn).values()} == {8}
     assert group_totals(conn, *everything)[""]["rate_ppb"] == 8
+
+
+@pytest.mark.parametrize(
+    ("source", "scope", "change", "table", "column"),
+    [
+        ("engagement", "brand", "UPDATE engagement_rollups SET purchases = 9", "engagement_rollups", "purchases"),
+        ("tiers", "brand_tier", "UPDATE engagement_rollups SET purchases = 9", "engagement_rollups", "purchases"),
+        ("engagement", "member", "UPDATE engagement_active SET last_at = 9", "engagement_active", "last_at"),
+        ("engagement", "brand", "UPDATE engagement SET purchases = 9", "engagement", "purchases"),
+    ],
+)
+def test_verification_finds_a_derived_row_that_is_not_what_its_panes_say(conn, source, scope, change, table, column):
+    (digested,) = [one for one in DIGESTED if one.name == source]
+    record = model.pane(scope, counters={"purchases": 2})
+    applied(conn, record)
+    with rebuild([Batch("t", 0, 0, 1, [record])]) as rebuilt:
+        assert compare(conn, rebuilt, digested).same
+        conn.exec_driver_sql(change)
+        found = compare(conn, rebuilt, digested)
+    assert not found.same
+    assert found.first is not None
+    assert (found.first.table, found.first.column, found.first.what) == (table, column, "changed")
 
 
 def test_tables_of_an_older_release_are_made_anew_and_begin_at_zero(tmp_path):

@@ -135,6 +135,22 @@ class Deployment:
         ends = self.ends()
         self.until(lambda: sum(ends.values()) - sum(self.positions().values()) <= most, seconds, f"{most} behind")
 
+    def until_shared(self, count: int) -> None:
+        """Have `count` workers, and wait until they have the partitions between them."""
+        self.workers.scale(count)
+
+        def is_shared() -> bool:
+            shares = [worker.partitions() for worker in list(self.workers.workers.values())]
+            owned = sorted(partition for share in shares for partition in share)
+            return len(shares) == count and all(shares) and owned == list(range(PARTITIONS))
+
+        self.until(is_shared, 90, f"{count} workers share the partitions")
+
+    def owned_by(self, slot: int) -> set[int]:
+        """The partitions that a slot's process owns in the ledger."""
+        name = self.workers.workers[slot].name
+        return {p for p in range(PARTITIONS) if name and self.watch.writer(p).startswith(name)}
+
     def told(self) -> str:
         """What the roles said last, for a failure."""
         lines = [f"positions {self.positions('ledger')} {self.positions()}; exits {self.workers.exits[-5:]}"]

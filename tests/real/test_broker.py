@@ -34,8 +34,9 @@ def test_a_broker_that_is_killed_and_comes_back_loses_and_repeats_nothing(deploy
         took.append(time.monotonic() - back)
     deployment.publish(events)
     assert_exact(deployment, report)
-    ended = {role: dict(s.reasons()) for role, s in (("workers", deployment.workers), ("projector", deployment.projectors))}
-    report.append(f"broker back to all caught up: {', '.join(f'{one:.1f} s' for one in took)}; exits {ended}")
+    report.append(f"broker back to all caught up: {', '.join(f'{one:.1f} s' for one in took)}")
+    ended = [dict(role.reasons()) for role in (deployment.workers, deployment.projectors)]
+    report.append(f"exits of workers and projector: {ended}")
 
 
 def reached(positions: dict[int, int], to: dict[int, int]) -> bool:

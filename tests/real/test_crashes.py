@@ -8,7 +8,6 @@ import time
 
 from comparison import assert_exact
 from deployment import SESSION_SECONDS, Deployment, drawn
-from workload import PARTITIONS
 
 KILLS = int(os.environ.get("KILLS") or 10)
 EVENTS = int(os.environ.get("EVENTS") or 300_000)
@@ -31,7 +30,7 @@ def test_workers_killed_at_random_instants_end_as_an_undisturbed_run(deployment,
         time.sleep(rnd.uniform(0, 1.5))  # the instant is what is random here
         slot = rnd.choice(sorted(deployment.workers.workers) or [0])
         if slot in deployment.workers.workers:
-            owned = owned_by(deployment, slot)
+            owned = deployment.owned_by(slot)
             at = time.monotonic()
             deployment.workers.kill(slot)
             killed.append((at, owned))
@@ -39,12 +38,6 @@ def test_workers_killed_at_random_instants_end_as_an_undisturbed_run(deployment,
     assert_exact(deployment, report)
     assert set(deployment.workers.reasons()) <= EXPECTED, deployment.workers.unasked()
     report_recoveries(deployment, killed, report)
-
-
-def owned_by(deployment: Deployment, slot: int) -> set[int]:
-    """The partitions that a slot's process owns in the ledger."""
-    name = deployment.workers.workers[slot].name
-    return {p for p in range(PARTITIONS) if name and deployment.watch.writer(p).startswith(name)}
 
 
 def report_recoveries(deployment: Deployment, killed: list[tuple[float, set[int]]], report: list[str]) -> None:

@@ -34,10 +34,8 @@ def memory(deployment: Deployment) -> dict[int, float]:
 
 def at_work(deployment: Deployment, events: Any) -> None:
     """Two workers with partitions each, in the middle of their work."""
-    deployment.workers.scale(2)
     deployment.publish(events, 2_000)
-    settled = lambda: {p for w in deployment.workers.workers.values() for p in w.partitions()} == {0, 1, 2, 3}  # noqa: E731
-    deployment.until(lambda: settled() and all(w.partitions() for w in deployment.workers.workers.values()), 60)
+    deployment.until_shared(2)
     deployment.until_behind_by(0)
     start = deployment.positions("ledger")
     deployment.publish(events, EVENTS // 2)
@@ -90,7 +88,7 @@ def test_a_database_that_crashes_at_full_input_loses_and_repeats_nothing(deploym
 
 
 def crash(postgres: Any) -> None:
-    """Every process of the server ends at once, as by SIGKILL but without what it would leave behind; then it starts."""
+    """Every process of the server ends at once, and it starts again."""
     process = postgres.get_postmaster_info().process
     process.send_signal(3)  # SIGQUIT: an immediate shutdown; the next start recovers from the log
     process.wait(20)

@@ -60,6 +60,23 @@ def test_a_log_made_anew_under_running_workers_stops_them(deployment, report):
     report.append(f"exits: {dict(deployment.workers.reasons())}, projector {dict(deployment.projectors.reasons())}")
 
 
+def test_a_longer_log_in_the_place_of_the_old_one_is_not_read_on_as_if_it_were_the_old_one(deploy, report):
+    """The workers stand still for as long as it takes: the next offset exists again, with another record at it."""
+    seed, _ = drawn()
+    deployment = deploy(GROUNDSWELL_SESSION_SECONDS="30")
+    worked(deployment, seed)
+    before = state(deployment)
+    frozen = [deployment.workers.freeze(slot) for slot in (0, 1)]
+    asyncio.run(remove_topics(deployment.kafka.bootstrap, [ACTIVITY]))
+    deployment.run("topics", "create")
+    deployment.publish(deployment.workload(seed + 1, 3 * EVENTS))
+    for worker in frozen:
+        deployment.workers.thaw(worker)
+    stop_by_themselves(deployment, 2)
+    report.append(f"exits: {dict(deployment.workers.reasons())}")
+    assert state(deployment) == before
+
+
 def test_a_log_cut_below_the_position_stops_the_worker_and_leaves_everything_as_it_was(deployment, report):
     seed, _ = drawn()
     worked(deployment, seed)

@@ -1,4 +1,4 @@
-"""Workers come and go, are killed while others come, or freeze for longer than their session: nothing is counted twice."""
+"""Workers come and go, are killed meanwhile, or freeze past their session: the end is that of a clean run."""
 
 from __future__ import annotations
 
@@ -37,16 +37,15 @@ def test_a_worker_that_was_frozen_past_its_session_writes_nothing_when_it_goes_o
     seed, rnd = drawn()
     report.append(f"seed {seed}")
     events = deployment.workload(seed, EVENTS)
-    deployment.workers.scale(2)
     deployment.publish(events, EVENTS // 4)
+    deployment.until_shared(2)
     start = deployment.positions("ledger")
-    deployment.until(lambda: deployment.positions("ledger") != start, 60, "work begins")
-    deployment.until(lambda: all(w.partitions() for w in deployment.workers.workers.values()), 60, "both have some")
     feeding = threading.Thread(target=deployment.publish, args=(events,))
     feeding.start()
+    deployment.until(lambda: deployment.positions("ledger") != start, 60, "work goes on")
     time.sleep(rnd.uniform(0, 0.5))  # the instant is what is random here
     zombie = deployment.workers.freeze(0)
-    lost, since = zombie.partitions(), time.monotonic()
+    lost, since = deployment.owned_by(0), time.monotonic()
     feeding.join()
     deployment.until(lambda: all(deployment.watch.resumed(p, since) for p in lost), 90, "the other takes over")
     took = max(deployment.watch.resumed(p, since) or 0 for p in lost)

@@ -202,8 +202,9 @@ class Workload:
         if self._orders and rnd.random() < 0.2:
             order = rnd.choice(self._orders)
             part = rnd.randrange(1, order["amount_minor"] + 2)
-            return {**order, "event_id": base["event_id"], "occurred_at": max(base["occurred_at"], order["occurred_at"]),
-                    "kind": "refunded", "amount_minor": part, "referrer_id": None}  # fmt: skip
+            at = max(base["occurred_at"], order["occurred_at"])
+            refund = {"event_id": base["event_id"], "occurred_at": at, "kind": "refunded", "amount_minor": part}
+            return {**order, **refund, "referrer_id": None}
         value = {
             **base, "order_id": f"o{self._number}", "kind": "completed", "amount_minor": rnd.randrange(0, 30_000),
             "currency": CURRENCY[brand], "campaign_id": self._campaign(brand),

@@ -15,7 +15,7 @@ from aiokafka.partitioner import murmur2
 
 from aggregates.database import open_database
 from aggregates.engagement import Counters, Pane
-from aggregates.ledger import Ledger, Source
+from aggregates.ledger import Fenced, Ledger, Source
 from aggregates.parsing import parse
 from aggregates.programs import content_of
 from schemas.codec import decode, encode
@@ -164,14 +164,17 @@ class Bench:
         fold.recover(self.written, start)
         part = Partition(self.source, start, fold)
         self.tokens[part] = token
+        self.writer = token
         return part
 
     def chunk(self, start: int, end: int) -> Chunk:
         """The records in [start, end) as one fetched chunk."""
         return Chunk(start, 1, self.log[start:end])
 
-    def write(self, flush: Flush, share: float = 1.0) -> None:
-        """Write panes and dead letters of a flush, or only a first part of them; a stale owner's are aborted."""
+    def write(self, part: Partition, flush: Flush, share: float = 1.0) -> None:
+        """Write panes and dead letters of a flush, or only a first part of them; a stale owner's are refused."""
+        if self.tokens[part] != self.writer:
+            raise Fenced("the output has another writer")
         for topic in (WINDOWS, TIERS):
             records = flush.records.get(topic, ())
             for key, value, _ in records[: int(len(records) * share)]:
@@ -189,7 +192,7 @@ class Bench:
         """Flush in the stage's own order; `dies` raises Died "in write" (half is written), "in save" or "after"."""
 
         async def write(flush: Flush) -> None:
-            self.write(flush, 0.5 if dies == "in write" else 1.0)
+            self.write(part, flush, 0.5 if dies == "in write" else 1.0)
             if dies == "in write":
                 raise Died
 

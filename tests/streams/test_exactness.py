@@ -117,6 +117,38 @@ def test_any_chunking_any_loss_and_any_crash_end_as_a_clean_run(log, steps):
         assert bench.result() == run_clean(log)
 
 
+OWNER_STEPS = st.lists(
+    st.tuples(st.sampled_from(["take over", "chunk", "chunk", "flush", "die in write", "die in save"]),
+              st.integers(0, 3), st.integers(1, 12)),
+    max_size=30,
+)  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(logs(), OWNER_STEPS)
+def test_any_interleaving_of_owners_ends_as_a_clean_run(log, steps):
+    """Every owner goes on after it was replaced, as one does that was suspended; only the last may write."""
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench(Path(directory), log)
+        owners = [bench.worker()]
+        for action, who, size in steps:
+            if action == "take over":
+                owners.append(bench.worker())
+                continue
+            number = who % len(owners)
+            owner = owners[number]
+            try:
+                if action == "chunk" and owner.next < len(log):
+                    owner.apply(bench.chunk(owner.next, min(owner.next + size, len(log))), 1)
+                elif action != "chunk":
+                    bench.flush(owner, dies=action.removeprefix("die ") if action != "flush" else "")
+            except (Fenced, Died) as ended:
+                assert number < len(owners) - 1 or isinstance(ended, Died), "the rightful owner was refused"
+                owners[number] = bench.worker() if number == len(owners) - 1 else owners[-1]
+        bench.finish(bench.worker())
+        assert bench.result() == run_clean(log)
+
+
 @settings(max_examples=60)
 @given(logs(), st.integers(1, 10), st.integers(1, 10))
 def test_a_zombie_cannot_write_behind_a_new_owner(log, before, after):
@@ -125,14 +157,13 @@ def test_a_zombie_cannot_write_behind_a_new_owner(log, before, after):
         zombie = bench.worker()
         zombie.apply(bench.chunk(0, min(before, len(log))), 1)
         owner = bench.worker()
-        end = min(before + after, len(log))
-        owner.apply(bench.chunk(0, end), 1)
-        bench.flush(owner)
-        if zombie.next < end:
+        if zombie.next < len(log):
             with pytest.raises(Fenced):
                 zombie.apply(bench.chunk(zombie.next, len(log)), 1)
         with pytest.raises(Fenced):
             bench.flush(zombie)
+        owner.apply(bench.chunk(0, min(before + after, len(log))), 1)
+        bench.flush(owner)
         bench.finish(bench.worker())
         assert bench.result() == run_clean(log)
 
@@ -150,6 +181,7 @@ def test_a_zombie_that_had_saved_before_cannot_move_the_read_state_back(tmp_path
     zombie.apply(bench.chunk(4, 6), 1)
     owner.apply(bench.chunk(4, 12), 1)
     bench.flush(owner)
+    bench.writer = bench.tokens[zombie]  # nor the output's
     with pytest.raises(Fenced, match="no longer ours at 4"):
         bench.flush(zombie)
     assert bench.result()["profiles"] == {("acme", "m1"): {"x": 11}}

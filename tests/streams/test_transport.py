@@ -1,4 +1,4 @@
-"""What the four overrides rely on in faust-streaming, and that a chunk says where it starts."""
+"""What the overrides rely on in faust-streaming, and that a chunk says where it starts."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def test_faust_still_has_what_is_overridden():
     ]  # fmt: skip
     assert inspect.iscoroutinefunction(AIOKafkaConsumerThread._fetch_records)
     assert inspect.iscoroutinefunction(AIOKafkaConsumerThread.seek_to_committed)
+    assert parameters(AIOKafkaConsumerThread._create_worker_consumer) == ["self", "transport"]
     assert parameters(FaustConsumer._to_message) == ["self", "tp", "record"]
     assert parameters(FaustConsumer._new_consumer_thread) == ["self"]
     assert Transport.Consumer is Consumer
@@ -44,7 +45,9 @@ class Thread(ConsumerThread):
     def __init__(self, fetched: list[dict[TopicPartition, list[Any]]], position: int | None) -> None:
         self._position: dict[TopicPartition, int | None] = {}
         self._epoch: dict[TopicPartition, int] = {}
-        self.fetched = fetched
+        self._poll = 0
+        self._polled: dict[TopicPartition, int] = {}
+        self.given = fetched
         self.at = position
         self.sought: list[int] = []
 
@@ -65,7 +68,7 @@ def test_chunks_name_their_start_and_the_seek_they_came_after(monkeypatch):
     thread = Thread([{TP: [Rec(5), Rec(6)]}, {TP: [Rec(7)]}, {TP: [Rec(5)]}], 5)
 
     async def fetched(self: Thread, *_: Any, **__: Any) -> Any:
-        return self.fetched.pop(0)
+        return self.given.pop(0)
 
     monkeypatch.setattr(AIOKafkaConsumerThread, "_fetch_records", fetched)
 
@@ -80,4 +83,20 @@ def test_chunks_name_their_start_and_the_seek_they_came_after(monkeypatch):
     first, second, third = asyncio.run(scenario())
     assert (first.start, second.start, third.start) == (5, 7, 5)
     assert (first.epoch, second.epoch, third.epoch) == (1, 1, 2)
+    assert [chunk.poll for chunk in (first, second, third)] == [1, 2, 3]
+    assert thread.fetched(TP) == (6, 3)
     assert thread.sought == [5, 5]
+
+
+def test_the_consumer_reads_what_is_committed_and_moves_few_partitions(tmp_path):
+    async def made() -> Any:
+        app = faust.App("contract", broker="groundswell://localhost:1", store="memory://", web_enabled=False)
+        thread = app._new_consumer()._thread
+        consumer = thread._create_worker_consumer(app.transport)
+        found = (consumer._isolation_level, consumer._partition_assignment_strategy)
+        await consumer.stop()
+        return found
+
+    isolation, assignors = asyncio.run(made())
+    assert isolation == "read_committed"
+    assert [assignor.name for assignor in assignors] == ["sticky"]

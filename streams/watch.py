@@ -1,0 +1,79 @@
+"""The watch over owned partitions: what no chunk and no flush would notice, looked at every few seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from streams import broker, outputs
+from streams.metrics import METRICS
+from streams.outputs import WHAT_TO_DO, LogLost
+from streams.ownership import Owned, check_watermark
+from streams.transport import Chunk
+
+if TYPE_CHECKING:
+    from streams.stage import Stage
+
+log = structlog.get_logger()
+
+
+class Watch:
+    """The topic is still the same one and not cut; no chunk got lost on its way; nobody else writes our output."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._poll = 0
+        """The latest fetch of which a chunk arrived."""
+        self._taken = 0
+        self._taken_before = 0
+
+    def taken(self, chunk: Chunk) -> None:
+        """Note that a chunk arrived."""
+        self._poll = max(self._poll, chunk.poll)
+        self._taken += 1
+
+    async def look(self) -> None:
+        """One look. Raises `LogLost`, and `Fenced` from the audit of an output."""
+        stage, config = self._stage, self._stage.config
+        idle = self._taken == self._taken_before
+        self._taken_before = self._taken
+        found = await broker.describe(config.bootstrap, config.topic)
+        if found.epoch and found.epoch != config.epoch:
+            raise LogLost(f"{config.topic} was made anew: its id was {config.epoch} and is {found.epoch}. {WHAT_TO_DO}")
+        owned = dict(stage.owned)
+        if not owned:
+            return
+        bounds = await outputs.bounds_of(config.bootstrap, config.topic, sorted(owned))
+        for partition, one in owned.items():
+            low, high = bounds[partition]
+            METRICS.lag.labels(str(partition)).set(max(0, high - one.part.next))
+            if stage.is_ours(one):
+                check_watermark(one.part.source, one.part.next, low)
+                await self._seek_lost_chunk(one, idle)
+            if stage.is_ours(one):
+                await self._audit(one)
+
+    async def _audit(self, one: Owned) -> None:
+        if not one.part.is_flushed:
+            return
+        async with one.flushing:
+            try:
+                await one.writer.audit(one.part.saved - 1)
+            except Exception:
+                if self._stage.is_ours(one):
+                    raise
+
+    async def _seek_lost_chunk(self, one: Owned, idle: bool) -> None:
+        """Seek a partition whose last chunk did not arrive.
+
+        Chunks arrive in the order of their fetches, so it is lost when one of a later fetch has come, or when none
+        has come since the last look and none is being applied.
+        """
+        partition = one.part.source.partition
+        fetched, poll = self._stage.app.consumer_thread.fetched(self._stage.tp(partition))
+        behind = fetched is not None and fetched != one.part.next
+        if behind and not one.lock.locked() and (self._poll > poll or (idle and not self._stage.is_taking)):
+            log.warning("a fetched chunk was lost, seeking again", partition=partition, next=one.part.next)
+            METRICS.sought.inc()
+            await self._stage.app.consumer_thread.seek_again(self._stage.tp(partition))
