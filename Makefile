@@ -35,7 +35,7 @@ test-real: $(VENV)/dev real-parts ## tests on a real Apache Kafka and PostgreSQL
 crash: $(VENV)/dev real-parts ## kill real workers at random instants: make crash KILLS=100 [EVENTS=300000] [SEED=…]
 	KILLS=$(KILLS) EVENTS=$(EVENTS) SEED=$(SEED) $(BIN)/python -m pytest tests/real/test_crashes.py $(ARGS)
 
-real-parts:
+real-parts: ## install what test-real needs: Java and Maven (Debian, as root)
 	@missing=""; \
 	command -v java > /dev/null || missing="$$missing default-jre-headless"; \
 	command -v mvn > /dev/null || missing="$$missing maven"; \

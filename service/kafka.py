@@ -10,8 +10,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.topics import ACTIVITY
 from service.problems import Unusable
-
-QUIET_POLLS = 3
+from streams.outputs import POLL_MS, STUCK_POLLS, has_all
 
 
 @asynccontextmanager
@@ -60,9 +59,10 @@ async def log_ends(bootstrap: str, topic: str) -> dict[int, int]:
         consumer.assign(tps)
         for tp, end in (await consumer.end_offsets(tps)).items():
             consumer.seek(tp, end)
-        quiet = 0
-        while quiet < QUIET_POLLS:
-            quiet = 0 if await consumer.getmany(timeout_ms=50, max_records=20_000) else quiet + 1
+        for _ in range(STUCK_POLLS):
+            await consumer.getmany(timeout_ms=POLL_MS, max_records=20_000)
+            if all([await has_all(consumer, tp) for tp in tps]):
+                break
         return {tp.partition: await consumer.position(tp) for tp in tps}
     finally:
         await consumer.stop()

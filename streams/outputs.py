@@ -19,12 +19,11 @@ from aggregates.ledger import Fenced
 from streams.intake import DeadLetter
 from streams.panes import Record, stamp_of
 
-QUIET_POLLS = 4
-"""Empty polls that mean the end: the embedded broker's latest offset may be behind."""
+POLL_MS = 60
 LOST_POLLS = 100
-"""Empty polls (about 6 s) that mean an offset will not come."""
+"""Empty polls (about 6 s) at a log's end that mean an offset will not come."""
 STUCK_POLLS = 1_000
-"""The same for an offset that the broker says is there."""
+"""The same while the broker has more."""
 ATTEMPTS = 5
 """Of one flush on one producer."""
 LETTER_HEADERS = ("source_topic", "source_partition", "source_offset", "source_timestamp", "reason", "detail")
@@ -254,12 +253,20 @@ async def bounds_of(bootstrap: str, topic: str, partitions: Sequence[int]) -> di
 
 
 async def end_of(bootstrap: str, topic: str, partition: int) -> int:
-    """The latest offset of a partition; a broker's word for it may be behind, so what comes after it is read."""
+    """The end of a partition. The broker's own word for it may be behind, so what comes after it is read."""
     async with _reader(bootstrap, topic, partition) as (consumer, tp):
         consumer.seek(tp, (await consumer.end_offsets([tp]))[tp])
-        while await consumer.getmany(tp, timeout_ms=60, max_records=20_000):
-            pass
+        for _ in range(STUCK_POLLS):
+            await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=20_000)
+            if await has_all(consumer, tp):
+                break
         return int(await consumer.position(tp))
+
+
+async def has_all(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
+    """Whether a consumer has fetched everything there is, by what the latest answer to a fetch said."""
+    high = consumer.highwater(tp)
+    return high is not None and await consumer.position(tp) >= high
 
 
 async def read_batches(
@@ -267,27 +274,25 @@ async def read_batches(
 ) -> AsyncIterator[list[Any]]:
     """Records of one partition from `start` up to `end`, or to the end of the log, as they are fetched.
 
-    The end of the log is what the broker says, and then whatever quiet polls still bring. Raises `LogLost` when
-    `end` is not reached.
+    Raises `LogLost` when `end` is not reached.
     """
     async with _reader(bootstrap, topic, partition) as (consumer, tp):
-        known = (await consumer.end_offsets([tp]))[tp]
         consumer.seek(tp, start)
         quiet = 0
         while end is None or await consumer.position(tp) < end:
-            batch = (await consumer.getmany(tp, timeout_ms=60, max_records=20_000)).get(tp, [])
+            batch = (await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=20_000)).get(tp, [])
             if batch:
                 quiet = 0
                 yield batch if end is None or batch[-1].offset < end else [r for r in batch if r.offset < end]
                 continue
-            position = await consumer.position(tp)
             quiet += 1
-            if end is None and position >= known and quiet >= QUIET_POLLS:
+            complete = await has_all(consumer, tp)
+            if complete and end is None:
                 return
-            if quiet >= (LOST_POLLS if position >= known else STUCK_POLLS):
+            if quiet >= (LOST_POLLS if complete else STUCK_POLLS):
                 raise LogLost(
-                    f"{topic} partition {partition} ends at offset {position}, before {end or known}, which this "
-                    f"deployment has already read. {WHAT_TO_DO}"
+                    f"{topic} partition {partition} ends at offset {await consumer.position(tp)}, and {end or 'more'} "
+                    f"was there before. {WHAT_TO_DO}"
                 )
 
 

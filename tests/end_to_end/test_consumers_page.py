@@ -96,6 +96,18 @@ def test_the_example_prints_what_the_api_answers(running: Running) -> None:
     assert rows == {tier: row for tier, row in expected.items() if tier in rows or any(row[:2])}
 
 
+def test_posts_come_through_the_whole_path_and_verification_covers_what_is_derived(running: Running) -> None:
+    found = running.json("posts", "acme", "m0", "--window", "all")
+    assert [(one["post_id"], one["engagements"], one["rate_by_followers"]) for one in found["posts"]] == [
+        ("p6", 14, 0.035),
+        ("p0", 2, 0.005),
+    ]
+    assert found["posts"][0]["last_activity"] == "2026-03-01T14:00:00Z"
+    later = running.json("posts", "acme", "m0", "--window", "1h", "--as-of", "2026-03-01T15:00:00Z")
+    assert [one["post_id"] for one in later["posts"]] == ["p6"]
+    running.run("replay", "verify")
+
+
 # Against records that no kind worker would write in this order
 
 

@@ -136,19 +136,19 @@ class Deployment:
         self.until(lambda: sum(ends.values()) - sum(self.positions().values()) <= most, seconds, f"{most} behind")
 
     def until_shared(self, count: int) -> None:
-        """Have `count` workers, and wait until they have the partitions between them."""
+        """Have `count` workers, and wait until they own the partitions between them."""
         self.workers.scale(count)
 
         def is_shared() -> bool:
-            shares = [worker.partitions() for worker in list(self.workers.workers.values())]
-            owned = sorted(partition for share in shares for partition in share)
-            return len(shares) == count and all(shares) and owned == list(range(PARTITIONS))
+            shares = [self.owned_by(slot) for slot in list(self.workers.workers)]
+            return len(shares) == count and all(shares) and set().union(*shares) == set(range(PARTITIONS))
 
         self.until(is_shared, 90, f"{count} workers share the partitions")
 
     def owned_by(self, slot: int) -> set[int]:
         """The partitions that a slot's process owns in the ledger."""
-        name = self.workers.workers[slot].name
+        worker = self.workers.workers.get(slot)
+        name = worker.name if worker is not None else ""
         return {p for p in range(PARTITIONS) if name and self.watch.writer(p).startswith(name)}
 
     def told(self) -> str:

@@ -20,6 +20,8 @@ from schemas.codec import DecodeError, decode
 from schemas.topics import ACTIVITY, DEAD_LETTERS, TIERS, WINDOWS
 
 ENGAGEMENT = ("like", "comment", "share", "save", "click")
+TIER_CHANGES = 64
+"""So many of a member are remembered, the latest in event time; a referral counts under the tier of that time."""
 PaneKey = tuple[str, str, str, str, str, str, str, int]
 """Scope, brand, campaign, tier, member, platform, post and start."""
 
@@ -157,6 +159,7 @@ class Model:
         latest = max(changes, key=lambda change: change[1], default=(0, -1, ""))
         if latest[2] != tier_of(platforms):
             insort(changes, (at, latest[1] + 1, tier_of(platforms)))
+            del changes[:-TIER_CHANGES]
 
     def _interaction(self, value: dict[str, Any]) -> dict[str, int]:
         own = value["actor_id"] == value["member_id"] and value["kind"] != "post"

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _STOPPED = re.compile(r"^(?:worker|projector) stopped: (\w+): (.*)$", re.MULTILINE)
-_READY = re.compile(r'event="partitions ready".* next="?\{(.*?)\}')
 EVERY_SECONDS = 0.05
 
 
@@ -58,11 +57,6 @@ class Worker:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
-    def partitions(self) -> set[int]:
-        """The partitions that it was last given, by its log; none before its first."""
-        said = _READY.findall(self.log)
-        return {int(pair.split(":")[0]) for pair in said[-1].split(",") if ":" in pair} if said else set()
-
 
 @dataclass
 class Supervisor:
@@ -95,10 +89,14 @@ class Supervisor:
 
     def kill(self, slot: int) -> Worker:
         """SIGKILL a slot's process; the watch starts another one. Returns the one that is no more."""
-        with self._lock:
-            worker = self.workers[slot]
-            worker.ours = worker.ours or "killed"
-            worker.process.send_signal(signal.SIGKILL)
+        while True:
+            with self._lock:
+                worker = self.workers.get(slot)
+                if worker is not None and worker.process.poll() is None:
+                    worker.ours = "killed"
+                    worker.process.send_signal(signal.SIGKILL)
+                    break
+            time.sleep(EVERY_SECONDS)  # it has just ended by itself, and is started again
         worker.process.wait()
         return worker
 

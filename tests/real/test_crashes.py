@@ -22,16 +22,16 @@ def test_workers_killed_at_random_instants_end_as_an_undisturbed_run(deployment,
     deployment.workers.scale(2)
     killed: list[tuple[float, set[int]]] = []
     slice_size = EVENTS // (KILLS + 1)
-    for _ in range(KILLS):
+    while len(killed) < KILLS:
+        start = deployment.positions("ledger")
         deployment.publish(events, slice_size)
         if rnd.random() < 0.7:  # else at any instant, while partitions are taken over too
-            start = deployment.positions("ledger")
             deployment.until(lambda at=start: deployment.positions("ledger") != at, 60, f"work goes on, seed {seed}")
         time.sleep(rnd.uniform(0, 1.5))  # the instant is what is random here
-        slot = rnd.choice(sorted(deployment.workers.workers) or [0])
-        if slot in deployment.workers.workers:
-            owned = deployment.owned_by(slot)
-            at = time.monotonic()
+        if rnd.random() < 0.2:
+            deployment.projectors.kill(0)
+        for slot in rnd.sample([0, 1], 2 if rnd.random() < 0.1 else 1):
+            owned, at = deployment.owned_by(slot), time.monotonic()
             deployment.workers.kill(slot)
             killed.append((at, owned))
     deployment.publish(events)

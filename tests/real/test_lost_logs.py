@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 import psycopg
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from comparison import assert_books_balance
 from deployment import Deployment, drawn, remove_topics
+from workload import PARTITIONS
 
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 
@@ -44,11 +46,12 @@ def worked(deployment: Deployment, seed: int) -> None:
 
 
 def test_a_log_made_anew_under_running_workers_stops_them(deployment, report):
-    seed, _ = drawn()
+    seed, rnd = drawn()
+    report.append(f"seed {seed}")
     worked(deployment, seed)
     before = state(deployment)
-    asyncio.run(remove_topics(deployment.kafka.bootstrap, [ACTIVITY]))
-    deployment.run("topics", "create")
+    time.sleep(rnd.uniform(0, 5))  # whenever the workers looked last
+    asyncio.run(make_anew(deployment.kafka.bootstrap, ACTIVITY))
     deployment.publish(deployment.workload(seed + 1, 3 * EVENTS))  # it is longer than the old one at once
     stop_by_themselves(deployment, 2)
     assert state(deployment) == before
@@ -105,6 +108,19 @@ def test_pane_topics_made_anew_stop_the_worker_before_it_counts_open_panes_from_
     stop_by_themselves(deployment)
     assert state(deployment) == before
     report.append(f"exits: {dict(deployment.workers.reasons())}, projector {dict(deployment.projectors.reasons())}")
+
+
+async def make_anew(bootstrap: str, topic: str) -> None:
+    """Delete a topic and create it again at once."""
+    await remove_topics(bootstrap, [topic])
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        config = {"message.timestamp.type": "LogAppendTime"}
+        while topic not in await admin.list_topics():
+            await admin.create_topics([NewTopic(topic, PARTITIONS, 1, topic_configs=config)])
+    finally:
+        await admin.close()
 
 
 async def delete_records(bootstrap: str, cut: dict[TopicPartition, RecordsToDelete]) -> None:

@@ -95,6 +95,7 @@ def test_the_consumer_reads_what_is_committed_and_moves_few_partitions(tmp_path)
         consumer = thread._create_worker_consumer(app.transport)
         found = (consumer._isolation_level, consumer._partition_assignment_strategy)
         await consumer.stop()
+        thread.thread_loop.close()
         return found
 
     isolation, assignors = asyncio.run(made())
