@@ -239,6 +239,7 @@ async def _reader(bootstrap: str, topic: str, partition: int) -> AsyncIterator[t
     try:
         tp = TopicPartition(topic, partition)
         consumer.assign([tp])
+        await asyncio.sleep(0)  # the client cannot be stopped before its tasks have begun
         yield consumer, tp
     finally:
         await consumer.stop()
@@ -276,6 +277,8 @@ async def read_batches(
 
     Raises `LogLost` when `end` is not reached.
     """
+    if end is not None and end <= start:
+        return
     async with _reader(bootstrap, topic, partition) as (consumer, tp):
         consumer.seek(tp, start)
         quiet = 0

@@ -213,22 +213,24 @@ class Written:
     """Tier, and followers by platform."""
     letters: dict[tuple[int, int], str]
     repeated_letters: int
-    gone_back: int
-    """Records whose key had a greater stamp before: a stale owner wrote them."""
+    gone_back: Counter[str]
+    """Records of `panes` and `members` whose key had a greater stamp before."""
     records: int
 
 
 async def written(bootstrap: str) -> Written:
     """The last value of each key of the pane topics, summed over partitions and segments; and the dead letters."""
     panes: dict[PaneKey, Counter[str]] = defaultdict(Counter)
-    members, gone_back, count = {}, 0, 0
+    members: dict[tuple[str, str], tuple[str, dict[str, int]]] = {}
+    gone_back, count = Counter[str](), 0
     for topic in (WINDOWS, TIERS):
         for records in (await read_all(bootstrap, topic)).values():
             last: dict[bytes, dict[str, Any]] = {}
             for record in records:
                 _, value = decode(record.value)
                 before = last.get(record.key)
-                gone_back += before is not None and before["stamp"] > value["stamp"]
+                if before is not None and before["stamp"] > value["stamp"]:
+                    gone_back["panes" if "counters" in value else "members"] += 1
                 last[record.key] = value
                 count += 1
             for value in last.values():
