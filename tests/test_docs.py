@@ -31,6 +31,7 @@ from service.api import create_app  # noqa: E402
 from service.migrate import migrate  # noqa: E402
 from service.problems import PROBLEMS, REFUSAL  # noqa: E402
 from service.settings import Settings  # noqa: E402
+from streams.metrics import METRICS  # noqa: E402
 
 EXECUTED = ("README.md", "docs/quickstart.md")
 PAGES = sorted(
@@ -189,7 +190,17 @@ def command_table() -> str:
     )
 
 
+def worker_table() -> str:
+    rows = []
+    for metric in vars(METRICS).values():
+        labels = f"{{{','.join(metric._labelnames)}}}" if metric._labelnames else ""
+        name = metric._name + ("_total" if metric._type == "counter" else "")
+        rows.append((f"`{name}{labels}`", metric._documentation))
+    return markdown(("metric", "meaning"), rows)
+
+
 TABLES = {
+    "worker_metrics": worker_table,
     "settings": settings_table,
     "problems": problem_table,
     "refusals": refusal_table,
@@ -200,7 +211,7 @@ TABLES = {
 GENERATED = {
     "docs/architecture.md": {"topics"},
     "docs/api.md": {"problems", "refusals"},
-    "docs/operations.md": {"settings", "reasons", "commands"},
+    "docs/operations.md": {"settings", "reasons", "commands", "worker_metrics"},
 }
 SECTION = re.compile(r"(<!-- generated: (?P<what>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -27,7 +27,7 @@ def test_workers_killed_at_random_instants_end_as_an_undisturbed_run(deployment,
         deployment.publish(events, slice_size)
         if rnd.random() < 0.7:  # else at any instant, while partitions are taken over too
             deployment.until(lambda at=start: deployment.positions("ledger") != at, 60, f"work goes on, seed {seed}")
-        time.sleep(rnd.uniform(0, 1.5))  # the instant is what is random here
+        time.sleep(rnd.uniform(0, 2.5))  # the instant is what is random here
         if rnd.random() < 0.2:
             deployment.projectors.kill(0)
         for slot in rnd.sample([0, 1], 2 if rnd.random() < 0.1 else 1):
