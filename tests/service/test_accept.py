@@ -1,0 +1,102 @@
+"""`topics accept`: what is lost is said first, and then the deployment goes on with the logs as they are."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from aggregates.database import open_database
+from aggregates.ledger import Source
+from schemas.topics import ACTIVITY, WINDOWS
+from service import accept
+from service.migrate import migrate
+from service.problems import Unusable
+from service.settings import Settings
+from service.topic_admin import create
+from streams import broker, readstate
+
+
+@pytest.fixture(scope="module")
+def kafka_settings(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A broker with topics and ten records in partition 0 of the activity log."""
+    directory = tmp_path_factory.mktemp("accept")
+    settings = Settings(kafka=broker, database="", data_dir=directory, secret="s", partitions=1)
+
+    async def fill() -> None:
+        await create(settings)
+        client = AIOKafkaProducer(bootstrap_servers=broker)
+        await client.start()
+        for number in range(10):
+            await client.send_and_wait(ACTIVITY, str(number).encode(), partition=0)
+        await client.stop()
+
+    asyncio.run(fill())
+    return settings
+
+
+@pytest.fixture
+def settings(kafka_settings: Settings, tmp_path: Path) -> Settings:
+    database = f"sqlite:///{tmp_path / 'groundswell.db'}"
+    migrate(database)
+    return kafka_settings.model_copy(update={"database": database})
+
+
+def read_up_to(settings: Settings, epoch: str, position: int, outputs: dict[str, int]) -> None:
+    """As a worker leaves it that read so far."""
+    engine = open_database(settings.database)
+    source = Source(ACTIVITY, epoch, 0)
+    readstate.take(engine, source, "w")
+    profiles = {("acme", "ann"): ({"x": 300}, [(1, 0, "nano")])}
+    delta = readstate.Delta(0, position, 5, 5, {"accepted": position}, profiles, {}, [], [])
+    readstate.save(engine, source, delta, "w", outputs)
+    engine.dispose()
+
+
+def epoch_of(settings: Settings) -> str:
+    return asyncio.run(broker.describe(settings.kafka, ACTIVITY)).epoch
+
+
+def changes(settings: Settings) -> list[accept.Change]:
+    return asyncio.run(accept.changes(settings))
+
+
+def test_logs_as_they_were_read_need_nothing(settings):
+    read_up_to(settings, epoch_of(settings), 10, {})
+    assert changes(settings) == []
+
+
+def test_a_topic_made_anew_is_refused_by_a_worker_until_it_is_accepted(settings):
+    read_up_to(settings, "before", 7, {})
+    engine = open_database(settings.database)
+    now = Source(ACTIVITY, epoch_of(settings), 0)
+    with pytest.raises(readstate.OtherLog, match=r"was read as members\.activity\.v1/before/0 up to offset 7"):
+        readstate.take(engine, now, "w2")
+    found = changes(settings)
+    assert [(change.old, change.position, change.anew) for change in found] == [(f"{ACTIVITY}/before/0", 0, False)]
+    assert "made anew" in found[0].sentence
+    accept.accept(settings, found)
+    state = readstate.take(engine, now, "w2")
+    assert (state.saved, state.profiles) == (0, {("acme", "ann"): {"x": 300}})
+    assert changes(settings) == []
+    engine.dispose()
+
+
+def test_a_log_that_was_cut_at_its_end_cannot_be_accepted(settings):
+    read_up_to(settings, epoch_of(settings), 11, {})
+    with pytest.raises(Unusable, match="ends at offset 10 and was read up to 11"):
+        changes(settings)
+
+
+def test_outputs_that_are_lost_are_folded_again_from_the_logs_start(settings):
+    read_up_to(settings, epoch_of(settings), 10, {WINDOWS: 4})
+    found = changes(settings)
+    assert [(change.position, change.anew) for change in found] == [(0, True)]
+    assert f"{WINDOWS} lost what was written" in found[0].sentence
+    accept.accept(settings, found)
+    engine = open_database(settings.database)
+    state = readstate.load(engine, Source(ACTIVITY, epoch_of(settings), 0))
+    assert (state.saved, state.profiles) == (0, {})
+    engine.dispose()
