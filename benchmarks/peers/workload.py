@@ -65,8 +65,13 @@ WORKLOADS: Final = {workload.name: workload for workload in (SPARSE, DENSE)}
 
 
 async def publish(bootstrap: str, topic: str, workload: Workload, records: int) -> None:
-    """Create the topic and send the workload's first records, partitioned as Kafka's own producer does."""
+    """Create the topic and send the workload's first records."""
     await _create(bootstrap, topic)
+    await send(bootstrap, topic, workload, records)
+
+
+async def send(bootstrap: str, topic: str, workload: Workload, records: int) -> None:
+    """Send the workload's first records to a topic, partitioned as Kafka's own producer does."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=BATCH_BYTES)
     await producer.start()
     try:

@@ -155,7 +155,9 @@ def test_the_tier_report_has_a_row_for_each_tier_of_the_brand(client: httpx.Clie
     assert rows[0]["rate_by_followers"] == 0.008
 
 
-@pytest.mark.parametrize("path", ["engagement", "tiers", "members/ann/tier", "members/ann/engagement", "members/ann/posts"])
+@pytest.mark.parametrize(
+    "path", ["engagement", "tiers", "members/ann/tier", "members/ann/engagement", "members/ann/posts"]
+)
 def test_engagement_reads_refuse_known_at_and_name_the_replay(client: httpx.Client, path: str) -> None:
     answer = client.get(f"/v1/brands/acme/{path}", params={"known_at": "2026-03-01T00:00:00Z"})
     assert "replay rederive" in problem(answer, 422, "known_at_needs_rederive")["detail"]
