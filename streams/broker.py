@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 from dataclasses import dataclass
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -111,14 +113,52 @@ class Broker:
 
 async def describe(bootstrap: str, topic: str) -> Broker:
     """Ask the broker about itself and about `topic`. Raises aiokafka's `KafkaError` when it does not answer."""
-    client = AIOKafkaClient(bootstrap_servers=bootstrap)
-    await client.bootstrap()
+    asker = Asker(bootstrap, topic)
     try:
-        node: Any = client.get_random_node()
-        answer = await client.send(node, _Metadata(topic))
-        versions = (await client._get_conn(node))._versions
+        return await asker.describe()
+    finally:
+        await asker.close()
+
+
+class Asker:
+    """Asks about a topic over one connection, which is made anew after an error."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._client: Any = None
+        self._turn = asyncio.Lock()
+
+    async def describe(self, partition: int | None = None) -> Broker:
+        """What the broker says now; the leader of `partition`, if one is given: it knows first."""
+        async with self._turn:
+            try:
+                return await self._describe(partition)
+            except BaseException:
+                await self._close()
+                raise
+
+    async def _describe(self, partition: int | None) -> Broker:
+        if self._client is None:
+            self._client = AIOKafkaClient(bootstrap_servers=self._bootstrap)
+            await self._client.bootstrap()
+            self._client.set_topics([self._topic])
+        leader = None
+        if partition is not None:
+            leader = self._client.cluster.leader_for_partition(TopicPartition(self._topic, partition))
+        node = self._client.get_random_node() if leader in (None, -1) else leader
+        answer = await self._client.send(node, _Metadata(self._topic))
+        versions = (await self._client._get_conn(node))._versions
         (_error, _name, topic_id, *_rest) = answer.topics[0]
         epoch = base64.urlsafe_b64encode(topic_id).decode()[:EPOCH_CHARACTERS] if any(topic_id) else ""
         return Broker(epoch, DESCRIBE_TRANSACTIONS in versions)
-    finally:
-        await client.close()
+
+    async def close(self) -> None:
+        """Give back the connection."""
+        async with self._turn:
+            await self._close()
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()

@@ -59,7 +59,7 @@ class PaneWriter:
 
     def _begin(self, subject: Subject) -> tuple[bytes, bytes]:
         key = subject[0] + self._key + SEPARATOR.join(subject[1:]) + SEPARATOR
-        made = (key.encode(), _HEADER + b"".join(_text(text) for text in subject))
+        made = (key.encode(), _HEADER + b"".join([_text(text) if text else b"\0" for text in subject]))
         return self._subjects.setdefault(subject, made)
 
 
@@ -75,7 +75,8 @@ def _map(counters: Counters) -> bytes:
 
 def _text(text: str) -> bytes:
     body = text.encode()
-    return _long(len(body)) + body
+    size = len(body)
+    return (_LONGS[size] if size < 4096 else _long(size)) + body
 
 
 def _long(number: int) -> bytes:

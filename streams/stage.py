@@ -21,9 +21,9 @@ from faust.types import TP
 from sqlalchemy import Engine
 
 from aggregates.database import is_unavailable
-from streams import outputs, readstate
+from streams import readstate
 from streams.metrics import METRICS
-from streams.ownership import FoldMaker, Owned, Recovery, StageConfig, check_watermark, is_away
+from streams.ownership import FoldMaker, Owned, Recovery, StageConfig, is_away
 from streams.partition import Applied, Flush
 from streams.rewards import WAITING, GivenUp
 from streams.transport import Chunk, ChunkedApp
@@ -116,9 +116,9 @@ class Stage:
     async def _apply(self, owned: Owned, chunk: Chunk) -> Applied:
         await self._make_room(owned)
         try:
-            await self._check_start(owned, chunk)
+            await self._watch.check_chunk(owned, chunk)
         except (KafkaError, OSError) as error:
-            log.warning("the log's start is not known, fetching again", error=repr(error))
+            log.warning("the broker does not say what log it is, fetching again", error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)
             return Applied.GAP
         async with owned.lock:
@@ -148,14 +148,6 @@ class Stage:
             if self._ready and self.is_ours(owned):
                 self.app.consumer.resume_partitions({tp})
                 log.warning("partition resumed", partition=partition)
-
-    async def _check_start(self, owned: Owned, chunk: Chunk) -> None:
-        """Offsets may be missing (a transaction's marker), but not because the log was cut."""
-        part = owned.part
-        if chunk.start == part.next and chunk.records[0].offset > part.next:
-            partition = part.source.partition
-            bounds = await outputs.bounds_of(self.config.bootstrap, self.config.topic, [partition])
-            check_watermark(part.source, part.next, bounds[partition][0])
 
     # Assignment
 
@@ -265,6 +257,7 @@ class Stage:
             await self._last_flush()
         await self._drop(list(self.owned))
         await self._recovery.stop()
+        await self._watch.stop()
 
     # Flush
 

@@ -138,6 +138,11 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
 
         await self.call_thread(seek)
 
+    @property
+    def latest_poll(self) -> int:
+        """Which fetch was the latest."""
+        return self._poll
+
     def fetched(self, tp: TopicPartition) -> tuple[int | None, int]:
         """The offset after the last one that was fetched, and which fetch brought that."""
         return self._position.get(tp), self._polled.get(tp, 0)

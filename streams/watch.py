@@ -27,6 +27,9 @@ class Watch:
         """The latest fetch of which a chunk arrived."""
         self._taken = 0
         self._taken_before = 0
+        self._asker = broker.Asker(stage.config.bootstrap, stage.config.topic)
+        self._verified = -1
+        """The latest fetch that is surely of our log."""
 
     def taken(self, chunk: Chunk) -> None:
         """Note that a chunk arrived."""
@@ -38,9 +41,7 @@ class Watch:
         stage, config = self._stage, self._stage.config
         idle = self._taken == self._taken_before
         self._taken_before = self._taken
-        found = await broker.describe(config.bootstrap, config.topic)
-        if found.epoch and found.epoch != config.epoch:
-            raise LogLost(f"{config.topic} was made anew: its id was {config.epoch} and is {found.epoch}. {WHAT_TO_DO}")
+        await self._check_epoch(None)
         owned = dict(stage.owned)
         if not owned:
             return
@@ -53,6 +54,33 @@ class Watch:
                 await self._seek_lost_chunk(one, idle)
             if stage.is_ours(one):
                 await self._audit(one)
+
+    async def check_chunk(self, one: Owned, chunk: Chunk) -> None:
+        """A chunk is of our log, and nothing before it is missing. Raises `LogLost`.
+
+        The client fetches by name, so it reads on when a topic is made anew. An id never comes back: if the topic
+        has ours after a chunk was fetched, the chunk is of ours.
+        """
+        partition = one.part.source.partition
+        if chunk.poll > self._verified:
+            latest = self._stage.app.consumer_thread.latest_poll
+            await self._check_epoch(partition)
+            self._verified = latest
+        if chunk.start == one.part.next and chunk.records[0].offset > one.part.next:
+            # Offsets may be missing (a transaction's marker), but not because the log was cut.
+            bounds = await outputs.bounds_of(self._stage.config.bootstrap, self._stage.config.topic, [partition])
+            check_watermark(one.part.source, one.part.next, bounds[partition][0])
+
+    async def _check_epoch(self, partition: int | None) -> None:
+        config = self._stage.config
+        found = await self._asker.describe(partition)
+        if found.epoch != config.epoch:
+            now = f"is {found.epoch}" if found.epoch else "is gone"
+            raise LogLost(f"{config.topic} was made anew: its id was {config.epoch} and {now}. {WHAT_TO_DO}")
+
+    async def stop(self) -> None:
+        """Give back the connection."""
+        await self._asker.close()
 
     async def _audit(self, one: Owned) -> None:
         if not one.part.is_flushed:

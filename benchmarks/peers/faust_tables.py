@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import faust
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,8 +17,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from benchmarks.peers.subject import PANE_MS, PARTITIONS, Interval, arguments, decode, dump
 
 POLL_SECONDS = 0.01
-LONGEST_SECONDS = 30
-"""A table write that is not in a changelog by then never will be."""
+LONGEST_SECONDS = 60
+"""A table write that is not in a changelog by then never will be: Faust logs the error of a send and goes on."""
 
 
 class Counting(NamedTuple):
@@ -91,17 +94,27 @@ async def _acknowledged(counting: Counting, outside: AIOKafkaConsumer, writes: i
         for table in (counting.campaigns, counting.members)
         for number in range(PARTITIONS)
     ]
-    async with asyncio.timeout(LONGEST_SECONDS):
-        while sum((await outside.end_offsets(changelogs)).values()) < writes:
-            await asyncio.sleep(POLL_SECONDS)
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while (missing := writes - sum((await outside.end_offsets(changelogs)).values())) > 0:
+        if time.monotonic() > deadline:
+            give_up(f"{missing} of {writes} table writes are in no changelog after {LONGEST_SECONDS} s")
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _committed(counting: Counting, options: Namespace) -> None:
     """Wait until the position of every record is committed, which Faust does by a timer, whatever the tables do."""
     committed = counting.app.monitor.tp_committed_offsets
-    async with asyncio.timeout(LONGEST_SECONDS):
-        while sum(offset for tp, offset in committed.items() if tp.topic == options.topic) < options.records:
-            await asyncio.sleep(POLL_SECONDS)
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while sum(offset for tp, offset in committed.items() if tp.topic == options.topic) < options.records:
+        if time.monotonic() > deadline:
+            give_up(f"positions are not committed after {LONGEST_SECONDS} s: {committed}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def give_up(why: str) -> NoReturn:
+    """End at once, whatever Faust's threads still do."""
+    print(why, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 if __name__ == "__main__":

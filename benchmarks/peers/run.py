@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ def bench(
 
     Needs Java and Maven. What is measured: see `benchmarks/peers/__init__.py`.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the broker and the subjects end with us
     unknown = set(on or ()) - set(WORKLOADS)
     if unknown:
         raise typer.BadParameter(f"no workload is named {', '.join(unknown)}", param_hint="--workload")

@@ -89,7 +89,7 @@ class Deployment:
 
 
 def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields: list[str] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
@@ -111,7 +111,7 @@ def prepare(deployment: Deployment, options: Namespace) -> int:
     engine.dispose()
     workload = next(one for name, one in WORKLOADS.items() if name in options.topic)
     asyncio.run(send(options.bootstrap, ACTIVITY, workload, options.records))
-    return before + options.records
+    return before + int(options.records)
 
 
 def measured(deployment: Deployment, records: int, all_records: int) -> str:
