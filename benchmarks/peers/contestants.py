@@ -19,7 +19,14 @@ MOST_SECONDS: Final = 600
 """After which a run is given up."""
 FAUST_RECORDS: Final = 40_000
 QUIX_RECORDS: Final = 150_000
+WORKER_RECORDS: Final = 200_000
 """The slow ones get only the first records of the workload."""
+
+
+STAGE: Final = "Groundswell's stage"
+SHARED: Final = "Groundswell's stage, two workers"
+WORKER: Final = "Groundswell's whole worker"
+RECOVERY: Final = "Groundswell's stage, recovery of its panes"
 
 
 class Failed(Exception):
@@ -61,23 +68,21 @@ def subjects() -> list[Subject]:
     def module(name: str) -> list[str]:
         return [*python, "-m", f"benchmarks.peers.{name}"]
 
-    stage = stage_subject()
+    def our(name: str) -> list[str]:
+        return [*prepare.ours(), "-m", f"benchmarks.peers.{name}"]
+
     return [
         Subject("aiokafka, decode only", module("aiokafka_read"), counts=False),
-        *([stage] if stage else []),
+        Subject(STAGE, our("stage_counts")),
+        Subject(SHARED, our("stage_shared"), counts=False),
+        Subject(WORKER, our("whole_worker"), WORKER_RECORDS, counts=False),
+        Subject(RECOVERY, our("stage_recovery"), counts=False),
         Subject("Kafka Streams, in memory", [*streams, "--store", "memory"]),
         Subject("Kafka Streams, RocksDB", [*streams, "--store", "rocksdb"]),
         Subject("Quix Streams, state in RocksDB", module("quix_state"), QUIX_RECORDS),
         Subject("Faust, two tables", module("faust_tables"), FAUST_RECORDS),
         Subject("Faust, recovery of its tables", module("faust_recovery"), FAUST_RECORDS),
     ]
-
-
-def stage_subject() -> Subject | None:
-    """Our own stage, once its program is there: `stage_counts.py`, by the rules of `benchmarks.peers`."""
-    program = Path(__file__).with_name("stage_counts.py")
-    command = [*prepare.ours(), "-m", f"{__package__}.{program.stem}"]
-    return Subject("Groundswell's stage", command) if program.exists() else None
 
 
 def measure(subject: Subject, bootstrap: str, log: Log) -> Measured:

@@ -8,9 +8,10 @@ import logging
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from sqlalchemy import Engine
 
 from aggregates.database import open_database
 from aggregates.engagement import ON_TIME
@@ -18,12 +19,14 @@ from aggregates.ledger import Source
 from benchmarks.peers.subject import PANE_MS, PARTITIONS, Interval, arguments, dump
 from schemas.codec import decode
 from schemas.topics import BY_NAME, WINDOWS
+from service.worker import GC_THRESHOLD
 from streams import broker, outputs, readstate
 from streams.app import make_app
 from streams.ownership import StageConfig
 from streams.pane_store import PaneStore
 from streams.panes import Record, Stamped, read_pane
 from streams.readstate import Delta, ReadState
+from streams.stage import Stage
 
 FETCH_RECORDS = 20_000
 GRACE_MS = 24 * 3_600_000
@@ -32,11 +35,16 @@ GRACE_MS = 24 * 3_600_000
 class TwoCounts:
     """Per campaign and per member, each by kind and five minutes."""
 
-    def __init__(self, source: Source, state: ReadState, interval: Interval) -> None:
+    def __init__(self, source: Source, state: ReadState, interval: Interval, grace_ms: int) -> None:
         self._state = state
-        self._panes = PaneStore(source.epoch, source.partition, GRACE_MS)
+        self._panes = PaneStore(source.epoch, source.partition, grace_ms)
         self._interval = interval
         self.counted = 0
+
+    @property
+    def panes(self) -> int:
+        """In memory."""
+        return len(self._panes)
 
     def apply(self, records: Sequence[Any], end: int) -> None:
         """Decode every record in full and count it twice."""
@@ -82,34 +90,59 @@ async def _make_topic(bootstrap: str) -> broker.Broker:
     return await broker.describe(bootstrap, WINDOWS)
 
 
-async def run(options: Namespace) -> str:
-    """Count all records; the measured line."""
+class Counting(NamedTuple):
+    """The app, its stage and its folds by partition."""
+
+    app: Any
+    stage: Stage
+    folds: dict[int, TwoCounts]
+    engine: Engine
+
+    @property
+    def counted(self) -> int:
+        """Records counted by this process."""
+        return sum(fold.counted for fold in self.folds.values())
+
+    def durable(self) -> int:
+        """Records whose counts are durable, by all processes."""
+        with self.engine.begin() as connection:
+            return sum(row.position for row in readstate.positions(connection))
+
+
+async def make(options: Namespace, interval: Interval, grace_ms: int = GRACE_MS, worker: str = "benchmark") -> Counting:
+    """Everything but the start."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    gc.set_threshold(100_000, 50, 100)
-    interval, folds = Interval(), dict[int, TwoCounts]()
+    gc.set_threshold(*GC_THRESHOLD)
     has_transactions = (await _make_topic(options.bootstrap)).has_transactions
     epoch = (await broker.describe(options.bootstrap, options.topic)).epoch
-    engine = open_database("sqlite:///state.db")
+    engine, folds = open_database("sqlite:///state.db"), dict[int, TwoCounts]()
     readstate.create_tables(engine)
 
     async def make_fold(source: Source, state: ReadState, _token: str) -> TwoCounts:
-        return folds.setdefault(source.partition, TwoCounts(source, state, interval))
+        return folds.setdefault(source.partition, TwoCounts(source, state, interval, grace_ms))
 
     config = StageConfig(
         bootstrap=options.bootstrap, group=options.group, topic=options.topic, outputs=(WINDOWS,), epoch=epoch,
-        has_transactions=has_transactions, worker="benchmark",
+        has_transactions=has_transactions, worker=worker,
     )  # fmt: skip
-    app, stage = make_app(engine, make_fold, config, PARTITIONS, Path("faust"), fetch_records=FETCH_RECORDS)
-    await app.start()
-    while sum(fold.counted for fold in folds.values()) < options.records:
+    app, stage = make_app(engine, make_fold, config, PARTITIONS, Path(worker), fetch_records=FETCH_RECORDS)
+    return Counting(app, stage, folds, engine)
+
+
+async def run(options: Namespace, grace_ms: int = GRACE_MS) -> str:
+    """Count all records; the measured line."""
+    interval = Interval()
+    counting = await make(options, interval, grace_ms)
+    await counting.app.start()
+    while counting.counted < options.records:
         await asyncio.sleep(0.01)
-    await stage.flush()
+    await counting.stage.flush()
     line = interval.end("Groundswell's stage", options.records)
     if options.dump:
         values = [(await outputs.last_values(options.bootstrap, WINDOWS, n)).values() for n in range(PARTITIONS)]
         panes = [read_pane(value) for several in values for value in several]
         dump(options.dump, _campaigns(panes), _members(panes))
-    await app.stop()
+    await counting.app.stop()
     return line
 
 
