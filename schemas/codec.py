@@ -6,16 +6,17 @@ the fields of the current one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final
 
 from schemas.avro_read import DecodeError, Reader, explain, reader
+from schemas.avro_read import picker as pick_fields
 from schemas.avro_write import Writer, writer
 from schemas.catalogue import Schema, crc64, current, released
 from schemas.dead_letters import Reason
 
-__all__ = ["DecodeError", "EncodeError", "decode", "encode", "fingerprint_header"]
+__all__ = ["DecodeError", "EncodeError", "decode", "encode", "fingerprint_header", "picker"]
 
 SINGLE_OBJECT: Final = b"\xc3\x01"
 CONFLUENT: Final = b"\x00"
@@ -57,6 +58,25 @@ def decode(data: bytes | None) -> tuple[str, dict[str, Any]]:
         return record_type, read(data, _HEADER)
     except (IndexError, KeyError, ValueError):
         raise explain(written, data, _HEADER) from None
+
+
+@cache
+def picker(*fields: str) -> Callable[[bytes], tuple[str, tuple[Any, ...]]]:
+    """A function from a record to its type and these fields alone, much faster than `decode`.
+
+    For records that were decoded in full before: it checks nothing of what it skips. A field that a type does not have
+    is None. The function raises KeyError for an unknown schema.
+    """
+    picks = {
+        header: (name, pick_fields(written, current()[name], fields))
+        for header, (name, _, written) in _readers().items()
+    }
+
+    def pick(data: bytes) -> tuple[str, tuple[Any, ...]]:
+        name, read = picks[data[:_HEADER]]
+        return name, read(data, _HEADER)
+
+    return pick
 
 
 def fingerprint_header(record_type: str) -> bytes:

@@ -29,7 +29,7 @@ from streams.recovery import ActivityFolds
 from streams.stage import Stage
 
 log = structlog.get_logger()
-GC_THRESHOLD = (100_000, 50, 100)
+GC_THRESHOLD = (1_000_000, 20, 100)
 """Panes and accounts live long and hold no cycles: with Python's defaults the collector took a third of the time."""
 
 

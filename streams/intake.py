@@ -15,7 +15,7 @@ from aiokafka.partitioner import murmur2
 from aggregates.activity import Activity
 from aggregates.definitions import UNKNOWN_TIER
 from aggregates.programs import Judgement
-from schemas.codec import DecodeError, decode
+from schemas.codec import DecodeError, decode, picker
 from schemas.dead_letters import Reason
 from schemas.signing import SIGNATURE_HEADER, verify
 from schemas.topics import INPUTS, TRUSTED, activity_key
@@ -29,6 +29,9 @@ BROADCAST = frozenset({"Definition", "CampaignClosing"})
 """Record types that stand in every partition, under any key."""
 PANE_TYPES = frozenset({"Interaction", "Purchase", "ReferralDue"})
 """Record types that make panes; only they move event time."""
+
+
+_ids_of = picker("brand_id", "member_id", "event_id")
 
 
 class DeadLetter(NamedTuple):
@@ -66,10 +69,9 @@ class _Rejected(Exception):
 
 def remember(recent: Recent, record: Any) -> None:
     """Note a record of the log's tail that was not rejected when it was first taken, to rebuild the set of ids."""
-    kind, value = decode(record.value)
+    kind, (brand, member, event_id) = _ids_of(record.value)
     if kind not in BROADCAST:
-        ident = identity(kind, value["brand_id"], value["member_id"], value["event_id"])
-        recent.add(ident, record.offset)
+        recent.add(identity(kind, brand, member, event_id), record.offset)
 
 
 class Intake:

@@ -31,11 +31,13 @@ class Open:
 class _Bucket:
     """The panes of one span, which leave memory together."""
 
-    __slots__ = ("dirty", "panes", "skip")
+    __slots__ = ("dirty", "dirty_tiers", "panes", "skip")
 
     def __init__(self) -> None:
         self.panes: dict[Subject, Open] = {}
         self.dirty: list[tuple[Subject, Open]] = []
+        self.dirty_tiers: list[tuple[Subject, Open]] = []
+        """Those that go to the topic of tiers."""
         self.skip = -1
 
 
@@ -62,9 +64,8 @@ class PaneStore:
         bucket = self._buckets.get(span)
         if bucket is None:
             bucket = self._buckets[span] = _Bucket()
-        panes, dirty = bucket.panes, bucket.dirty
-        if not dirty:
-            self._dirty[span] = bucket
+        panes = bucket.panes
+        self._dirty[span] = bucket
         for subject in subjects:
             one = panes.get(subject)
             if one is None:
@@ -78,22 +79,18 @@ class PaneStore:
                 continue
             if not one.is_dirty:
                 one.is_dirty = True
-                dirty.append((subject, one))
+                (bucket.dirty_tiers if subject[0] in TIER_SCOPES else bucket.dirty).append((subject, one))
 
     def take_dirty(self, stamp: int) -> dict[str, list[Record]]:
         """The records of all dirty panes by topic, as of the source offset `stamp`; nothing is dirty after it."""
         windows: list[Record] = []
         tiers: list[Record] = []
         for span, bucket in self._dirty.items():
-            for topic, is_tier in ((windows, False), (tiers, True)):
-                chosen = [
-                    (subject, one.counters) for subject, one in bucket.dirty if (subject[0] in TIER_SCOPES) is is_tier
-                ]
-                if chosen:
-                    topic += self._writer.write(span, chosen, stamp)
-            for _, one in bucket.dirty:
-                one.is_dirty = False
-            bucket.dirty = []
+            for topic, dirty in ((windows, bucket.dirty), (tiers, bucket.dirty_tiers)):
+                topic += self._writer.write(span, [(subject, one.counters) for subject, one in dirty], stamp)
+                for _, one in dirty:
+                    one.is_dirty = False
+                dirty.clear()
         self._dirty = {}
         return {topic: records for topic, records in ((WINDOWS, windows), (TIERS, tiers)) if records}
 
@@ -104,7 +101,7 @@ class PaneStore:
         for span, bucket in list(self._buckets.items()):
             starts_at, length_ms, segment = span
             is_complete = starts_at + length_ms <= passed if segment == ON_TIME else segment < block
-            if is_complete and not bucket.dirty and bucket.skip < position:
+            if is_complete and span not in self._dirty and bucket.skip < position:
                 del self._buckets[span]
 
     def recover(self, written: Mapping[bytes, bytes], start: int, greatest_event_time: int) -> None:

@@ -6,7 +6,7 @@ codec, which is the oracle in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from aggregates.engagement import Counters, Span, Subject
@@ -43,19 +43,22 @@ class PaneWriter:
         self._subjects: dict[Subject, tuple[bytes, bytes]] = {}
         """How the key and the value of a subject's panes begin."""
 
-    def write(self, span: Span, panes: Iterable[tuple[Subject, Counters]], stamp: int) -> list[Record]:
-        """The absolute values as of `stamp` of panes of one span, under their compaction keys."""
+    def write(self, span: Span, panes: Iterable[tuple[Subject, Counters]], stamp: int) -> Iterator[Record]:
+        """The absolute values as of `stamp` of panes of one span, under their compaction keys, in their order."""
         starts_at, length_ms, segment = span
         key_end = f"{starts_at}{SEPARATOR}{segment}".encode()
         middle = _long(starts_at) + _long(length_ms) + _long(segment) + self._source + _long(stamp)
         if len(self._subjects) > _CACHED:
             self._subjects.clear()
-        subjects = self._subjects
-        made: list[Record] = []
+        known, headers, names = self._subjects.get, _NO_HEADERS, _NAMES
         for subject, counters in panes:
-            begin = subjects.get(subject) or self._begin(subject)
-            made.append((begin[0] + key_end, begin[1] + middle + _map(counters), _NO_HEADERS))
-        return made
+            key, value = known(subject) or self._begin(subject)
+            if len(counters) == 1:  # most panes of a quiet minute
+                [(name, number)] = counters.items()
+                if name in names and 0 <= number < 4096:
+                    yield key + key_end, value + middle + b"\2" + names[name] + _LONGS[number] + b"\0", headers
+                    continue
+            yield key + key_end, value + middle + _map(counters), headers
 
     def _begin(self, subject: Subject) -> tuple[bytes, bytes]:
         key = subject[0] + self._key + SEPARATOR.join(subject[1:]) + SEPARATOR

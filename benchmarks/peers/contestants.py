@@ -24,6 +24,7 @@ WORKER_RECORDS: Final = 200_000
 
 
 STAGE: Final = "Groundswell's stage"
+WHOLE: Final = "Groundswell's stage, every field decoded"
 SHARED: Final = "Groundswell's stage, two workers"
 WORKER: Final = "Groundswell's whole worker"
 RECOVERY: Final = "Groundswell's stage, recovery of its panes"
@@ -74,6 +75,7 @@ def subjects() -> list[Subject]:
     return [
         Subject("aiokafka, decode only", module("aiokafka_read"), counts=False),
         Subject(STAGE, our("stage_counts")),
+        Subject(WHOLE, ["env", "DECODE=all", *our("stage_counts")]),
         Subject(SHARED, our("stage_shared"), counts=False),
         Subject(WORKER, our("whole_worker"), WORKER_RECORDS, counts=False),
         Subject(RECOVERY, our("stage_recovery"), counts=False),

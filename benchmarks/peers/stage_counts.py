@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from aggregates.database import open_database
 from aggregates.engagement import ON_TIME
 from aggregates.ledger import Source
 from benchmarks.peers.subject import PANE_MS, PARTITIONS, Interval, arguments, dump
-from schemas.codec import decode
+from schemas.codec import decode, picker
 from schemas.topics import BY_NAME, WINDOWS
 from service.worker import GC_THRESHOLD
 from streams import broker, outputs, readstate
@@ -28,8 +29,20 @@ from streams.panes import Record, Stamped, read_pane
 from streams.readstate import Delta, ReadState
 from streams.stage import Stage
 
-FETCH_RECORDS = 20_000
+FETCH_RECORDS = 5_000
 GRACE_MS = 24 * 3_600_000
+
+
+FIELDS = ("occurred_at", "brand_id", "member_id", "kind", "campaign_id")
+DECODE_ALL = os.environ.get("DECODE") == "all"
+"""Whether every field of a record is decoded, as the peers do, or those alone that are counted by."""
+pick = picker(*FIELDS)
+
+
+def whole(data: bytes) -> tuple[str, tuple[Any, ...]]:
+    """The same fields by the reader of all."""
+    kind, value = decode(data)
+    return kind, tuple(value[name] for name in FIELDS)
 
 
 class TwoCounts:
@@ -47,17 +60,18 @@ class TwoCounts:
         return len(self._panes)
 
     def apply(self, records: Sequence[Any], end: int) -> None:
-        """Decode every record in full and count it twice."""
+        """Count every record twice."""
         self._interval.begin()
         add, latest = self._panes.add, self._state.greatest_event_time
+        fields_of = whole if DECODE_ALL else pick
         for record in records:
-            _, value = decode(record.value)
-            at = value["occurred_at"]
-            latest = max(latest, at)
-            brand, pane = value["brand_id"], at - at % PANE_MS
-            campaign = ("campaign", brand, value["campaign_id"], "", "", "", "")
-            member = ("member", brand, "", "", value["member_id"], "", "")
-            add((pane, PANE_MS, ON_TIME), (campaign, member), {value["kind"]: 1}, record.offset)
+            _, (at, brand, member_id, kind, campaign_id) = fields_of(record.value)
+            if at > latest:
+                latest = at
+            pane = at - at % PANE_MS
+            campaign = ("campaign", brand, campaign_id, "", "", "", "")
+            member = ("member", brand, "", "", member_id, "", "")
+            add((pane, PANE_MS, ON_TIME), (campaign, member), {kind: 1}, record.offset)
         self._state.greatest_event_time = latest
         self.counted += len(records)
 

@@ -236,3 +236,12 @@ def test_every_released_version_is_decoded_with_the_installed_catalogue(tmp_path
             assert decode(encode(record_type, {**value, "note": "n"}))[1]["note"] == "n"
     finally:
         [cached.cache_clear() for cached in caches]
+
+
+@pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.avro")), ids=lambda path: path.stem)
+def test_a_picker_reads_the_same_fields_as_the_whole_reader(golden):
+    data = golden.read_bytes()
+    kind, value = codec.decode(data)
+    written = list(value)
+    for wanted in ((), tuple(written), (written[-1], written[0]), tuple(written[1::2]), ("no_such_field", written[0])):
+        assert codec.picker(*wanted)(data) == (kind, tuple(value.get(name) for name in wanted))
