@@ -137,7 +137,7 @@ class ReadState:
         latest = max(changes, key=lambda change: change[1], default=(0, -1, ""))
         if latest[2] != tier:
             insort(changes, (occurred_at, latest[1] + 1, tier))
-            del changes[: len(changes) - TIER_CHANGES]
+            del changes[: max(0, len(changes) - TIER_CHANGES)]
             self._profiles.add((brand, member))
 
     def tier_at(self, brand: str, member: str, at: int) -> str:

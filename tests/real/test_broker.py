@@ -8,7 +8,7 @@ import time
 from comparison import assert_exact
 from deployment import drawn
 
-EVENTS = int(os.environ.get("SIDE_EVENTS") or 24_000)
+EVENTS = int(os.environ.get("SIDE_EVENTS") or 18_000)
 ROUNDS = 2
 
 
@@ -24,7 +24,7 @@ def test_a_broker_that_is_killed_and_comes_back_loses_and_repeats_nothing(deploy
         deployment.until(lambda at=start: deployment.positions("ledger") != at, 60, "work goes on")
         time.sleep(rnd.uniform(0, 0.7))  # the instant is what is random here
         kafka.kill()
-        time.sleep(rnd.uniform(0, 4))
+        time.sleep(rnd.uniform(0, 2))
         kafka.restart()
         back = time.monotonic()
         deployment.until(deployment.ends, 60, "the broker answers")

@@ -10,7 +10,7 @@ from typing import Any
 from comparison import assert_exact
 from deployment import Deployment, drawn
 
-EVENTS = int(os.environ.get("SIDE_EVENTS") or 40_000)
+EVENTS = int(os.environ.get("SIDE_EVENTS") or 30_000)
 AWAY_SECONDS = float(os.environ.get("DATABASE_AWAY_SECONDS") or 20)
 MEMORY_MB = 150
 """What a waiting worker may add: a few chunks, however long the database is away."""

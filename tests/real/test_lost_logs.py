@@ -15,7 +15,7 @@ from workload import PARTITIONS
 
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 
-EVENTS = int(os.environ.get("SIDE_EVENTS") or 12_000)
+EVENTS = int(os.environ.get("SIDE_EVENTS") or 9_000)
 ACCEPT = "groundswell topics accept"
 
 

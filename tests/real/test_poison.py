@@ -9,7 +9,7 @@ from comparison import assert_exact
 from deployment import drawn
 from model import written
 
-EVENTS = int(os.environ.get("SIDE_EVENTS") or 24_000)
+EVENTS = int(os.environ.get("SIDE_EVENTS") or 18_000)
 RUN = 1_000
 """So many rejected records in a row stop a worker, by default."""
 
@@ -35,11 +35,11 @@ def test_a_log_of_poison_stops_the_workers_before_it_is_drained(deployment, repo
     before = deployment.positions("readstate")
     deployment.workers.restarts = False
     ends = deployment.publish(deployment.workload(seed, EVENTS, poison=100))
-    for count in (2, 3, 4):  # starting it again passes no more of them
+    for count in (2, 3):  # starting it again passes no more of them
         deployment.until(lambda: not deployment.workers.workers, 90, "all workers stop")
         exits = deployment.workers.unasked()
         assert [(one.code, one.reason) for one in exits] == [(1, "TooManyRejected")] * count, exits
-        if count < 4:
+        if count < 3:
             deployment.workers.scale(1)
     assert all("GROUNDSWELL_DEAD_LETTER_RUN" in one.message for one in exits)
     after = deployment.positions("readstate")

@@ -10,7 +10,7 @@ import pytest
 from comparison import assert_exact
 from deployment import SESSION_SECONDS, drawn
 
-EVENTS = int(os.environ.get("SIDE_EVENTS") or 24_000)
+EVENTS = int(os.environ.get("SIDE_EVENTS") or 18_000)
 EXPECTED = {"killed", "stopped", "Fenced"}
 
 
