@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.readstate import TIER_CHANGES, ReadState
@@ -10,6 +10,8 @@ from streams.readstate import TIER_CHANGES, ReadState
 BANDS = ["nano", "micro", "mid", "macro"]
 
 
+@example([(n, BANDS[n % 4]) for n in range(50)])
+@example([(n, BANDS[n % 4]) for n in range(150)])
 @given(st.lists(st.tuples(st.integers(0, 500), st.sampled_from(BANDS)), max_size=3 * TIER_CHANGES))
 def test_a_members_tier_is_that_of_the_latest_change_before_among_those_remembered(changes):
     state = ReadState()
