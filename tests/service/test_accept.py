@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from own_broker import running
 
 from aggregates.database import open_database
 from aggregates.ledger import Source
@@ -20,21 +22,22 @@ from streams import broker, readstate
 
 
 @pytest.fixture(scope="module")
-def kafka_settings(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def kafka_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A broker with topics and ten records in partition 0 of the activity log."""
     directory = tmp_path_factory.mktemp("accept")
-    settings = Settings(kafka=broker, database="", data_dir=directory, secret="s", partitions=1)
+    with running() as address:
+        settings = Settings(kafka=address, database="", data_dir=directory, secret="s", partitions=1)
 
-    async def fill() -> None:
-        await create(settings)
-        client = AIOKafkaProducer(bootstrap_servers=broker)
-        await client.start()
-        for number in range(10):
-            await client.send_and_wait(ACTIVITY, str(number).encode(), partition=0)
-        await client.stop()
+        async def fill() -> None:
+            await create(settings)
+            client = AIOKafkaProducer(bootstrap_servers=address)
+            await client.start()
+            for number in range(10):
+                await client.send_and_wait(ACTIVITY, str(number).encode(), partition=0)
+            await client.stop()
 
-    asyncio.run(fill())
-    return settings
+        asyncio.run(fill())
+        yield settings
 
 
 @pytest.fixture
