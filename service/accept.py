@@ -6,8 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
 from aggregates.database import open_database
 from aggregates.ledger import Source
+from projections.engagement_tables import POSITIONS
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import kafka
 from service.problems import Unusable
@@ -100,5 +103,9 @@ def accept(settings: Settings, wanted: list[Change]) -> None:
     try:
         for change in wanted:
             readstate.accept(engine, change.old, change.new, change.position, anew=change.anew)
+            if change.anew:  # the tables read the output topics from their new start; rows are replaced by newer ones
+                consumed = POSITIONS.c.topic.in_((WINDOWS, TIERS)) & (POSITIONS.c.partition == change.partition)
+                with engine.begin() as connection:
+                    connection.execute(sa.delete(POSITIONS).where(consumed))
     finally:
         engine.dispose()

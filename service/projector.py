@@ -21,6 +21,7 @@ from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
 from service import heartbeats, kafka
 from service.outbox import Outbox
+from service.problems import Unusable
 from service.role_port import RolePort
 from service.settings import Settings
 
@@ -61,6 +62,11 @@ async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, st
         while not stop.is_set():
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=20_000)
             for tp, records in fetched.items():
+                if records[0].offset < at[tp]:
+                    raise Unusable(
+                        f"{tp.topic} partition {tp.partition}: offset {records[0].offset} came where {at[tp]} was "
+                        "next. Was the topic made anew? `groundswell topics accept` says what is lost, and goes on"
+                    )
                 end = records[-1].offset + 1
                 values = [decode(record.value)[1] for record in records]
                 await asyncio.to_thread(_apply, engine, tp, at[tp], end, values)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from aggregates.engagement import ON_TIME, increments, panes_of
 from aggregates.ledger import Source
+from schemas.codec import decode
 from schemas.topics import DEAD_LETTERS, TIERS, WINDOWS
 from streams.intake import DeadLetter, Intake
 from streams.metrics import METRICS
@@ -53,6 +54,8 @@ class ActivityFold:
         self._rewards = rewards
         self._grace_ms = grace_ms
         self._letters: list[DeadLetter] = []
+        self._members: dict[tuple[str, str], int] = {}
+        """Members' tiers that were written ahead of the read-state, with their stamps: nothing older follows them."""
         self._told = dict(intake.state.counts)
         """Counts that the metrics have."""
 
@@ -82,7 +85,11 @@ class ActivityFold:
         records = self.panes.take_dirty(stamp)
         changed = self.intake.changed_profiles.items()
         profiles = self.state.profiles
-        members = [member_record(epoch, partition, stamp, *key, tier, profiles[key]) for key, tier in changed]
+        members = [
+            member_record(epoch, partition, stamp, *key, tier, profiles[key])
+            for key, tier in changed
+            if stamp >= self._members.get(key, -1)
+        ]
         if members:
             records.setdefault(TIERS, []).extend(members)
         if self._letters:
@@ -103,8 +110,12 @@ class ActivityFold:
         self.panes.let_go(delta.greatest_event_time, delta.position)
 
     def recover(self, written: Mapping[str, Mapping[bytes, bytes]], start: int) -> None:
-        """Take over the open panes."""
+        """Take over the open panes, and what was written of members behind `start`."""
         for values in written.values():
+            for value in (value for key, value in values.items() if not is_pane(key)):
+                fields = decode(value)[1]
+                if fields["epoch"] == self._source.epoch and fields["stamp"] >= start:
+                    self._members[fields["brand_id"], fields["member_id"]] = fields["stamp"]
             panes = {key: value for key, value in values.items() if is_pane(key)}
             self.panes.recover(panes, start, self.state.greatest_event_time)
 

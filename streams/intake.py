@@ -89,9 +89,19 @@ class Intake:
         self.changed_profiles: dict[tuple[str, str], str] = {}
         """Member → the tier after the latest change, by the definition in force for the record that changed it."""
         self._good_keys: set[bytes] = set()
-        self._run = 0
+        self._run = self._run_before(state)
         self._window = [0, 0]
         self._last: _Rejected | None = None
+
+    @staticmethod
+    def _run_before(state: ReadState) -> int:
+        """How many records in a row were rejected right before the read-state's position: a restart ends no run."""
+        run = 0
+        for offset in reversed(state.rejected):
+            if offset != state.saved - 1 - run:
+                break
+            run += 1
+        return run
 
     def take(self, records: Iterable[Any]) -> tuple[list[tuple[Activity, int]], list[DeadLetter]]:
         """The activities of `records`, each with the greatest event time before it, and the dead letters.

@@ -15,6 +15,7 @@ from aggregates.ledger import Fenced, Ledger
 from schemas.codec import decode
 from schemas.topics import TIERS
 from streams import readstate, recent
+from streams.intake import Limits, TooManyRejected
 from streams.outputs import LogLost
 from streams.panes import stamp_of
 from streams.partition import Applied, Partition
@@ -261,3 +262,37 @@ def test_a_members_published_tier_is_that_of_the_change_not_of_the_flush(tmp_pat
             tiers = [decode(value) for _, value, _ in part.begin_flush().records.get(TIERS, ())]
             told += [(value["member_id"], value["tier"]) for kind, value in tiers if kind == "MemberTier"]
         assert told == [("m1", "nano")]
+
+
+def test_a_restart_does_not_end_a_run_of_bad_records(tmp_path):
+    log = [*programs(), *(Record(n, NOW, b"acme/m1", b"junk") for n in range(2, 20))]
+    bench = Bench(tmp_path, log, limits=Limits(run=10))
+    part = bench.worker()
+    part.apply(bench.chunk(0, 8), 1)
+    bench.flush(part)
+    part = bench.worker()
+    part.apply(bench.chunk(8, 11), 1)
+    bench.flush(part)
+    part = bench.worker()
+    with pytest.raises(TooManyRejected, match="10 records in a row"):
+        part.apply(bench.chunk(11, 12), 1)
+
+
+def test_a_members_tier_that_was_written_ahead_of_the_read_state_does_not_go_back(tmp_path):
+    log = [*programs(), *(record(n, "ProfileSnapshot", {
+        "event_id": f"e{n}", "occurred_at": NOW, "brand_id": "acme", "member_id": "m1", "platform": "x",
+        "followers": 500 * n,
+    }) for n in range(2, 12))]  # fmt: skip
+    bench = Bench(tmp_path, log)
+    part = bench.worker()
+    part.apply(bench.chunk(0, 10), 1)
+    with pytest.raises(Died):
+        bench.flush(part, dies="in save")
+    part = bench.worker()
+    told = []
+    for start in range(0, 12, 3):
+        part.apply(bench.chunk(start, start + 3), 1)
+        flush = part.begin_flush()
+        told += [decode(value)[1] for _, value, _ in flush.records.get(TIERS, ())]
+        part.saved = flush.position
+    assert [(value["stamp"], value["followers"]) for value in told] == [(11, 5_500)]
