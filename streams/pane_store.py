@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from aggregates.engagement import ON_TIME, SCOPES, SEGMENT_OFFSETS, TIER_SCOPES, Counters, Span, Subject
 from schemas.topics import TIERS, WINDOWS
-from streams.panes import PaneWriter, Record, place_of, read_pane, stamp_of
+from streams.panes import PaneCodec, Record, place_of, stamp_of
 
 LONGEST = (1 << 63) - 1
 """A counter stays within 64 bits: absurd quantities must not make a pane that cannot be written."""
@@ -48,7 +48,7 @@ class PaneStore:
         self._buckets: dict[Span, _Bucket] = {}
         self._dirty: dict[Span, _Bucket] = {}
         self._epoch = epoch
-        self._writer = PaneWriter(epoch, partition)
+        self._codec = PaneCodec(epoch, partition)
         self._grace_ms = grace_ms
 
     def __len__(self) -> int:
@@ -87,7 +87,7 @@ class PaneStore:
         tiers: list[Record] = []
         for span, bucket in self._dirty.items():
             for topic, dirty in ((windows, bucket.dirty), (tiers, bucket.dirty_tiers)):
-                topic += self._writer.write(span, [(subject, one.counters) for subject, one in dirty], stamp)
+                topic += self._codec.write(span, [(subject, one.counters) for subject, one in dirty], stamp)
                 for _, one in dirty:
                     one.is_dirty = False
                 dirty.clear()
@@ -116,7 +116,7 @@ class PaneStore:
                 is_open = segment >= block
             if not is_open and stamp_of(value)[1] < start:
                 continue
-            stamped = read_pane(value)
+            stamped = self._codec.read(key, value)
             if stamped.epoch == self._epoch:
                 bucket = self._buckets.setdefault(stamped.span, _Bucket())
                 bucket.panes[stamped.subject] = Open(stamped.counters, stamped.stamp)

@@ -30,18 +30,21 @@ class Stamped(NamedTuple):
     counters: Counters
 
 
-class PaneWriter:
-    """Writes the panes of one source partition.
+class PaneCodec:
+    """Writes and reads the panes of one source partition.
 
     The key has the source partition in it, since a campaign's pane has a partial in each, and the epoch, since a log
     made anew counts its offsets anew.
     """
 
     def __init__(self, epoch: str, partition: int) -> None:
+        self._epoch = epoch
         self._key = f"{SEPARATOR}{epoch}{SEPARATOR}{partition}{SEPARATOR}"
         self._source = _long(partition) + _text(epoch)
         self._subjects: dict[Subject, tuple[bytes, bytes]] = {}
         """How the key and the value of a subject's panes begin."""
+        self._middles: dict[tuple[str, str, str], tuple[Span, bytes]] = {}
+        """Scope, start and segment as a key has them → the span, and how the value goes on to its stamp."""
 
     def write(self, span: Span, panes: Iterable[tuple[Subject, Counters]], stamp: int) -> Iterator[Record]:
         """The absolute values as of `stamp` of panes of one span, under their compaction keys, in their order."""
@@ -59,6 +62,22 @@ class PaneWriter:
                     yield key + key_end, value + middle + b"\2" + names[name] + _LONGS[number] + b"\0", headers
                     continue
             yield key + key_end, value + middle + _map(counters), headers
+
+    def read(self, key: bytes, value: bytes) -> Stamped:
+        """What `read_pane` reads, by comparing the value's first part with what the key says it is."""
+        scope, epoch, _, *ids, starts_at, segment = key.decode().split(SEPARATOR)
+        subject: Any = (scope, *ids)
+        _, begin = self._subjects.get(subject) or self._begin(subject)
+        at = len(begin)
+        found = self._middles.get((scope, starts_at, segment))
+        if found is None or epoch != self._epoch or not value.startswith(found[1], at) or not value.startswith(begin):
+            stamped = read_pane(value)
+            middle = b"".join([_long(number) for number in stamped.span]) + self._source
+            self._middles[scope, starts_at, segment] = (stamped.span, middle)
+            return stamped
+        span, middle = found
+        stamp, at = _varint(value, at + len(middle))
+        return Stamped(subject, span, epoch, stamp >> 1, _read_map(value, at))
 
     def _begin(self, subject: Subject) -> tuple[bytes, bytes]:
         key = subject[0] + self._key + SEPARATOR.join(subject[1:]) + SEPARATOR
@@ -178,6 +197,11 @@ def read_pane(value: bytes) -> Stamped:
     end = at + (size >> 1)
     epoch = _shared(value[at:end])
     stamp, at = _varint(value, end)
+    span = ((starts_at >> 1) ^ -(starts_at & 1), length >> 1, (segment >> 1) ^ -(segment & 1))
+    return Stamped(tuple(parts), span, epoch, stamp >> 1, _read_map(value, at))
+
+
+def _read_map(value: bytes, at: int) -> Counters:
     counters: Counters = {}
     count, at = _varint(value, at)
     while count:
@@ -191,8 +215,7 @@ def read_pane(value: bytes) -> Stamped:
             number, at = _varint(value, end)
             counters[name] = (number >> 1) ^ -(number & 1)
         count, at = _varint(value, at)
-    span = ((starts_at >> 1) ^ -(starts_at & 1), length >> 1, (segment >> 1) ^ -(segment & 1))
-    return Stamped(tuple(parts), span, epoch, stamp >> 1, counters)
+    return counters
 
 
 def _from_fields(fields: dict[str, Any]) -> Stamped:

@@ -11,7 +11,7 @@ from aggregates.engagement import ON_TIME, SCOPES
 from schemas.codec import decode, encode
 from schemas.topics import TIERS, WINDOWS
 from streams.pane_store import LONGEST, PaneStore
-from streams.panes import PaneWriter, is_pane, member_record, place_of, read_pane, stamp_of
+from streams.panes import PaneCodec, is_pane, member_record, place_of, read_pane, stamp_of
 
 HOUR = 3_600_000
 texts = st.text(st.characters(exclude_characters="\x1f", exclude_categories=["Cs"]), max_size=90)
@@ -25,7 +25,8 @@ times = st.one_of(st.integers(-(2**40), 2**45), st.integers(0, 200))
 def test_a_written_pane_is_the_one_of_the_general_codec(scope, ids, starts_at, segment, counted, stamp, epoch):
     subject: Any = (scope, *ids)
     span = (starts_at, SCOPES[scope].length_ms, segment)
-    [(key, value, headers)] = PaneWriter(epoch, 7).write(span, [(subject, counted)], stamp)
+    codec = PaneCodec(epoch, 7)
+    [(key, value, headers)] = codec.write(span, [(subject, counted)], stamp)
     names = ("brand_id", "campaign_id", "tier", "member_id", "platform", "post_id")
     fields = {
         "scope": scope, **dict(zip(names, ids, strict=True)), "starts_at": starts_at, "length_ms": span[1],
@@ -33,6 +34,10 @@ def test_a_written_pane_is_the_one_of_the_general_codec(scope, ids, starts_at, s
     }  # fmt: skip
     assert value == encode("EngagementPane", fields)
     assert read_pane(value) == (subject, span, epoch, stamp, counted)
+    for _ in range(2):  # by the general way, then by what the first one taught it
+        assert codec.read(key, value) == read_pane(value)
+    odd = encode("EngagementPane", {**fields, "length_ms": span[1] * 300})
+    assert codec.read(key, odd) == read_pane(odd)
     assert stamp_of(value) == (epoch, stamp)
     assert place_of(key) == (scope, starts_at, segment)
     assert is_pane(key)
