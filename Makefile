@@ -51,8 +51,9 @@ check: $(VENV)/dev ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(VENV)/dev ## side-by-side timings; writes benchmarks/results.json
+bench: $(VENV)/dev real-parts ## side-by-side timings, Faust, Quix and Kafka Streams among them; writes benchmarks/results.json (30 min)
 	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.peers.run --workload sparse --results benchmarks/results.json $(ARGS)
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

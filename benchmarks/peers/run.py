@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from benchmarks.peers.contestants import Failed, Log, Measured, Subject, measure, subjects
+from benchmarks.peers.ratios import merge, ratios
 from benchmarks.peers.workload import RECORDS, WORKLOADS, Workload, publish, recount
 from tests.real.kafka import Kafka
 
@@ -50,6 +51,7 @@ def bench(
     on: Annotated[list[str] | None, typer.Option("--workload", help=f"{' or '.join(WORKLOADS)}; both if none.")] = None,
     only: Annotated[str, typer.Option(metavar="TEXT", help="Only subjects with this in their name.")] = "",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the rows go too, as JSON.")] = None,
+    results: Annotated[Path | None, typer.Option(metavar="FILE", help="Where their ratios go too, as JSON.")] = None,
 ) -> None:
     """Time the same counts by several stream processors on one Apache Kafka, and check every one of them.
 
@@ -62,6 +64,8 @@ def bench(
     rows = play(runs, records, [WORKLOADS[name] for name in on or WORKLOADS], only)
     if out is not None:
         out.write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n", encoding="utf-8")
+    if results is not None:
+        merge(results, ratios(rows))
     Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
 
 
