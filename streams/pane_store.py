@@ -118,6 +118,8 @@ class PaneStore:
                 continue
             stamped = self._codec.read(key, value)
             if stamped.epoch == self._epoch:
-                bucket = self._buckets.setdefault(stamped.span, _Bucket())
+                bucket = self._buckets.get(stamped.span)
+                if bucket is None:
+                    bucket = self._buckets[stamped.span] = _Bucket()
                 bucket.panes[stamped.subject] = Open(stamped.counters, stamped.stamp)
                 bucket.skip = max(bucket.skip, stamped.stamp)
