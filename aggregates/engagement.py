@@ -38,20 +38,6 @@ SCOPES: Final = {s.name: s for s in (BRAND, BRAND_TIER, CAMPAIGN, CAMPAIGN_TIER,
 TIER_SCOPES: Final = frozenset({BRAND_TIER.name, CAMPAIGN_TIER.name})
 
 
-class Pane(NamedTuple):
-    """The key of a pane segment. What does not apply to the scope is empty; `platform` is empty for purchases."""
-
-    scope: str
-    brand: str
-    campaign: str
-    tier: str
-    member: str
-    platform: str
-    post: str
-    starts_at: int
-    segment: int
-
-
 Counters = dict[str, int]
 
 

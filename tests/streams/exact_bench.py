@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from aiokafka.partitioner import murmur2
 
 from aggregates.database import open_database
-from aggregates.engagement import Counters, Pane
+from aggregates.engagement import Counters
 from aggregates.ledger import Fenced, Ledger, Source
 from aggregates.parsing import parse
 from aggregates.programs import content_of
@@ -52,6 +52,20 @@ CAMPAIGN = {
         {"rule": "friend", "on": "referral", "points": 500},
     ],
 }  # fmt: skip
+
+
+class Pane(NamedTuple):
+    """The key of a pane segment. What does not apply to the scope is empty; `platform` is empty for purchases."""
+
+    scope: str
+    brand: str
+    campaign: str
+    tier: str
+    member: str
+    platform: str
+    post: str
+    starts_at: int
+    segment: int
 
 
 class Died(Exception):
