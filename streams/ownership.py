@@ -11,6 +11,7 @@ import structlog
 from aiokafka.errors import KafkaError
 from sqlalchemy import Engine
 
+from aggregates.database import is_unavailable
 from aggregates.ledger import Source
 from streams import outputs, readstate
 from streams.fold import Fold
@@ -157,6 +158,6 @@ class Recovery:
             await self._producer.stop()
 
 
-def is_away(error: BaseException, is_unavailable: Callable[[BaseException], bool]) -> bool:
+def is_away(error: BaseException) -> bool:
     """Whether broker or database do not answer, so that trying again may help."""
     return isinstance(error, KafkaError | OSError) or is_unavailable(error)

@@ -229,7 +229,7 @@ class Stage:
             try:
                 return await self._recovery.take(partition, is_ours)
             except Exception as error:
-                if not is_away(error, is_unavailable):
+                if not is_away(error):
                     raise
                 if not said:
                     log.warning("recovery waits", partition=partition, error=repr(error))
