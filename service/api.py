@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from projections.answers import Balance, Standings, Statement
 from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, PostReport, TierReport
 from projections.rates import Window
-from service import api_errors, condition, control, heartbeats, metrics
+from service import api_errors, commands, condition, heartbeats, metrics
 from service.problems import Refusal
 from service.reads import Reads
 from service.requests import check_redemption
@@ -117,7 +117,7 @@ def standings(
 
 
 @ledger.post(
-    "/members/{member}/redemptions", status_code=201, response_model=control.RedemptionAnswer, responses={409: {}}
+    "/members/{member}/redemptions", status_code=201, response_model=commands.RedemptionAnswer, responses={409: {}}
 )
 async def redeem(
     request: Request,
@@ -136,7 +136,7 @@ async def redeem(
     check_redemption(brand, member, body.points, idempotency_key)
     await api_errors.in_thread(reads.check_brand, brand)
     settings: Settings = request.app.state.settings
-    decided = await control.redeem(settings, brand, member, body.points, idempotency_key, REDEMPTION_SECONDS)
+    decided = await commands.redeem(settings, brand, member, body.points, idempotency_key, REDEMPTION_SECONDS)
     return answer(decided, 201)
 
 

@@ -65,10 +65,10 @@ def apply(
     """Publish brand and campaign definitions; returns when they apply to whatever is published next."""
     import asyncio
 
-    from service import control
+    from service import definitions
 
-    control.read_definitions(files)  # a bad file is said even where no stack runs
-    lines = asyncio.run(control.apply_definitions(settings_of(data_dir), files, check))
+    definitions.read_definitions(files)  # a bad file is said even where no stack runs
+    lines = asyncio.run(definitions.apply_definitions(settings_of(data_dir), files, check))
     show_data({"definitions": lines, "checked_only": check}, as_json, lambda _: "\n".join(lines))
 
 
@@ -84,7 +84,7 @@ def publish(
     """Publish the lines of a file; refused ones go to FILE.rejected.jsonl, each with its reason."""
     from service import reading
     from service.cli_publishing import publish_lines
-    from service.reads import now_ms
+    from service.instants import now_ms
 
     settings = settings_of(data_dir)
     renamed = None if mapping is None else reading.load_mapping(mapping)
@@ -165,7 +165,7 @@ def redeem(
     import asyncio
     import uuid
 
-    from service import control, render
+    from service import commands, render
     from service.reads import Reads
     from service.requests import check_redemption
 
@@ -175,7 +175,7 @@ def redeem(
     Reads(settings).check_brand(brand)
     if not as_json:
         note(f"idempotency key {key}")
-    answer = asyncio.run(control.redeem(settings, brand, member, points, key, timeout, "cli"))
+    answer = asyncio.run(commands.redeem(settings, brand, member, points, key, timeout, "cli"))
     show(answer, as_json, render.redemption)
 
 
@@ -190,12 +190,12 @@ def enrol(
     """Let a member join an opt-in campaign, from now on, or leave it."""
     import asyncio
 
-    from service import control
+    from service import commands
     from service.requests import check_enrolment
 
     settings = settings_of(data_dir)
     check_enrolment(brand, member, campaign)
-    at = asyncio.run(control.enrol(settings, brand, member, campaign, leave))
+    at = asyncio.run(commands.enrol(settings, brand, member, campaign, leave))
     said = f"{member} {'leaves' if leave else 'joins'} {brand}/{campaign} (record {at.partition}:{at.offset})"
     body = {"brand": brand, "member_id": member, "campaign": campaign, "kind": "left" if leave else "joined"}
     show_data({**body, "position": f"{at.partition}:{at.offset}"}, as_json, lambda _: said)

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from service import control, publisher
+from service import definitions, publisher
 from service.cli_common import note, progress, refused, show_data
 from service.problems import Refusal, Unusable
 from service.publisher import Outcome
@@ -106,9 +106,9 @@ async def _publish(
     return outcome
 
 
-def define_or_check(settings: Settings, brand: str, definitions: str | None) -> None:
+def define_or_check(settings: Settings, brand: str, text: str | None) -> None:
     """Apply definitions (YAML); without any, make sure that the brand has some. Raises `Refusal`, `Unusable`."""
-    if definitions is None:
+    if text is None:
         try:
             Reads(settings).check_brand(brand)
         except Refusal as error:
@@ -117,8 +117,8 @@ def define_or_check(settings: Settings, brand: str, definitions: str | None) -> 
                 f"{error.detail} Its records would be dead letters: `groundswell apply` one, or add --define.",
             ) from None
         return
-    documents = control.documents(definitions, f"definitions for {brand}")
-    for line in asyncio.run(control.apply_documents(settings, documents, check=False)):
+    documents = definitions.documents(text, f"definitions for {brand}")
+    for line in asyncio.run(definitions.apply_documents(settings, documents, check=False)):
         note(line)
 
 

@@ -156,11 +156,11 @@ def wait(
     """Return when everything published so far, and all derived from it, is in every table."""
     import asyncio
 
-    from service import control
+    from service import waiting
 
     settings = settings_of(data_dir)
     with progress_line("waiting") as told:
-        asyncio.run(control.wait(settings, timeout, told))
+        asyncio.run(waiting.wait(settings, timeout, told))
 
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:

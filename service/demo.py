@@ -22,7 +22,18 @@ from projections.answers import iso
 from projections.engagement_models import EngagementReport
 from projections.refusals import REFUSALS
 from schemas.dead_letters import Reason
-from service import condition, control, online_retail, publisher, render, simulation, stack, tweets, verification
+from service import (
+    condition,
+    definitions,
+    online_retail,
+    publisher,
+    render,
+    simulation,
+    stack,
+    tweets,
+    verification,
+    waiting,
+)
 from service.problems import Unusable
 from service.reading import InputError, Line, Refused
 from service.reads import Reads
@@ -132,7 +143,9 @@ def _publish(console: Console, settings: Settings, feeds: Iterable[Feed], check:
     with Progress(*bars, console=console, transient=True) as progress:
         for feed in feeds:
             console.print(f"Publishing {feed.title}: {len(feed.lines):,} records", style="bold")
-            asyncio.run(control.apply_documents(settings, control.documents(feed.definitions, feed.brand), check=False))
+            asyncio.run(
+                definitions.apply_documents(settings, definitions.documents(feed.definitions, feed.brand), check=False)
+            )
             task = progress.add_task(feed.brand, total=len(feed.lines))
             outcome = asyncio.run(
                 publisher.publish(settings, feed.lines, lambda done, task=task: progress.update(task, completed=done))  # type: ignore[misc]
@@ -142,7 +155,7 @@ def _publish(console: Console, settings: Settings, feeds: Iterable[Feed], check:
             check()
         task = progress.add_task("waiting for every table", total=None)
         started = time.monotonic()
-        asyncio.run(control.wait(settings, WAIT_SECONDS, lambda what: progress.update(task, description=what)))
+        asyncio.run(waiting.wait(settings, WAIT_SECONDS, lambda what: progress.update(task, description=what)))
     console.print(
         f"Everything is in every table {time.monotonic() - started:.1f} s after the last record was accepted."
     )

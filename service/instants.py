@@ -1,8 +1,9 @@
-"""How times and positions are written by those who ask, and what is said when they are not written so."""
+"""What time it is, and how times and positions are written by those who ask, and refused when they are not."""
 
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -11,6 +12,11 @@ from service.problems import Refusal
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LOST_PLUS: Final = re.compile(r"(\d) (\d\d:?\d\d)$")
 _OFFSETS: Final = re.compile(r"\d+:\d+(,\d+:\d+)*")
+
+
+def now_ms() -> int:
+    """The wall clock in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 class Wanted(NamedTuple):

@@ -19,7 +19,7 @@ from projections.answers import Balance, Explanation, Standings, Statement
 from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, PostReport, TierReport
 from projections.rates import UnknownWindow
 from projections.runner import positions as projection_positions
-from service.instants import instant, wanted
+from service.instants import instant, now_ms, wanted
 from service.positions import EngagementPositions, ledger_offsets
 from service.problems import Refusal
 from service.settings import Settings
@@ -29,11 +29,6 @@ WAIT_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.05
 POINTS: Final = "points"
 """The standings metric that the ledger scores; the others come from the panes."""
-
-
-def now_ms() -> int:
-    """The wall clock in epoch milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Reads:

@@ -32,8 +32,8 @@ from schemas.dead_letters import REDRIVEN_HEADER
 from schemas.topics import ACTIVITY
 from schemas.validate import problem
 from service import kafka
-from service.control import now_ms
 from service.dead_letters import OPEN, REDRIVES, Letter, mark_of
+from service.instants import now_ms
 from service.problems import Unusable
 from service.settings import Settings
 from streams.intake import BROADCAST, Intake, Limits

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         TierReport,
     )
     from projections.verify import Difference, Report
-    from service.control import RedemptionAnswer
+    from service.commands import RedemptionAnswer
 
 
 def balance(found: Balance) -> RenderableType:

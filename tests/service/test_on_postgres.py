@@ -24,7 +24,7 @@ from aggregates.definitions import Brand, Campaign
 from aggregates.ledger import Batch, Ledger, Source
 from projections import queries
 from schemas.topics import ACTIVITY
-from service import condition, control, kafka, publisher
+from service import commands, condition, definitions, instants, kafka, publisher, waiting
 from service.problems import Refusal
 from service.settings import Settings
 from service.topic_admin import create
@@ -87,7 +87,7 @@ class Roles:
 
     def apply(self, text: str) -> list[str]:
         """Apply definitions; returns once they are broadcast."""
-        return asyncio.run(control.apply_documents(self.settings, control.documents(text, "test"), check=False))
+        return asyncio.run(definitions.apply_documents(self.settings, definitions.documents(text, "test"), check=False))
 
     def stop(self) -> None:
         for process in self.processes:
@@ -120,7 +120,7 @@ def roles(broker: str, server: Any, directory: Path) -> Iterator[Roles]:
 
 
 def activity(offset: int, record_type: str, programs: tuple[Brand, Campaign], **fields: Any) -> Activity:
-    value = {"event_id": f"e{offset}", "occurred_at": control.now_ms(), "brand_id": "acme", "member_id": "ann"}
+    value = {"event_id": f"e{offset}", "occurred_at": instants.now_ms(), "brand_id": "acme", "member_id": "ann"}
     return Activity(
         record_type, offset, {**value, **fields}, programs[0], (programs[1],), False, (), "unknown", None, False
     )
@@ -152,21 +152,21 @@ def test_points_are_earned_read_and_redeemed(broker: str, server: Any, tmp_path:
         _, log = up.start("api")
         assert up.apply(DEFINITIONS) == ["brand acme version 1: accepted", "campaign acme/spring version 1: accepted"]
         until(lambda: not condition.readiness(up.settings, worker=False), log)
-        brand, campaign = control.documents(DEFINITIONS, "test")
+        brand, campaign = definitions.documents(DEFINITIONS, "test")
         programs: Any = (brand, campaign)
         ledger = Ledger(up.settings.database)
         ledger.take(SOURCE, "w", 0)
         bought = [purchase(n, programs) for n in range(3)]
-        ledger.consume(Batch(SOURCE, 0, 3, bought, control.now_ms(), "w", 1))
+        ledger.consume(Batch(SOURCE, 0, 3, bought, instants.now_ms(), "w", 1))
 
         def decide() -> None:
             """What a worker does with the command, once it is on the log."""
             commands = [redemption(3, programs, "key-1", 70), redemption(4, programs, "key-2", 500)]
-            ledger.consume(Batch(SOURCE, 3, 5, commands, control.now_ms(), "w", 2))
+            ledger.consume(Batch(SOURCE, 3, 5, commands, instants.now_ms(), "w", 2))
 
         async def redeem() -> tuple[Any, Any]:
-            asking = asyncio.create_task(control.redeem(up.settings, "acme", "ann", 70, "key-1", DEADLINE))
-            too_much = asyncio.create_task(control.redeem(up.settings, "acme", "ann", 500, "key-2", DEADLINE))
+            asking = asyncio.create_task(commands.redeem(up.settings, "acme", "ann", 70, "key-1", DEADLINE))
+            too_much = asyncio.create_task(commands.redeem(up.settings, "acme", "ann", 500, "key-2", DEADLINE))
             await asyncio.to_thread(decide)
             return await asyncio.gather(asking, too_much, return_exceptions=True)  # type: ignore[return-value]
 
@@ -193,7 +193,7 @@ def test_a_worker_takes_the_log_into_the_database_and_outlives_the_server(broker
 
         def publish(number: int) -> None:
             fields = {"order_id": f"o{number}", "kind": "completed", "amount_minor": 10_000, "currency": "EUR"}
-            value = {"event_id": f"buy-{number}", "occurred_at": control.now_ms(), "brand_id": "whole", **fields}
+            value = {"event_id": f"buy-{number}", "occurred_at": instants.now_ms(), "brand_id": "whole", **fields}
             value |= {"member_id": "ann", "campaign_id": None, "referrer_id": None}
 
             async def send() -> None:
@@ -203,13 +203,13 @@ def test_a_worker_takes_the_log_into_the_database_and_outlives_the_server(broker
             asyncio.run(send())
 
         publish(1)
-        asyncio.run(control.wait(up.settings, DEADLINE))
+        asyncio.run(waiting.wait(up.settings, DEADLINE))
         server.stop()
         publish(2)
         until(lambda: "database away" in log.read_text(), log)
         server.ensure_postgres_running()
-        asyncio.run(control.wait(up.settings, DEADLINE))
-        answer = asyncio.run(control.redeem(up.settings, "whole", "ann", 150, "key-1", DEADLINE))
+        asyncio.run(waiting.wait(up.settings, DEADLINE))
+        answer = asyncio.run(commands.redeem(up.settings, "whole", "ann", 150, "key-1", DEADLINE))
         assert answer.points == 150
         assert worker.poll() is None, log.read_text()
         ledger = Ledger(up.settings.database)

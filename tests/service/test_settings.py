@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aggregates.database import open_database
-from service import control
+from service import definitions
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings, load, running_stack, started
@@ -55,9 +55,9 @@ def test_a_database_that_cannot_be_reached_is_said_so_without_its_password(tmp_p
     with pytest.raises(Unusable, match="check GROUNDSWELL_DATABASE") as caught:
         migrate(address)
     assert "hidden" not in str(caught.value)
-    brands = control.documents("{brand: acme, currency: EUR}", "test")
+    brands = definitions.documents("{brand: acme, currency: EUR}", "test")
     with pytest.raises(Unusable, match=r"(?s)is away.*refused.*safe to apply the same again") as caught:
-        asyncio.run(control.apply_documents(Settings(kafka="127.0.0.1:1", database=address), brands, check=False))
+        asyncio.run(definitions.apply_documents(Settings(kafka="127.0.0.1:1", database=address), brands, check=False))
     assert "hidden" not in str(caught.value)
 
 
@@ -66,9 +66,11 @@ def test_applying_again_what_nobody_has_broadcast_yet_does_not_say_that_it_is_do
     migrate(database)
     open_database(database).dispose()
     settings = Settings(kafka="127.0.0.1:1", database=database)
-    monkeypatch.setattr(control, "BROADCAST_SECONDS", 0.2)
-    brands = control.documents("{brand: acme, currency: EUR}", "test")
+    monkeypatch.setattr(definitions, "BROADCAST_SECONDS", 0.2)
+    brands = definitions.documents("{brand: acme, currency: EUR}", "test")
     for _ in range(2):
         with pytest.raises(Unusable, match="no projector sends it"):
-            asyncio.run(control.apply_documents(settings, brands, check=False))
-    assert asyncio.run(control.apply_documents(settings, brands, check=True)) == ["brand acme version 1: already there"]
+            asyncio.run(definitions.apply_documents(settings, brands, check=False))
+    assert asyncio.run(definitions.apply_documents(settings, brands, check=True)) == [
+        "brand acme version 1: already there"
+    ]
