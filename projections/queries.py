@@ -1,13 +1,11 @@
-"""Typed reads of the ledger's read models."""
+"""Typed reads of definitions, of one member's points, of commands and of the books."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from aggregates.definitions import Brand, Campaign
 from aggregates.ledger_store import LAST_NOTIFICATION
@@ -22,8 +20,6 @@ from projections.answers import (
     Explained,
     Explanation,
     Outcome,
-    Standing,
-    Standings,
     Statement,
     TrialBalance,
     Unpaid,
@@ -36,7 +32,6 @@ from projections.outcomes import OUTCOMES
 from projections.programs import BRAND, CAMPAIGN, PROGRAMS
 from projections.refusals import REFUSALS
 from projections.runner import positions
-from projections.standings import STANDINGS
 from projections.statements import STATEMENTS, balance_of
 
 _B, _L, _S = BALANCES.table, LOTS.table, STATEMENTS.table
@@ -121,7 +116,7 @@ def balance(
     if as_of is None and known_at is None:
         totals, lots = _current(conn, brand, member)
     else:
-        rows = conn.execute(select(_S).where(*_of(brand, member), *_until(as_of, known_at)))
+        rows = conn.execute(select(_S).where(*_of(brand, member), *until(as_of, known_at)))
         totals, lots = balance_of([dict(row._mapping) for row in rows])
     judged = judge(totals.debt, lots, now_ms if as_of is None else as_of)
     return Balance(
@@ -153,7 +148,8 @@ def _of(brand: str, member: str) -> tuple[ColumnElement[bool], ...]:
     return (_S.c.brand == brand, _S.c.member == member)
 
 
-def _until(as_of: int | None, known_at: int | None) -> list[ColumnElement[bool]]:
+def until(as_of: int | None, known_at: int | None) -> list[ColumnElement[bool]]:
+    """Conditions for the statement rows that had occurred by `as_of` and were recorded by `known_at` (epoch ms)."""
     limits: list[ColumnElement[bool]] = []
     if as_of is not None:
         limits.append(_S.c.occurred_at <= as_of)
@@ -173,7 +169,7 @@ def statement(
 ) -> Statement:
     """A page of a member's movements, in the order they were recorded. Raises `NotFound`, also for a bad cursor."""
     brand_definition(conn, brand, as_of or 0)
-    where = [*_of(brand, member), *_until(as_of, known_at)]
+    where = [*_of(brand, member), *until(as_of, known_at)]
     if cursor is not None:
         seq, _, entry = cursor.partition("-")
         if not seq.isdecimal() or not entry:
@@ -279,60 +275,7 @@ def outcome(conn: Connection, brand: str, member: str, key: str) -> Outcome | No
     )
 
 
-# Standings and books
-
-
-def points_scores(
-    conn: Connection, brand: str, campaign: str, as_of: int | None = None, known_at: int | None = None
-) -> list[tuple[str, int]]:
-    """Each member's points from a campaign, earned less reversed, also while they are on hold."""
-    table = STANDINGS.table
-    if as_of is None and known_at is None:
-        of_campaign = (table.c.brand == brand, table.c.campaign == campaign)
-        return [(row.member, row.points) for row in conn.execute(select(table).where(*of_campaign))]
-    query = (
-        select(_S.c.member, func.sum(_S.c.points).label("points"))
-        .where(_S.c.brand == brand, _S.c.campaign == campaign, *_until(as_of, known_at))
-        .group_by(_S.c.member)
-    )
-    return [(row.member, int(row.points)) for row in conn.execute(query)]
-
-
-def ranked(scores: Sequence[tuple[str, int | Decimal | None]], tiers: Mapping[str, str]) -> list[Standing]:
-    """Places by score, greatest first, null last; equal scores share a rank (1, 2, 2, 4), in the order of their ids."""
-    ordered = sorted(scores, key=lambda one: (one[1] is None, -(one[1] or 0), one[0]))
-    places: list[Standing] = []
-    for place, (member, score) in enumerate(ordered, 1):
-        rank = places[-1].rank if places and places[-1].score == score else place
-        places.append(Standing(rank=rank, member_id=member, tier=tiers.get(member, "unknown"), score=score))
-    return places
-
-
-def standings(
-    conn: Connection,
-    brand: str,
-    campaign: str,
-    metric: str,
-    scores: Sequence[tuple[str, int | Decimal | None]],
-    tiers: Mapping[str, str],
-    limit: int = 100,
-    cursor: str | None = None,
-) -> Standings:
-    """A page of the ranking of `scores`. Raises `NotFound` for a bad cursor."""
-    if cursor is not None and not cursor.isdecimal():
-        raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
-    start = int(cursor or 0)
-    places = ranked(scores, tiers)
-    end = start + limit
-    return Standings(
-        brand=brand,
-        campaign=campaign,
-        metric=metric,
-        final=False,
-        entries=tuple(places[start:end]),
-        next_cursor=str(end) if end < len(places) else None,
-        position=read_position(conn),
-    )
+# Books
 
 
 def books(conn: Connection) -> TrialBalance:

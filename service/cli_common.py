@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
+from projections.rates import Window
 from service.problems import COULD_NOT_RUN, REFUSED, Refusal, Unusable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from service.reads import Reads
     from service.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,6 +45,9 @@ MinPosition = Annotated[
     typer.Option("--min-position", metavar="P", help="Wait for this position: one of an answer, or partition:offset."),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows at most.")]
+WindowOf = Annotated[Window, typer.Option("--window", help="Length of the window that ends at --as-of.")]
+CampaignOf = Annotated[str | None, typer.Option("--campaign", metavar="C", help="Only what counts for it.")]
+PlatformOf = Annotated[str | None, typer.Option("--platform", metavar="P", help="Only this platform.")]
 Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended: its next_cursor.")]
 
 
@@ -78,6 +83,18 @@ def settings_of(data_dir: Path | None) -> Settings:
     from service.settings import load
 
     return load(data_dir)
+
+
+@contextmanager
+def open_reads(data_dir: Path | None) -> Iterator[Reads]:
+    """The reads of the stack or the settings. Raises `Unusable` as `settings_of` does."""
+    from service.reads import Reads
+
+    reads = Reads(settings_of(data_dir))
+    try:
+        yield reads
+    finally:
+        reads.close()
 
 
 def console(*, stderr: bool = False) -> Console:

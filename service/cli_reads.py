@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,26 +12,24 @@ from service.cli_common import (
     AsOf,
     Brand,
     Campaign,
+    CampaignOf,
     Cursor,
     DataDir,
     KnownAt,
     Limit,
     Member,
     MinPosition,
+    PlatformOf,
+    WindowOf,
     command,
     group,
+    open_reads,
     progress,
     refused,
     settings_of,
     show,
 )
 
-if TYPE_CHECKING:
-    from service.reads import Reads
-
-WindowOf = Annotated[Window, typer.Option("--window", help="Length of the window that ends at --as-of.")]
-CampaignOf = Annotated[str | None, typer.Option("--campaign", metavar="C", help="Only what counts for it.")]
-PlatformOf = Annotated[str | None, typer.Option("--platform", metavar="P", help="Only this platform.")]
 MemberOf = Annotated[str | None, typer.Option("--member", metavar="M", help="Only this member.")]
 Entry = Annotated[str | None, typer.Argument(metavar="ENTRY", help="Entry id of the statement; default: all.")]
 
@@ -54,17 +49,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(replay)
 
 
-@contextmanager
-def _reads(data_dir: Path | None) -> Iterator[Reads]:
-    from service.reads import Reads
-
-    reads = Reads(settings_of(data_dir))
-    try:
-        yield reads
-    finally:
-        reads.close()
-
-
 def balance(
     brand: Brand,
     member: Member,
@@ -77,7 +61,7 @@ def balance(
     """Show a member's points: active, pending, spent, expired and reversed."""
     from service import render
 
-    with _reads(data_dir) as reads:
+    with open_reads(data_dir) as reads:
         found = reads.balance(brand, member, as_of=as_of, known_at=known_at, min_position=min_position)
     show(found, as_json, render.balance)
 
@@ -96,7 +80,7 @@ def statement(
     """Show a member's movements of points, each with the rule and the record behind it."""
     from service import render
 
-    with _reads(data_dir) as reads:
+    with open_reads(data_dir) as reads:
         found = reads.statement(
             brand, member, cursor=cursor, limit=limit, as_of=as_of, known_at=known_at, min_position=min_position
         )
@@ -117,7 +101,7 @@ def standings(
     """Show a campaign's ranking; equal scores share a rank."""
     from service import render
 
-    with _reads(data_dir) as reads:
+    with open_reads(data_dir) as reads:
         found = reads.standings(
             brand, campaign, cursor=cursor, limit=limit, as_of=as_of, known_at=known_at, min_position=min_position
         )
@@ -139,7 +123,7 @@ def engagement(
     """Show a brand's counts, sales and rates in a window, or those of one member."""
     from service import render
 
-    with _reads(data_dir) as reads:
+    with open_reads(data_dir) as reads:
         if member is None:
             report = reads.engagement(
                 brand,
@@ -180,7 +164,7 @@ def posts(
     """Show a member's posts with any activity in a window, most engagements first, each with its rates."""
     from service import render
 
-    with _reads(data_dir) as reads:
+    with open_reads(data_dir) as reads:
         found = reads.posts(
             brand,
             member,
@@ -209,7 +193,7 @@ def tiers(
     """Show engagement by influence tier with rates as bars, or the tier of one member."""
     from service import render
 
-    with _reads(data_dir) as reads:
+    with open_reads(data_dir) as reads:
         if member is None:
             report = reads.tiers(
                 brand,
@@ -232,7 +216,7 @@ def explain(
     """Show where each of a member's points comes from: record, rule and version; and what paid nothing and why."""
     from service import render
 
-    with _reads(data_dir) as reads:
+    with open_reads(data_dir) as reads:
         found = reads.explain(brand, member, entry)
     show(found, as_json, render.explanation)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ledger_stream import HOUR, START, Stream, long_stream
 from sqlalchemy import Connection, Engine
 
-from projections import queries
+from projections import queries, standings_queries
 from projections.digest import snapshot
 from projections.registry import LEDGER
 from projections.runner import Runner, prepare
@@ -67,7 +67,7 @@ def test_pages_of_a_statement_follow_each_other_to_the_end(read: tuple[Stream, C
 def test_standings_by_points_are_the_grants_less_the_reversals(read: tuple[Stream, Connection]) -> None:
     stream, conn = read
     for known_at in (None, LATER):
-        scores = dict(queries.points_scores(conn, "acme", "spring", known_at=known_at))
+        scores = dict(standings_queries.points_scores(conn, "acme", "spring", known_at=known_at))
         expected = {key[2]: points for key, points in stream.standings.items() if key[:2] == ("acme", "spring")}
         assert scores == expected
 
@@ -104,7 +104,7 @@ def test_what_is_not_there_is_named(read: tuple[Stream, Connection]) -> None:
 
 @given(st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.none() | st.integers(-2, 2)))
 def test_equal_scores_share_a_rank_and_the_next_is_left_out(scores: dict[str, int | None]) -> None:
-    places = queries.ranked(list(scores.items()), {})
+    places = standings_queries.ranked(list(scores.items()), {})
     for place in places:
         if place.score is None:
             better = [score for score in scores.values() if score is not None]

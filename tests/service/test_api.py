@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from aggregates.database import open_database
-from service import reads as reads_module
+from service import reads_access
 from service.api import create_app
 from service.problems import MEDIA_TYPE, PROBLEMS
 from service.settings import Settings
@@ -182,7 +182,7 @@ def test_min_position_is_met_by_what_the_read_models_include(client: httpx.Clien
 def test_min_position_gives_up_with_a_problem_after_a_while(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, position: str
 ) -> None:
-    monkeypatch.setattr(reads_module, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(reads_access, "WAIT_SECONDS", 0.1)
     problem(client.get(f"{ANN}/balance", params={"min_position": position}), 504, "position_not_reached")
     problem(client.get("/v1/brands/acme/tiers", params={"min_position": position}), 504, "position_not_reached")
 

@@ -1,0 +1,68 @@
+"""Reads of a campaign's standings: scores from the ledger, and the ranking of any scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from sqlalchemy import Connection, func, select
+
+from projections.answers import Standing, Standings
+from projections.queries import NotFound, read_position, until
+from projections.standings import STANDINGS
+from projections.statements import STATEMENTS
+
+_S = STATEMENTS.table
+
+
+def points_scores(
+    conn: Connection, brand: str, campaign: str, as_of: int | None = None, known_at: int | None = None
+) -> list[tuple[str, int]]:
+    """Each member's points from a campaign, earned less reversed, also while they are on hold."""
+    table = STANDINGS.table
+    if as_of is None and known_at is None:
+        of_campaign = (table.c.brand == brand, table.c.campaign == campaign)
+        return [(row.member, row.points) for row in conn.execute(select(table).where(*of_campaign))]
+    query = (
+        select(_S.c.member, func.sum(_S.c.points).label("points"))
+        .where(_S.c.brand == brand, _S.c.campaign == campaign, *until(as_of, known_at))
+        .group_by(_S.c.member)
+    )
+    return [(row.member, int(row.points)) for row in conn.execute(query)]
+
+
+def ranked(scores: Sequence[tuple[str, int | Decimal | None]], tiers: Mapping[str, str]) -> list[Standing]:
+    """Places by score, greatest first, null last; equal scores share a rank (1, 2, 2, 4), in the order of their ids."""
+    ordered = sorted(scores, key=lambda one: (one[1] is None, -(one[1] or 0), one[0]))
+    places: list[Standing] = []
+    for place, (member, score) in enumerate(ordered, 1):
+        rank = places[-1].rank if places and places[-1].score == score else place
+        places.append(Standing(rank=rank, member_id=member, tier=tiers.get(member, "unknown"), score=score))
+    return places
+
+
+def standings(
+    conn: Connection,
+    brand: str,
+    campaign: str,
+    metric: str,
+    scores: Sequence[tuple[str, int | Decimal | None]],
+    tiers: Mapping[str, str],
+    limit: int = 100,
+    cursor: str | None = None,
+) -> Standings:
+    """A page of the ranking of `scores`. Raises `NotFound` for a bad cursor."""
+    if cursor is not None and not cursor.isdecimal():
+        raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
+    start = int(cursor or 0)
+    places = ranked(scores, tiers)
+    end = start + limit
+    return Standings(
+        brand=brand,
+        campaign=campaign,
+        metric=metric,
+        final=False,
+        entries=tuple(places[start:end]),
+        next_cursor=str(end) if end < len(places) else None,
+        position=read_position(conn),
+    )

@@ -1,0 +1,150 @@
+"""What every read shares: the clock, connections, waiting for a position, and problems for what queries raise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import Connection
+
+from aggregates.database import open_database
+from projections import queries, registry
+from projections.rates import UnknownWindow
+from projections.runner import positions as projection_positions
+from service.instants import instant, now_ms, wanted
+from service.positions import EngagementPositions, ledger_offsets
+from service.problems import Refusal
+from service.settings import Settings
+
+WAIT_SECONDS: Final = 5.0
+"""How long `min_position` waits before it is refused."""
+POLL_SECONDS: Final = 0.05
+
+
+class Access:
+    """One database as reads see it. Safe to share between threads."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], int] = now_ms) -> None:
+        """Over the database of `settings`; nothing is opened before the first read."""
+        self._engine = open_database(settings.database, read_only=True)
+        self.min_posts = settings.min_posts
+        self.clock = clock
+        self._engagement = EngagementPositions()
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._engine.dispose()
+
+    def check_brand(self, brand: str) -> None:
+        """Raises `Refusal` for a brand without a definition."""
+        with self.connection() as conn:
+            check(conn, brand, None)
+
+    def positions(self) -> tuple[int, dict[str, int]]:
+        """The ledger's last notification id, and how far each of its read models is."""
+        with self._engine.connect() as conn:
+            return queries.ledger_position(conn), projection_positions(conn, registry.LEDGER)
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection on which all reads see one instant; what queries raise becomes refusals."""
+        with self._engine.connect() as conn:
+            try:
+                yield conn
+            except queries.NotFound as error:
+                raise Refusal(error.code, str(error)) from None
+            except UnknownWindow as error:
+                raise Refusal("invalid_request", str(error), field="window") from None
+
+    @contextmanager
+    def ledger(self, min_position: str | None) -> Iterator[Connection]:
+        """A connection whose ledger tables include `min_position`."""
+        if min_position is not None:
+            self._wait_for_ledger(min_position)
+        with self.connection() as conn:
+            yield conn
+
+    @contextmanager
+    def panes(
+        self, min_position: str | None, brand: str, campaign: str | None
+    ) -> Iterator[tuple[Connection, dict[int, int]]]:
+        """A connection whose engagement tables include `min_position`, and what they include, for a known brand."""
+        if min_position is not None:
+            self._wait_for_panes(min_position)
+        with self.connection() as conn:
+            check(conn, brand, campaign)
+            yield conn, self._engagement.included(conn)
+
+    def _wait_for_ledger(self, min_position: str) -> None:
+        """Return once the ledger's read models include a position. Raises `Refusal` when that takes too long."""
+        asked = wanted(min_position)
+        until = self._patience(min_position)
+        target = asked.notification
+        if asked.offsets:
+            until(lambda conn: _reached(ledger_offsets(conn), asked.offsets))
+            with self._engine.connect() as conn:
+                target = queries.ledger_position(conn)
+        until(lambda conn: queries.read_position(conn) >= target)
+
+    def _wait_for_panes(self, min_position: str) -> None:
+        """Return once the engagement tables include a position. Raises `Refusal` when that takes too long."""
+        asked = wanted(min_position)
+        until = self._patience(min_position)
+        offsets: Mapping[int, int] = asked.offsets
+        if asked.notification:
+            until(lambda conn: queries.ledger_position(conn) >= asked.notification)
+            with self._engine.connect() as conn:
+                offsets = ledger_offsets(conn)
+        until(lambda conn: _reached(self._engagement.included(conn), offsets))
+
+    def _patience(self, min_position: str) -> Callable[[Callable[[Connection], bool]], None]:
+        """A function that waits for a condition; all its waits together last at most `WAIT_SECONDS`."""
+        deadline = time.monotonic() + WAIT_SECONDS
+
+        def until(holds: Callable[[Connection], bool]) -> None:
+            while True:
+                with self._engine.connect() as conn:
+                    if holds(conn):
+                        return
+                if time.monotonic() >= deadline:
+                    raise Refusal(
+                        "position_not_reached",
+                        f"min_position: `{min_position}` is not reached after {WAIT_SECONDS:g} s; ask again, "
+                        "or without it for what there is.",
+                        headers={"Retry-After": "1"},
+                    )
+                time.sleep(POLL_SECONDS)
+
+        return until
+
+
+def check(conn: Connection, brand: str, campaign: str | None) -> None:
+    """Raises `Refusal` for a brand, or a campaign of it, without a definition."""
+    if not queries.brand_exists(conn, brand):
+        raise Refusal("unknown_brand", f"There is no brand `{brand}`.")
+    if campaign is not None and not queries.campaign_exists(conn, brand, campaign):
+        raise Refusal("unknown_campaign", f"Brand `{brand}` has no campaign `{campaign}`.")
+
+
+def _reached(included: Mapping[int, int], asked: Mapping[int, int]) -> bool:
+    return all(included.get(partition, -1) >= offset for partition, offset in asked.items())
+
+
+def instants(as_of: str | None, known_at: str | None) -> tuple[int | None, int | None]:
+    """Effective and recorded time of a read of the ledger, epoch milliseconds. Raises `Refusal` for what is no time."""
+    at = None if as_of is None else instant(as_of, "as_of")
+    return at, None if known_at is None else instant(known_at, "known_at")
+
+
+def effective(as_of: str | None, known_at: str | None) -> int | None:
+    """The effective time of a read of panes. Raises `Refusal` for a recorded time, which panes do not keep."""
+    if known_at is not None:
+        raise Refusal(
+            "known_at_needs_rederive",
+            "known_at: panes keep no recorded time; `groundswell replay rederive` answers what engagement was known "
+            "then, by running the log up to there again.",
+            field="known_at",
+        )
+    return None if as_of is None else instant(as_of, "as_of")
