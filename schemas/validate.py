@@ -256,6 +256,8 @@ _BY_FIELD: Final[Mapping[str, Check]] = {
     "currency": Check(_is_currency, "three capital letters, like EUR"),
     "points": _whole(-MAX_POINTS, MAX_POINTS, ""),
     "version": _whole(1, 2**31 - 1, ""),
+    "campaign_version": _whole(1, 2**31 - 1, ""),
+    "rank": _whole(1, 2**31 - 1, ""),
     "reason": Check(_is_text(MAX_REASON), f"a text of at most {MAX_REASON} characters"),
     "content": Check(_is_text(MAX_CONTENT), f"canonical JSON of at most {MAX_CONTENT} characters"),
     "stamp": _COUNT,
