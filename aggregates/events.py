@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from aggregates.upcasters import UPCASTERS, Upcaster
+
 
 class _Stored(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A stored value: immutable, JSON by field name, so a field with a default can be added later."""
@@ -271,6 +273,30 @@ def to_stored(event: StoredEvent) -> tuple[str, bytes]:
     return _NAME_OF[type(event)], _ENCODE(event)
 
 
+class UnknownEvent(LookupError):
+    """The ledger has an event that this release cannot read; the message says which release can."""
+
+
 def from_stored(name: str, state: bytes) -> StoredEvent:
-    """The event that `to_stored` wrote. Raises KeyError for a name this release does not know."""
-    return _DECODERS[name](state)
+    """The event that `to_stored` wrote, in this release or an older one. Raises UnknownEvent for a newer one's."""
+    try:
+        decode = _DECODERS[name]
+    except KeyError:
+        return from_older(name, state, STORED_NAMES, UPCASTERS)
+    return decode(state)
+
+
+def from_older(
+    name: str, state: bytes, names: Mapping[str, type[StoredEvent]], upcasters: Mapping[str, Upcaster]
+) -> StoredEvent:
+    """The event stored under a name that is written no more, brought up step by step. Raises UnknownEvent."""
+    known, value = name, msgspec.json.decode(state)
+    while known in upcasters:
+        step = upcasters[known]
+        known, value = step.name, step.change(value)
+    if known not in names:
+        raise UnknownEvent(
+            f"the ledger has an event `{name}`, which this release does not know: a newer release wrote it. "
+            "Run that release, or one after it, on this database."
+        )
+    return msgspec.convert(value, names[known])

@@ -55,6 +55,7 @@ _SAYS = {
     "service.reading.InputError": COULD_NOT_RUN,
     "streams.outputs.LogLost": COULD_NOT_RUN,
     "aggregates.database.Unavailable": COULD_NOT_RUN,
+    "aggregates.events.UnknownEvent": COULD_NOT_RUN,
     "projections.runner.NewerProjection": COULD_NOT_RUN,
     "aggregates.definitions.DefinitionError": REFUSED,
 }
