@@ -26,8 +26,8 @@ $(VENV)/dev: $(BIN)/groundswell
 demo: $(BIN)/groundswell ## play a community through the embedded stack (ARGS=--exit ends when the tables are printed)
 	$(BIN)/groundswell demo $(ARGS)
 
-test: $(VENV)/dev ## all tests that need only PyPI
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/dev ## all tests that need only PyPI, a file at a time on each core
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-real: $(VENV)/dev real-parts ## tests on a real Apache Kafka and PostgreSQL (fetches Java and Maven where it may, Kafka itself from Maven Central)
 	$(BIN)/python -m pytest tests/real $(ARGS)
