@@ -1,6 +1,7 @@
 """What an activity makes of a member's account: every decision about points, each a pure function.
 
-State and the meaning of events are in `account_state`, what a rule pays is in `rules`, which lots give in `spending`.
+State and the meaning of events are in `account_state`, what a rule pays is in `rules`, which lots give in `spending`,
+what people and the settlement ask for in `commands`.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Final
 
+from msgspec.structs import replace
+
 from aggregates.account_state import Account, Balance, Order, PostKey, evolve
 from aggregates.activity import Activity
+from aggregates.commands import command
 from aggregates.definitions import Campaign, Rule
 from aggregates.events import (
     AccountEvent,
-    CommandRefused,
     Grant,
     InteractionRewarded,
     InteractionTakenBack,
     Origin,
-    PointsRedeemed,
     PurchaseRecorded,
     ReferralJudged,
     RefundRecorded,
@@ -28,7 +30,7 @@ from aggregates.events import (
 )
 from aggregates.refusals import Refusal as Reason
 from aggregates.rules import entry_id, judge, matches
-from aggregates.spending import Reversing, Taking
+from aggregates.spending import Reversing
 
 __all__ = ["Account", "Balance", "decide", "evolve"]
 
@@ -57,7 +59,8 @@ def _matching(activity: Activity) -> Iterator[tuple[Campaign, Rule]]:
 def _rewards(
     account: Account, activity: Activity, amount: int, flat_due: bool, budget_left: Mapping[str, int]
 ) -> Rewards:
-    """What each matching rule pays for an amount; a flat one pays if `flat_due`."""
+    """What each matching rule pays for an amount; a flat one pays if `flat_due`. Debt is paid off first."""
+    owed = account.debt
     grants: list[Grant] = []
     refusals: list[Refusal] = []
     for campaign, rule in _matching(activity):
@@ -70,6 +73,9 @@ def _rewards(
         units = int(flat_due) if rule.basis == "flat" else amount
         grant, refusal = judge(activity, campaign, rule, units, account.used, left)
         if grant is not None:
+            if owed:
+                grant = replace(grant, settles=min(owed, grant.points))
+                owed -= grant.settles
             grants.append(grant)
         elif refusal is not None:
             refusals.append(refusal)
@@ -287,36 +293,10 @@ def _referral(
     return [judged]
 
 
-# Commands
-
-
-def _command(
-    account: Account, activity: Activity, origin: Origin, budget_left: Mapping[str, int]
-) -> list[AccountEvent]:
-    """Carry out a command, or refuse it; either outcome is the only one that its idempotency key ever has."""
-    value = activity.value
-    if (activity.type, origin.event_id) in account.settled:
-        return []
-    points: int = value["points"]
-    reason = _why_not(account, value["kind"], points, origin.occurred_at)
-    if reason is not None:
-        return [CommandRefused(origin, value["kind"], points, reason.value, value["requested_by"])]
-    takes = Taking(account, origin.occurred_at).spend(points)
-    return [PointsRedeemed(origin, entry_id(activity.type, origin.event_id), points, takes, value["requested_by"])]
-
-
-def _why_not(account: Account, kind: str, points: int, at: int) -> Reason | None:
-    if kind != "redeem":
-        return Reason.NOT_SUPPORTED
-    if points <= 0:
-        return Reason.NOT_POSITIVE
-    return Reason.INSUFFICIENT_POINTS if account.balance_at(at).active < points else None
-
-
 _Decision = Callable[[Account, Activity, Origin, Mapping[str, int]], list[AccountEvent]]
 _DECISIONS: Final[Mapping[str, _Decision]] = {
     "Interaction": _interaction,
     "Purchase": _purchase,
     "ReferralDue": _referral,
-    "Command": _command,
+    "Command": command,
 }

@@ -8,14 +8,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from aggregates.events import (
     AccountEvent,
     CommandRefused,
     Grant,
     InteractionRewarded,
     InteractionTakenBack,
+    PointsAdjusted,
     PointsRedeemed,
+    PrizeAwarded,
     PurchaseRecorded,
+    RedemptionCancelled,
     ReferralJudged,
     RefundRecorded,
     Reversal,
@@ -28,7 +33,7 @@ from aggregates.refusals import NOT_JUDGED
 
 @dataclass(slots=True)
 class Lot:
-    """Points of one grant that are still there."""
+    """What is left of the points that came in by one grant, prize or adjustment."""
 
     id: str
     left: int
@@ -93,12 +98,13 @@ class PostKey(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """Points of an account at an instant. active + pending + expired = earned − reversed − spent."""
+    """Points of an account at an instant. active + pending = earned + adjusted − spent − expired − reversed."""
 
     active: int
     """Net of the debt: what can be spent; can be negative."""
     pending: int
     spent: int
+    """Without what cancelled redemptions gave back."""
     expired: int
     reversed: int
     """Without the shortfall."""
@@ -120,11 +126,19 @@ class Account:
     """Record type and event id of what happens once for ever and leaves no other trace: commands and refunds."""
     is_customer: bool = False
     """Has ordered before."""
+    redemptions: dict[str, tuple[Take, ...] | None] = field(default_factory=dict)
+    """What each redemption took, by its entry; None once it is cancelled."""
+    given_up: dict[str, Reversal] = field(default_factory=dict)
+    """The last reversal of a lot's grant, with all that was given up of it as shortfall."""
     interactions: int = 0
     earned: int = 0
+    """Under rules, and by prizes."""
+    adjusted: int = 0
+    """By people; below zero when they took more than they added."""
     reversed: int = 0
     spent: int = 0
     debt: int = 0
+    """What reversals and adjustments took that no lot could give; the next points that come in pay it off."""
     shortfall: int = 0
 
     def balance_at(self, at: int) -> Balance:
@@ -165,12 +179,10 @@ def evolve(account: Account, event: AccountEvent) -> None:
         _reverse(account, order.paid, event.reversals)
     elif isinstance(event, ReferralJudged):
         _referral(account, event)
-    elif isinstance(event, PointsRedeemed):
+    else:
         account.settled.add(("Command", event.origin.event_id))
-        account.spent += event.points
-        _take(account, event.takes)
-    elif isinstance(event, CommandRefused):
-        account.settled.add(("Command", event.origin.event_id))
+        if not isinstance(event, CommandRefused):
+            _carried_out(account, event)
 
 
 def _rewarded(account: Account, event: InteractionRewarded) -> None:
@@ -242,12 +254,39 @@ def _refund(order: Order, amount: int) -> None:
     order.refunds += 1
 
 
+def _carried_out(account: Account, event: PointsRedeemed | RedemptionCancelled | PointsAdjusted | PrizeAwarded) -> None:
+    if isinstance(event, PointsRedeemed):
+        account.spent += event.points
+        account.redemptions[event.entry_id] = event.takes
+        _take(account, event.takes)
+    elif isinstance(event, RedemptionCancelled):
+        account.spent -= event.points
+        account.redemptions[event.cancels] = None
+        account.debt -= event.settles
+        for back in event.returns:
+            account.lots[back.lot].left += back.points
+        _reverse(account, (), event.reversals)
+    elif isinstance(event, PrizeAwarded):
+        account.earned += event.points
+        _come_in(account, event)
+    else:
+        account.adjusted += event.points
+        account.debt += event.debt
+        if event.points > 0:
+            _come_in(account, event)
+        _take(account, event.takes)
+
+
+def _come_in(account: Account, entry: Grant | PointsAdjusted | PrizeAwarded) -> None:
+    left = entry.points - entry.settles
+    account.debt -= entry.settles
+    account.lots[entry.entry_id] = Lot(entry.entry_id, left, entry.active_at, entry.expires_at, len(account.lots))
+
+
 def _grant(account: Account, grants: Iterable[Grant]) -> list[Paid]:
     paid = []
     for grant in grants:
-        account.lots[grant.entry_id] = Lot(
-            grant.entry_id, grant.points, grant.active_at, grant.expires_at, len(account.lots)
-        )
+        _come_in(account, grant)
         account.earned += grant.points
         for counter in grant.counters:
             account.used[counter] = account.used.get(counter, 0) + grant.points
@@ -261,10 +300,19 @@ def _reverse(account: Account, granted: Iterable[Paid], reversals: Iterable[Reve
         account.reversed += reversal.points
         account.debt += reversal.debt
         account.shortfall += reversal.shortfall
+        if reversal.shortfall:
+            _give_up(account, reversal)
         _take(account, reversal.takes)
         taken[reversal.reverses] = reversal.points + reversal.shortfall
     for paid in granted:
         paid.remaining -= taken.get(paid.grant.entry_id, 0)
+
+
+def _give_up(account: Account, reversal: Reversal) -> None:
+    before = account.given_up.pop(reversal.reverses, None)
+    shortfall = reversal.shortfall + (before.shortfall if before is not None else 0)
+    if shortfall > 0:
+        account.given_up[reversal.reverses] = replace(reversal, shortfall=shortfall)
 
 
 def _take(account: Account, takes: Iterable[Take]) -> None:

@@ -1,7 +1,7 @@
 """What the ledger stores: the events of accounts, brands and campaigns, and their stable stored names.
 
-Points are integers ≥ 0, money is in minor units of the brand's currency, times are epoch milliseconds UTC.
-An event says what was decided; applying one never decides anything.
+Points are integers ≥ 0 unless a field says otherwise, money is in minor units of the brand's currency, times are epoch
+milliseconds UTC. An event says what was decided; applying one never decides anything.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class Grant(_Stored, frozen=True):
     """The cap (or `budget`) that kept something back; empty when nothing did."""
     counters: tuple[str, ...] = ()
     """Cap counters that this grant uses up, as `<campaign>/<rule>/<period>`."""
+    settles: int = 0
+    """The part of the points that paid off debt at once; the lot has the rest."""
 
 
 class Refusal(_Stored, frozen=True):
@@ -91,6 +93,7 @@ class Reversal(_Stored, frozen=True):
     takes: tuple[Take, ...] = ()
     debt: int = 0
     shortfall: int = 0
+    """Below zero where a cancelled redemption gave back what had been given up before."""
 
 
 class InteractionRewarded(_Stored, frozen=True):
@@ -198,6 +201,65 @@ class PointsRedeemed(_Stored, frozen=True):
     requested_by: str = ""
 
 
+class RedemptionCancelled(_Stored, frozen=True):
+    """A redemption undone: its points come back into the lots that gave them, with the dates these have.
+
+    What of it pays off debt at once comes into no lot: points = returns + settles. Where the grant of such a lot had
+    been taken back meanwhile and the brand had given up what was spent of it, `reversals` take that now, out of the
+    returns: a negative shortfall.
+    """
+
+    origin: Origin
+    entry_id: str
+    cancels: str
+    """The entry of the redemption."""
+    points: int
+    """What was given back; ≥ 1."""
+    returns: tuple[Take, ...] = ()
+    """The points that came back into each lot."""
+    settles: int = 0
+    reversals: tuple[Reversal, ...] = ()
+    requested_by: str = ""
+
+
+class PointsAdjusted(_Stored, frozen=True):
+    """Points that a person added or took: those added form a lot, whose id is `entry_id`."""
+
+    origin: Origin
+    entry_id: str
+    points: int
+    """Signed, never 0."""
+    active_at: int
+    """Of the lot; when points were taken: when it was done."""
+    expires_at: int | None = None
+    takes: tuple[Take, ...] = ()
+    """Which lots gave the points that were taken."""
+    debt: int = 0
+    """The part of the points taken that no lot could give."""
+    settles: int = 0
+    """The part of the points added that paid off debt at once."""
+    reason: str = ""
+    """Why, in words."""
+    requested_by: str = ""
+
+
+class PrizeAwarded(_Stored, frozen=True):
+    """A prize of a campaign's settlement; it forms a lot, whose id is `entry_id`."""
+
+    origin: Origin
+    entry_id: str
+    campaign: str
+    version: int
+    rank: int
+    points: int
+    """≥ 1."""
+    active_at: int
+    expires_at: int | None = None
+    settles: int = 0
+    """The part of the points that paid off debt at once."""
+    requested_by: str = ""
+
+
 class CommandRefused(_Stored, frozen=True):
     """A command that changed nothing, kept so that a retry gets the same answer."""
 
@@ -206,6 +268,8 @@ class CommandRefused(_Stored, frozen=True):
     points: int
     reason: str
     requested_by: str = ""
+    reference: str = ""
+    """What the command referred to; empty when nothing."""
 
 
 class BrandDefined(_Stored, frozen=True):
@@ -244,6 +308,9 @@ AccountEvent = (
     | RefundRecorded
     | ReferralJudged
     | PointsRedeemed
+    | RedemptionCancelled
+    | PointsAdjusted
+    | PrizeAwarded
     | CommandRefused
 )
 ProgramEvent = BrandDefined | CampaignLaunched | CampaignDefined
@@ -256,6 +323,9 @@ STORED_NAMES: Final[Mapping[str, type[StoredEvent]]] = {
     "account.refund-recorded.1": RefundRecorded,
     "account.referral-judged.1": ReferralJudged,
     "account.points-redeemed.1": PointsRedeemed,
+    "account.redemption-cancelled.1": RedemptionCancelled,
+    "account.points-adjusted.1": PointsAdjusted,
+    "account.prize-awarded.1": PrizeAwarded,
     "account.command-refused.1": CommandRefused,
     "brand.defined.1": BrandDefined,
     "brand.campaign-launched.1": CampaignLaunched,

@@ -41,6 +41,9 @@ class Refusal(StrEnum):
     # A command on an account.
     NOT_SUPPORTED = "not_supported_yet", "This release does not carry out this kind of command."
     NOT_POSITIVE = "points_not_positive", "The number of points must be at least 1."
+    POINTS_ZERO = "points_zero", "An adjustment of 0 points changes nothing; it must be above or below 0."
+    UNKNOWN_REDEMPTION = "unknown_redemption", "The member has no redemption with that entry id."
+    ALREADY_CANCELLED = "already_cancelled", "The redemption was cancelled before; it is given back once."
     INSUFFICIENT_POINTS = "insufficient_points", "The member has fewer active points than that."
 
 

@@ -1,8 +1,10 @@
-"""Which lots give the points that a redemption spends or a reversal takes back; plans only, changes no lot."""
+"""Which lots give the points that are spent or taken back, and get those given back; plans only, changes no lot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+
+from msgspec.structs import replace
 
 from aggregates.account_state import Account, Lot, Paid
 from aggregates.events import Reversal, Take
@@ -17,18 +19,18 @@ class Taking:
         self._at = at
         self._planned: dict[str, int] = {}
 
-    def spend(self, points: int) -> tuple[Take, ...]:
-        """Takes from active lots. The caller knows that they have enough."""
-        takes, _ = self._drain(self._active(), points)
-        return tuple(takes)
+    def spend(self, points: int) -> tuple[tuple[Take, ...], int]:
+        """Takes from active lots, and what these lacked."""
+        takes, missing = self._drain(self._active(), points)
+        return tuple(takes), missing
 
     def take_back(self, lot_id: str, points: int) -> tuple[tuple[Take, ...], int]:
         """Takes from the reversed grant's own lot, then other pending lots, then active ones; and what they lacked.
 
-        Expired lots give nothing.
+        The own lot gives even when it has expired: what the member did not spend of a grant pays for its reversal.
+        Other expired lots give nothing.
         """
-        own = self._account.lots[lot_id]
-        takes, missing = self._drain([] if own.is_expired(self._at) else [own], points)
+        takes, missing = self._drain([self._account.lots[lot_id]], points)
         if missing:
             more, missing = self._drain([*self._pending(), *self._active()], missing)
             takes += more
@@ -58,6 +60,29 @@ class Taking:
 def spending_order(lot: Lot) -> tuple[bool, int, int, str]:
     """Earliest expiry first, unlimited last, then first in, then lot id."""
     return (lot.expires_at is None, lot.expires_at or 0, lot.number, lot.id)
+
+
+def give_back(
+    account: Account, takes: Iterable[Take], cause: tuple[str, str]
+) -> tuple[tuple[Take, ...], int, tuple[Reversal, ...]]:
+    """Undoes the takes of a redemption: what returns to each lot, what pays off debt, and what is reversed after all.
+
+    Had they not been spent, these points would have paid for the reversals since: so they make good what was given up
+    as shortfall of their own grant, and then pay off debt, those first that were spent first, expired or not.
+    """
+    returns, reversals, owed = [], [], account.debt
+    for take in takes:
+        given_up = account.given_up.get(take.lot)
+        taken = 0 if given_up is None else min(take.points, given_up.shortfall)
+        settled = min(owed, take.points - taken)
+        owed -= settled
+        if take.points > settled:
+            returns.append(Take(take.lot, take.points - settled))
+        if given_up is not None:
+            entry = entry_id(*cause, given_up.campaign, given_up.rule, take.lot)
+            out = (Take(take.lot, taken),)
+            reversals.append(replace(given_up, entry_id=entry, points=taken, takes=out, debt=0, shortfall=-taken))
+    return tuple(returns), account.debt - owed, tuple(reversals)
 
 
 class Reversing:

@@ -34,9 +34,13 @@ class Balance(_Answer):
     member_id: str = Field(examples=["m-1"])
     active: int = Field(description="Points that can be spent, net of debt; below zero while in debt", examples=[120])
     pending: int = Field(description="Points still on hold", examples=[500])
-    spent: int = Field(description="Points redeemed in all", examples=[200])
+    spent: int = Field(description="Points redeemed in all, less cancelled redemptions", examples=[200])
     expired: int = Field(description="Points whose lots have expired", examples=[0])
     reversed: int = Field(description="Points taken back after refunds and unlikes", examples=[40])
+    earned: int = Field(description="Points that rules and prizes paid", examples=[860])
+    adjusted: int = Field(description="Points that people added less those they took", examples=[0])
+    debt: int = Field(description="Points owed, which the next that come in pay off; active is net of it", examples=[0])
+    shortfall: int = Field(description="Points given up: to be taken back, and not there", examples=[0])
     position: int = Field(description="Ledger position that the answer reflects", examples=[48213])
 
 
@@ -53,15 +57,15 @@ class Entry(_Answer):
     """One movement of a member's points."""
 
     entry_id: str = Field(examples=["0f343b0931126a20"])
-    kind: str = Field(description="earned, reversed or redeemed", examples=["earned"])
+    kind: str = Field(description="earned, prize, adjusted, reversed, redeemed or cancelled", examples=["earned"])
     points: int = Field(description="The change of the member's points", examples=[30])
     occurred_at: str = Field(examples=["2026-03-01T09:30:00.000Z"])
     recorded_at: str
-    campaign: str | None = Field(description="Null for a redemption")
+    campaign: str | None = Field(description="Null unless a campaign paid it or took it back")
     campaign_version: int | None
     rule: str | None = Field(description="The earning rule that paid it, or whose grant was taken back")
     source: EntrySource
-    active_at: str | None = Field(description="When its points can be spent; null unless earned")
+    active_at: str | None = Field(description="When its points can be spent; null unless it brought points in")
     expires_at: str | None = Field(description="First instant at which they are expired; null: never")
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aggregates.events import Grant, Reversal
-from projections.movements import movements
-from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+from projections.movements import ADJUSTED, CANCELLED, EARNED, PRIZE, REDEEMED, REVERSED, movements
+from projections.projection import Changes, Coalesced, Projection, ReadTable, Value, number, read_table, text
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -18,12 +17,13 @@ BALANCES = ReadTable(
         text("brand", key=True),
         text("member", key=True),
         number("earned"),
+        number("adjusted"),
         number("reversed"),
         number("spent"),
         number("debt"),
         number("shortfall"),
     ),
-    sums=("earned", "reversed", "spent", "debt", "shortfall"),
+    sums=("earned", "adjusted", "reversed", "spent", "debt", "shortfall"),
 )
 
 
@@ -31,13 +31,28 @@ class Totals(NamedTuple):
     """All of a member's movements, added up; points."""
 
     earned: int = 0
+    """Under rules, and by prizes."""
+    adjusted: int = 0
+    """Added by people less what they took."""
     reversed: int = 0
     """Taken back, from lots and as debt; without the shortfall."""
     spent: int = 0
+    """Redeemed, less what cancelled redemptions gave back."""
     debt: int = 0
-    """The part of `reversed` that no lot could give: it lowers what is active."""
+    """What was taken that no lot could give and that nothing has paid off yet: it lowers what is active."""
     shortfall: int = 0
     """What should have been taken back and could not be."""
+
+
+COUNTED: Final = {
+    EARNED: ("earned", 1),
+    PRIZE: ("earned", 1),
+    ADJUSTED: ("adjusted", 1),
+    REVERSED: ("reversed", -1),
+    REDEEMED: ("spent", -1),
+    CANCELLED: ("spent", -1),
+}
+"""Kind of movement → the total that it counts in, and the sign it does so with."""
 
 
 class LotLeft(NamedTuple):
@@ -49,7 +64,7 @@ class LotLeft(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A member's points at one instant. active + pending + expired = earned - reversed - spent."""
+    """A member's points at one instant. active + pending + expired = earned + adjusted - reversed - spent."""
 
     active: int
     pending: int
@@ -73,22 +88,20 @@ def fold(events: Sequence[Recorded]) -> Changes:
     """The totals that these events add to each member's row."""
     rows = Coalesced(BALANCES)
     for movement in movements(events):
-        entry = movement.entry
-        points = abs(movement.points)
-        back = entry if isinstance(entry, Reversal) else None
-        earned = isinstance(entry, Grant)
-        rows.add(
-            {
-                "brand": movement.brand,
-                "member": movement.member,
-                "earned": points if earned else 0,
-                "reversed": points if back else 0,
-                "spent": 0 if earned or back else points,
-                "debt": back.debt if back else 0,
-                "shortfall": back.shortfall if back else 0,
-            }
-        )
+        total, sign = COUNTED[movement.kind]
+        row: dict[str, Value] = {
+            "brand": movement.brand,
+            "member": movement.member,
+            "earned": 0,
+            "adjusted": 0,
+            "reversed": 0,
+            "spent": 0,
+            "debt": movement.debt,
+            "shortfall": movement.shortfall,
+        }
+        row[total] = sign * movement.points
+        rows.add(row)
     return rows.changes()
 
 
-PROJECTION = Projection("balances", 1, (BALANCES,), fold)
+PROJECTION = Projection("balances", 2, (BALANCES,), fold)

@@ -2,10 +2,11 @@
 
 | account | holds | sign |
 |---|---|---|
-| `issued` | points that rules paid | - |
+| `issued` | points that rules and prizes paid | - |
+| `adjusted` | points that people added, less those they took | - |
 | `members` | what lots hold: what the brand owes its members | + |
-| `debt` | what members owe after reversals that their lots could not give | - |
-| `redeemed` | points spent | + |
+| `debt` | what members owe: taken from them when their lots could not give it | - |
+| `redeemed` | points spent, less those given back | + |
 | `reversed` | points that were to be taken back | + |
 | `shortfall` | the part of those that could not be | - |
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from aggregates.events import Grant, Reversal
+from projections import movements as moved
 from projections.movements import Movement, movements
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
 
@@ -27,11 +28,21 @@ if TYPE_CHECKING:
     from aggregates.ledger import Recorded
 
 ISSUED: Final = "issued"
+ADJUSTED: Final = "adjusted"
 MEMBERS: Final = "members"
 DEBT: Final = "debt"
 REDEEMED: Final = "redeemed"
 REVERSED: Final = "reversed"
 SHORTFALL: Final = "shortfall"
+
+_OTHER_SIDE: Final = {
+    moved.EARNED: ISSUED,
+    moved.PRIZE: ISSUED,
+    moved.ADJUSTED: ADJUSTED,
+    moved.REVERSED: REVERSED,
+    moved.REDEEMED: REDEEMED,
+    moved.CANCELLED: REDEEMED,
+}
 
 BOOKS = ReadTable(
     read_table("books", text("brand", key=True), text("account", key=True), number("points")), sums=("points",)
@@ -40,14 +51,13 @@ BOOKS = ReadTable(
 
 def legs(movement: Movement) -> list[tuple[str, int]]:
     """Account and signed points of each side of a movement."""
-    entry = movement.entry
-    if isinstance(entry, Grant):
-        return [(ISSUED, -entry.points), (MEMBERS, entry.points)]
-    out = (MEMBERS, -sum(take.points for take in movement.takes))
-    if isinstance(entry, Reversal):
-        back = (REVERSED, entry.points + entry.shortfall)
-        return [out, (DEBT, -entry.debt), back, (SHORTFALL, -entry.shortfall)]
-    return [out, (REDEEMED, entry.points)]
+    came_in = 0 if movement.lot is None else movement.lot.points
+    return [
+        (MEMBERS, came_in - sum(take.points for take in movement.takes)),
+        (DEBT, -movement.debt),
+        (_OTHER_SIDE[movement.kind], movement.shortfall - movement.points),
+        (SHORTFALL, -movement.shortfall),
+    ]
 
 
 def fold(events: Sequence[Recorded]) -> Changes:
@@ -59,4 +69,4 @@ def fold(events: Sequence[Recorded]) -> Changes:
     return rows.changes()
 
 
-PROJECTION = Projection("books", 1, (BOOKS,), fold)
+PROJECTION = Projection("books", 2, (BOOKS,), fold)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aggregates.events import Grant
+from aggregates.events import PointsAdjusted
 from projections.movements import movements
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
 
@@ -29,19 +29,20 @@ LOTS = ReadTable(
 
 
 def fold(events: Sequence[Recorded]) -> Changes:
-    """A row for every lot granted, less what was taken. A take finds its lot's row there: the grant came before it."""
+    """A row for every lot, less what was taken. A take finds its lot's row there: the points came in before it."""
     rows = Coalesced(LOTS)
     for movement in movements(events):
-        entry = movement.entry
         owner = {"brand": movement.brand, "member": movement.member}
-        if isinstance(entry, Grant):
-            held = {"granted": entry.points, "points_left": entry.points}
-            dates = {"active_at": entry.active_at, "expires_at": entry.expires_at}
-            rows.add({**owner, "lot": entry.entry_id, "campaign": entry.campaign, **held, **dates})
+        lot = movement.lot
+        if lot is not None:
+            held = {"granted": lot.points, "points_left": lot.points}
+            dates = {"active_at": lot.active_at, "expires_at": lot.expires_at}
+            campaign = "" if isinstance(lot, PointsAdjusted) else lot.campaign
+            rows.add({**owner, "lot": lot.entry_id, "campaign": campaign, **held, **dates})
         for take in movement.takes:
             held = {"granted": 0, "points_left": -take.points}
             rows.add({**owner, "lot": take.lot, "campaign": "", **held, "active_at": 0, "expires_at": None})
     return rows.changes()
 
 
-PROJECTION = Projection("lots", 1, (LOTS,), fold)
+PROJECTION = Projection("lots", 2, (LOTS,), fold)

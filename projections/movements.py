@@ -1,6 +1,7 @@
 """The movements of points in ledger events: what every projection of points folds.
 
-A movement is a grant (`earned`), a reversal (`reversed`) or a redemption (`redeemed`), each one entry of a statement.
+A movement is a grant (`earned`), a prize (`prize`), an adjustment (`adjusted`), a reversal (`reversed`), a redemption
+(`redeemed`) or its cancellation (`cancelled`), each one entry of a statement.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from aggregates.events import (
     InteractionRewarded,
     InteractionTakenBack,
     Origin,
+    PointsAdjusted,
     PointsRedeemed,
+    PrizeAwarded,
     PurchaseRecorded,
+    RedemptionCancelled,
     ReferralJudged,
     RefundRecorded,
     Reversal,
@@ -29,10 +33,16 @@ if TYPE_CHECKING:
 EARNED: Final = "earned"
 REVERSED: Final = "reversed"
 REDEEMED: Final = "redeemed"
+CANCELLED: Final = "cancelled"
+ADJUSTED: Final = "adjusted"
+PRIZE: Final = "prize"
+
+LotMaker = Grant | PrizeAwarded | PointsAdjusted
+"""What can make a lot, whose id is its entry id; an adjustment does when it adds points."""
 
 _PREFIX: Final = "account:"
 _GRANTING: Final = (InteractionRewarded, PurchaseRecorded, ReferralJudged)
-_REVERSING: Final = (InteractionTakenBack, RefundRecorded, ReferralJudged)
+_REVERSING: Final = (InteractionTakenBack, RefundRecorded, ReferralJudged, RedemptionCancelled)
 
 
 class Movement(NamedTuple):
@@ -43,13 +53,19 @@ class Movement(NamedTuple):
     brand: str
     member: str
     kind: str
-    """`earned`, `reversed` or `redeemed`."""
+    """`earned`, `prize`, `adjusted`, `reversed`, `redeemed` or `cancelled`."""
     points: int
-    """The change of the member's points: above zero when earned, else zero or below."""
-    entry: Grant | Reversal | PointsRedeemed
+    """The signed change of the member's points: of what lots hold less what is owed."""
+    entry: Grant | Reversal | PointsRedeemed | RedemptionCancelled | PointsAdjusted | PrizeAwarded
     takes: tuple[Take, ...]
-    """What came out of which lot."""
+    """What came out of which lot; below zero: what went back into it."""
     event: AccountEvent
+    lot: LotMaker | None = None
+    """The entry, where it makes a lot. The lot gets all of its points; what pays off debt is in `takes`."""
+    debt: int = 0
+    """The change of what the member owes: below zero when points that came in paid some of it off."""
+    shortfall: int = 0
+    """The change of what was given up."""
 
     @property
     def origin(self) -> Origin:
@@ -75,9 +91,27 @@ def movements(events: Iterable[Recorded]) -> Iterator[Movement]:
         brand, member = account
         if isinstance(event, _GRANTING):
             for grant in event.grants:
-                yield Movement(seq, brand, member, EARNED, grant.points, grant, (), event)
-        if isinstance(event, _REVERSING):
-            for entry in event.reversals:
-                yield Movement(seq, brand, member, REVERSED, -entry.points, entry, entry.takes, event)
+                yield _into_a_lot(seq, brand, member, EARNED, grant, event)
         elif isinstance(event, PointsRedeemed):
             yield Movement(seq, brand, member, REDEEMED, -event.points, event, event.takes, event)
+        elif isinstance(event, RedemptionCancelled):
+            returns = tuple(Take(back.lot, -back.points) for back in event.returns)
+            yield Movement(seq, brand, member, CANCELLED, event.points, event, returns, event, None, -event.settles)
+        elif isinstance(event, PrizeAwarded):
+            yield _into_a_lot(seq, brand, member, PRIZE, event, event)
+        elif isinstance(event, PointsAdjusted):
+            if event.points > 0:
+                yield _into_a_lot(seq, brand, member, ADJUSTED, event, event)
+            else:
+                yield Movement(seq, brand, member, ADJUSTED, event.points, event, event.takes, event, None, event.debt)
+        if isinstance(event, _REVERSING):
+            for back in event.reversals:
+                debt, shortfall = back.debt, back.shortfall
+                yield Movement(
+                    seq, brand, member, REVERSED, -back.points, back, back.takes, event, None, debt, shortfall
+                )
+
+
+def _into_a_lot(seq: int, brand: str, member: str, kind: str, entry: LotMaker, event: AccountEvent) -> Movement:
+    settled = (Take(entry.entry_id, entry.settles),) if entry.settles else ()
+    return Movement(seq, brand, member, kind, entry.points, entry, settled, event, entry, -entry.settles)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aggregates.events import CommandRefused, PointsRedeemed
+from aggregates.events import CommandRefused, PointsAdjusted, PointsRedeemed, PrizeAwarded, RedemptionCancelled
 from projections.movements import account_of
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
 
@@ -21,6 +21,7 @@ OUTCOMES = ReadTable(
         number("seq"),
         text("kind"),
         number("points"),
+        text("reference"),
         text("reason"),
         text("entry_id"),
         text("requested_by"),
@@ -32,7 +33,10 @@ OUTCOMES = ReadTable(
     ),
     volatile=frozenset({"seq", "recorded_at", "source_topic", "source_partition", "source_offset"}),
 )
-"""`points` as asked for; `reason` is empty when it was done, `entry_id` when it was refused."""
+"""`points` as asked for, of a cancellation those given back; `reference`: what it referred to, or empty; `reason` is
+empty when it was done, `entry_id` when it was refused."""
+
+_Command = PointsRedeemed | RedemptionCancelled | PointsAdjusted | PrizeAwarded | CommandRefused
 
 
 def fold(events: Sequence[Recorded]) -> Changes:
@@ -40,12 +44,9 @@ def fold(events: Sequence[Recorded]) -> Changes:
     rows = Coalesced(OUTCOMES)
     for seq, originator, event in events:
         account = account_of(originator)
-        if account is None or not isinstance(event, PointsRedeemed | CommandRefused):
+        if account is None or not isinstance(event, _Command):
             continue
-        if isinstance(event, CommandRefused):
-            kind, reason, entry_id = event.kind, event.reason, ""
-        else:
-            kind, reason, entry_id = "redeem", "", event.entry_id
+        kind, reference = _asked(event)
         rows.add(
             {
                 "brand": account[0],
@@ -54,8 +55,9 @@ def fold(events: Sequence[Recorded]) -> Changes:
                 "seq": seq,
                 "kind": kind,
                 "points": event.points,
-                "reason": reason,
-                "entry_id": entry_id,
+                "reference": reference,
+                "reason": event.reason if isinstance(event, CommandRefused) else "",
+                "entry_id": "" if isinstance(event, CommandRefused) else event.entry_id,
                 "requested_by": event.requested_by,
                 "occurred_at": event.origin.occurred_at,
                 "recorded_at": event.origin.recorded_at,
@@ -67,4 +69,15 @@ def fold(events: Sequence[Recorded]) -> Changes:
     return rows.changes()
 
 
-PROJECTION = Projection("outcomes", 1, (OUTCOMES,), fold)
+def _asked(event: _Command) -> tuple[str, str]:
+    """The kind of a command and what it referred to."""
+    if isinstance(event, CommandRefused):
+        return event.kind, event.reference
+    if isinstance(event, RedemptionCancelled):
+        return "cancel", event.cancels
+    if isinstance(event, PrizeAwarded):
+        return "prize", event.campaign
+    return ("redeem" if isinstance(event, PointsRedeemed) else "adjust"), ""
+
+
+PROJECTION = Projection("outcomes", 2, (OUTCOMES,), fold)

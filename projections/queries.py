@@ -127,6 +127,10 @@ def balance(
         spent=totals.spent,
         expired=judged.expired,
         reversed=totals.reversed,
+        earned=totals.earned,
+        adjusted=totals.adjusted,
+        debt=totals.debt,
+        shortfall=totals.shortfall,
         position=read_position(conn),
     )
 
@@ -140,7 +144,7 @@ def _current(conn: Connection, brand: str, member: str) -> tuple[Totals, list[Lo
             _L.c.brand == brand, _L.c.member == member, _L.c.points_left != 0
         )
     )
-    totals = Totals(row.earned, row.reversed, row.spent, row.debt, row.shortfall)
+    totals = Totals(*row[2:])
     return totals, [LotLeft(lot.points_left, lot.active_at, lot.expires_at) for lot in lots]
 
 

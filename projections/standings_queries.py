@@ -8,6 +8,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, func, select
 
 from projections.answers import Standing, Standings
+from projections.movements import PRIZE
 from projections.queries import NotFound, read_position, until
 from projections.standings import STANDINGS
 from projections.statements import STATEMENTS
@@ -25,7 +26,7 @@ def points_scores(
         return [(row.member, row.points) for row in conn.execute(select(table).where(*of_campaign))]
     query = (
         select(_S.c.member, func.sum(_S.c.points).label("points"))
-        .where(_S.c.brand == brand, _S.c.campaign == campaign, *until(as_of, known_at))
+        .where(_S.c.brand == brand, _S.c.campaign == campaign, _S.c.kind != PRIZE, *until(as_of, known_at))
         .group_by(_S.c.member)
     )
     return [(row.member, int(row.points)) for row in conn.execute(query)]

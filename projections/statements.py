@@ -14,15 +14,18 @@ from aggregates.events import (
     Grant,
     InteractionRewarded,
     InteractionTakenBack,
+    PointsAdjusted,
     PointsRedeemed,
+    PrizeAwarded,
     PurchaseRecorded,
+    RedemptionCancelled,
     ReferralJudged,
     RefundRecorded,
     Reversal,
     Take,
 )
-from projections.balances import LotLeft, Totals
-from projections.movements import EARNED, REVERSED, Movement, movements
+from projections.balances import COUNTED, LotLeft, Totals
+from projections.movements import Movement, movements
 from projections.projection import Changes, Coalesced, Projection, ReadTable, Row, number, read_table, text
 
 if TYPE_CHECKING:
@@ -111,16 +114,27 @@ def what_happened(event: AccountEvent) -> dict[str, Any]:
             "amount_minor": event.amount_minor,
         }
     else:
-        told = {
-            "kind": event.kind if isinstance(event, CommandRefused) else "redeem",
-            "points": event.points,
-            "requested_by": event.requested_by,
-        }
+        told = _command_told(event)
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _detail(event: AccountEvent, entry: Grant | Reversal | PointsRedeemed) -> str:
-    told = what_happened(event)
+def _command_told(
+    event: PointsRedeemed | RedemptionCancelled | PointsAdjusted | PrizeAwarded | CommandRefused,
+) -> dict[str, Any]:
+    told: dict[str, Any] = {"points": event.points, "requested_by": event.requested_by}
+    if isinstance(event, CommandRefused):
+        return {"kind": event.kind, **told, "reference": event.reference or None}
+    if isinstance(event, RedemptionCancelled):
+        return {"kind": "cancel", **told, "redemption": event.cancels}
+    if isinstance(event, PointsAdjusted):
+        return {"kind": "adjust", **told, "reason": event.reason or None}
+    if isinstance(event, PrizeAwarded):
+        return {"kind": "prize", **told, "rank": event.rank}
+    return {"kind": "redeem", **told}
+
+
+def _detail(movement: Movement) -> str:
+    told, entry = what_happened(movement.event), movement.entry
     if isinstance(entry, Grant):
         told["formula"] = {
             "basis": entry.basis,
@@ -144,8 +158,8 @@ def statement_row(movement: Movement) -> Row:
     """The row of one movement."""
     entry, event, origin = movement.entry, movement.event, movement.event.origin
     grant = entry if isinstance(entry, Grant) else None
-    back = entry if isinstance(entry, Reversal) else None
-    of_rule = grant or back
+    of_campaign = entry if isinstance(entry, Grant | Reversal | PrizeAwarded) else None
+    of_rule = entry if isinstance(entry, Grant | Reversal) else None
     return {
         "brand": movement.brand,
         "member": movement.member,
@@ -155,25 +169,32 @@ def statement_row(movement: Movement) -> Row:
         "points": movement.points,
         "occurred_at": origin.occurred_at,
         "recorded_at": origin.recorded_at,
-        "campaign": of_rule.campaign if of_rule else "",
-        "campaign_version": of_rule.version if of_rule else 0,
+        "campaign": of_campaign.campaign if of_campaign else "",
+        "campaign_version": of_campaign.version if of_campaign else 0,
         "rule": of_rule.rule if of_rule else "",
         "source_topic": origin.topic,
         "source_partition": origin.partition,
         "source_offset": origin.offset,
         "event_id": origin.event_id,
         "record_type": record_type(event),
-        "active_at": grant.active_at if grant else None,
-        "expires_at": grant.expires_at if grant else None,
+        "active_at": movement.lot.active_at if movement.lot else None,
+        "expires_at": movement.lot.expires_at if movement.lot else None,
         "tier": getattr(event, "tier", ""),
         "entitled": grant.entitled if grant else 0,
         "limited_by": grant.limited_by if grant else "",
-        "reverses": back.reverses if back else "",
-        "debt": back.debt if back else 0,
-        "shortfall": back.shortfall if back else 0,
+        "reverses": _undone(entry),
+        "debt": movement.debt,
+        "shortfall": movement.shortfall,
         "takes": _takes(movement.takes),
-        "detail": _detail(event, entry),
+        "detail": _detail(movement),
     }
+
+
+def _undone(entry: Grant | Reversal | PointsRedeemed | RedemptionCancelled | PointsAdjusted | PrizeAwarded) -> str:
+    """The entry that this one takes back or cancels; empty when none."""
+    if isinstance(entry, Reversal):
+        return entry.reverses
+    return entry.cancels if isinstance(entry, RedemptionCancelled) else ""
 
 
 def fold(events: Sequence[Recorded]) -> Changes:
@@ -188,29 +209,26 @@ def balance_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Totals, list[LotLeft]
     """The totals and lots that some of a member's statement rows add up to; the order of the rows does not matter.
 
     Rows chosen by when they occurred can have a reversal without the lot it took from, granted later in effective
-    time (a refund dated before its purchase): that counts as taken from what is active.
+    time (a refund dated before its purchase), or a cancellation without its redemption: that counts as taken from, or
+    given to, what is active.
     """
-    earned = back = spent = debt = shortfall = 0
+    totals = dict.fromkeys(Totals._fields, 0)
     granted: dict[str, LotLeft] = {}
     taken: dict[str, int] = {}
     for row in rows:
-        if row["kind"] == EARNED:
-            earned += row["points"]
+        total, sign = COUNTED[row["kind"]]
+        totals[total] += sign * row["points"]
+        totals["debt"] += row["debt"]
+        totals["shortfall"] += row["shortfall"]
+        if row["active_at"] is not None:
             granted[row["entry_id"]] = LotLeft(row["points"], row["active_at"], row["expires_at"])
-            continue
-        if row["kind"] == REVERSED:
-            back -= row["points"]
-        else:
-            spent -= row["points"]
-        debt += row["debt"]
-        shortfall += row["shortfall"]
         for lot, points in msgspec.json.decode(row["takes"]).items():
             taken[lot] = taken.get(lot, 0) + points
     lots = [lot._replace(points=lot.points - taken.pop(entry, 0)) for entry, lot in granted.items()]
     unplaced = sum(taken.values())
     if unplaced:
         lots.append(LotLeft(-unplaced, 0, None))
-    return Totals(earned, back, spent, debt, shortfall), lots
+    return Totals(**totals), lots
 
 
-PROJECTION = Projection("statements", 1, (STATEMENTS,), fold)
+PROJECTION = Projection("statements", 2, (STATEMENTS,), fold)

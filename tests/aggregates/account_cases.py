@@ -103,6 +103,10 @@ class Member:
         """A command, a redemption by default."""
         return self.record("Command", {"kind": kind, "points": points, "requested_by": "test", **value})
 
+    def cancel(self, redemption: str | None, **value: Any) -> list[AccountEvent]:
+        """The cancellation of a redemption, by its entry."""
+        return self.command(0, kind="cancel", reference=redemption, **value)
+
     def points(self, at: int = NOON) -> tuple[int, int, int]:
         """Active (net of debt), pending and expired points at an instant."""
         balance = self.account.balance_at(at)

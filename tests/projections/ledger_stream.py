@@ -17,8 +17,11 @@ from aggregates.events import (
     InteractionRewarded,
     InteractionTakenBack,
     Origin,
+    PointsAdjusted,
     PointsRedeemed,
+    PrizeAwarded,
     PurchaseRecorded,
+    RedemptionCancelled,
     ReferralJudged,
     RefundRecorded,
     Refusal,
@@ -48,6 +51,7 @@ class Lot:
 class Member:
     lots: dict[str, Lot] = field(default_factory=dict)
     earned: int = 0
+    adjusted: int = 0
     reversed: int = 0
     spent: int = 0
     debt: int = 0
@@ -63,6 +67,7 @@ class Stream:
     standings: dict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))
     grants: list[tuple[str, str, Grant]] = field(default_factory=list)
     open_points: dict[str, int] = field(default_factory=dict)
+    redemptions: list[tuple[str, str, PointsRedeemed]] = field(default_factory=list)
     movements: int = 0
 
     def origin(self, at: int) -> Origin:
@@ -88,9 +93,10 @@ class Stream:
     ) -> None:
         origin = self.origin(at)
         expires = None if expire is None else at + (how % 5 + expire) * HOUR
+        settles = self._settle(brand, member, points)
         grant = Grant(
             f"grant-{len(self.events)}", campaign, 1, "share", points, points + how, "unit", 10, 0, 1000,
-            at + how % 5 * HOUR, expires, "cap_day" if how else "",
+            at + how % 5 * HOUR, expires, "cap_day" if how else "", settles=settles,
         )  # fmt: skip
         refusals = (Refusal(campaign, 1, "spend", "cap_day"),) if how % 2 else ()
         event: StoredEvent
@@ -111,7 +117,7 @@ class Stream:
         self.put(f"account:{brand}/{member}", event, 1 + how % 2)
         account = self.members[brand, member]
         account.earned += points
-        account.lots[grant.entry_id] = Lot(points, grant.active_at, grant.expires_at, at)
+        account.lots[grant.entry_id] = Lot(points - settles, grant.active_at, grant.expires_at, at)
         self.standings[brand, campaign, member] += points
         self.grants.append((brand, member, grant))
         self.open_points[grant.entry_id] = points
@@ -155,7 +161,64 @@ class Stream:
         event = PointsRedeemed(origin, f"spent-{len(self.events)}", points, takes, "api")
         self.put(f"account:{brand}/{member}", event)
         account.spent += points
+        self.redemptions.append((brand, member, event))
         self.movements += 1
+
+    def cancel(self, which: int, at: int) -> None:
+        if not self.redemptions:
+            return
+        brand, member, redeemed = self.redemptions.pop(which % len(self.redemptions))
+        account = self.members[brand, member]
+        settles, returns = self._settle(brand, member, redeemed.points), []
+        left = settles
+        for take in redeemed.takes:
+            paid = min(left, take.points)
+            left -= paid
+            if take.points > paid:
+                returns.append(Take(take.lot, take.points - paid))
+                account.lots[take.lot].left += take.points - paid
+        event = RedemptionCancelled(
+            self.origin(at),
+            f"cancelled-{len(self.events)}",
+            redeemed.entry_id,
+            redeemed.points,
+            tuple(returns),
+            settles,
+        )
+        self.put(f"account:{brand}/{member}", event)
+        account.spent -= redeemed.points
+        self.movements += 1
+
+    def adjust(self, brand: str, member: str, points: int, at: int) -> None:
+        account = self.members[brand, member]
+        origin, entry = self.origin(at), f"adjusted-{len(self.events)}"
+        if points > 0:
+            settles = self._settle(brand, member, points)
+            event = PointsAdjusted(origin, entry, points, at, at + 9 * HOUR, settles=settles, reason="sorry")
+            account.lots[entry] = Lot(points - settles, at, at + 9 * HOUR, at)
+        else:
+            takes, missing = self._out_of(account, -points, at, pending=False)
+            event = PointsAdjusted(origin, entry, points, at, takes=takes, debt=missing)
+            account.debt += missing
+        self.put(f"account:{brand}/{member}", event)
+        account.adjusted += points
+        self.movements += 1
+
+    def prize(self, brand: str, member: str, points: int, at: int) -> None:
+        account = self.members[brand, member]
+        entry, settles = f"prize-{len(self.events)}", self._settle(brand, member, points)
+        event = PrizeAwarded(self.origin(at), entry, "spring", 1, 1, points, at, None, settles)
+        self.put(f"account:{brand}/{member}", event)
+        account.lots[entry] = Lot(points - settles, at, None, at)
+        account.earned += points
+        self.movements += 1
+
+    def _settle(self, brand: str, member: str, points: int) -> int:
+        """What of points that come in pays off debt."""
+        account = self.members[brand, member]
+        settled = min(points, account.debt)
+        account.debt -= settled
+        return settled
 
     @staticmethod
     def _out_of(account: Member, points: int, at: int, *, pending: bool) -> tuple[tuple[Take, ...], int]:
@@ -200,6 +263,11 @@ _rewards = st.tuples(
 )  # fmt: skip
 _takings = st.tuples(st.just("take_back"), st.integers(0, 9), _points, _times, st.booleans())
 _redemptions = st.tuples(st.just("redeem"), st.sampled_from(BRANDS), st.sampled_from(MEMBERS), _points, _times)
+_cancellations = st.tuples(st.just("cancel"), st.integers(0, 9), _times)
+_adjustments = st.tuples(
+    st.just("adjust"), st.sampled_from(BRANDS), st.sampled_from(MEMBERS), st.integers(-60, 60).filter(bool), _times
+)
+_prizes = st.tuples(st.just("prize"), st.sampled_from(BRANDS), st.sampled_from(MEMBERS), _points, _times)
 
 
 @st.composite
@@ -207,7 +275,8 @@ def streams(draw: st.DrawFn) -> Stream:
     """A stream of up to 40 steps after the definitions."""
     stream = Stream()
     stream.define()
-    for name, *args in draw(st.lists(_rewards | _takings | _redemptions, max_size=40)):
+    steps = _rewards | _takings | _redemptions | _cancellations | _adjustments | _prizes
+    for name, *args in draw(st.lists(steps, max_size=40)):
         getattr(stream, name)(*args)
     return stream
 
@@ -223,6 +292,12 @@ def long_stream(steps: int) -> Stream:
             stream.take_back(n // 2, n % 17, at, n % 8 == 2)
         elif n % 4 == 3:
             stream.redeem(brand, member, n % 23 + 1, at)
+        elif n % 20 == 5:
+            stream.cancel(n, at)
+        elif n % 20 == 9:
+            stream.adjust(brand, member, n % 7 - 20, at)
+        elif n % 20 == 13:
+            stream.prize(brand, member, 50, at)
         else:
             stream.reward(brand, member, n % 31 + 1, CAMPAIGNS[n % 5 % 2], at, n % 7, None if n % 3 else 24)
     return stream

@@ -54,7 +54,9 @@ def test_totals_lots_and_standings_are_what_plain_dictionaries_say(stream: Strea
         scores = {tuple(row)[:3]: row.points for row in conn.execute(select(STANDINGS.table))}
         movements = conn.execute(select(func.count()).select_from(STATEMENTS.table)).scalar_one()
     expected = {
-        key: (m.earned, m.reversed, m.spent, m.debt, m.shortfall) for key, m in stream.members.items() if m.lots
+        key: (m.earned, m.adjusted, m.reversed, m.spent, m.debt, m.shortfall)
+        for key, m in stream.members.items()
+        if m.lots or m.adjusted
     }
     assert totals == expected
     assert lots == {(*key, lot): held.left for key, m in stream.members.items() for lot, held in m.lots.items()}
@@ -90,11 +92,13 @@ def test_a_balance_is_the_fold_of_the_members_statement(stream: Stream, hours: i
             of_member = (STATEMENTS.table.c.brand == brand, STATEMENTS.table.c.member == member)
             rows = conn.execute(select(STATEMENTS.table).where(*of_member)).mappings().all()
             totals, lots = balance_of([dict(row) for row in rows])
-            assert totals == Totals(model.earned, model.reversed, model.spent, model.debt, model.shortfall)
+            assert totals == Totals(
+                model.earned, model.adjusted, model.reversed, model.spent, model.debt, model.shortfall
+            )
             held = [LotLeft(lot.left, lot.active_at, lot.expires_at) for lot in model.lots.values()]
             judged = judge(totals.debt, lots, at)
             assert judged == judge(model.debt, held, at)
-            assert sum(judged) == model.earned - model.reversed - model.spent
+            assert sum(judged) == model.earned + model.adjusted - model.reversed - model.spent
 
 
 @settings(max_examples=40)

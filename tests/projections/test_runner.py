@@ -101,12 +101,12 @@ def test_an_older_version_is_dropped_and_built_anew(sqlite_engine: Fresh) -> Non
     stream = long_stream(30)
     engine = sqlite_engine()
     clean(engine, stream)
-    newer = Projection("balances", 2, (BALANCES,), balances.fold)
+    newer = Projection("balances", balances.PROJECTION.version + 1, (BALANCES,), balances.fold)
     prepare(engine, (newer,))
     with snapshot(engine) as conn:
         assert positions(conn, (newer,)) == {"balances": 0}
         assert conn.execute(select(BALANCES.table)).first() is None
-    with pytest.raises(NewerProjection, match="balances: the database has version 2"):
+    with pytest.raises(NewerProjection, match=f"balances: the database has version {newer.version}"):
         prepare(engine, LEDGER)
 
 
