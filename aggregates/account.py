@@ -29,7 +29,7 @@ from aggregates.events import (
     UnitsUndone,
 )
 from aggregates.refusals import Refusal as Reason
-from aggregates.rules import entry_id, judge, matches
+from aggregates.rules import entry_id, judge, matching
 from aggregates.spending import Reversing
 
 __all__ = ["Account", "Balance", "decide", "evolve"]
@@ -51,9 +51,8 @@ def decide(account: Account, activity: Activity, origin: Origin, budget_left: Ma
 
 def _matching(activity: Activity) -> Iterator[tuple[Campaign, Rule]]:
     for campaign in activity.campaigns:
-        for rule in campaign.earn:
-            if matches(rule, activity):
-                yield campaign, rule
+        for rule in matching(campaign, activity):
+            yield campaign, rule
 
 
 def _rewards(
@@ -64,14 +63,15 @@ def _rewards(
     grants: list[Grant] = []
     refusals: list[Refusal] = []
     for campaign, rule in _matching(activity):
-        if entry_id(activity.type, activity.value["event_id"], campaign.id, rule.name) in account.lots:
+        entry = entry_id(activity.type, activity.value["event_id"], campaign.id, rule.name)
+        if entry in account.lots:
             refusals.append(_refusal(campaign, rule, Reason.DUPLICATE_EVENT))
             continue
         left = budget_left.get(campaign.id)
         if left is not None:
             left -= sum(grant.points for grant in grants if grant.campaign == campaign.id)
         units = int(flat_due) if rule.basis == "flat" else amount
-        grant, refusal = judge(activity, campaign, rule, units, account.used, left)
+        grant, refusal = judge(activity, campaign, rule, units, entry, account.used, left)
         if grant is not None:
             if owed:
                 grant = replace(grant, settles=min(owed, grant.points))
@@ -97,7 +97,7 @@ def _not_taking_part(activity: Activity) -> Iterator[Refusal]:
     if activity.not_live:
         yield Refusal(activity.value["campaign_id"], 0, "", Reason.NOT_LIVE.value)
     for campaign in activity.not_joined:
-        if any(matches(rule, activity) for rule in campaign.earn):
+        if matching(campaign, activity):
             yield Refusal(campaign.id, campaign.version, "", Reason.NOT_JOINED.value)
 
 

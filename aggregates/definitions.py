@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 DEFAULT_TIERS: Final = (("nano", 0), ("micro", 1_000), ("mid", 10_000), ("macro", 100_000))
@@ -117,6 +117,8 @@ class Campaign:
     """The metric of its standings."""
     prizes: tuple[tuple[int, int], ...]
     """Rank and points."""
+    matching: dict[Hashable, tuple[Rule, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Answers kept by `rules.matching`."""
 
     def live_at(self, occurred_at: int) -> bool:
         """Whether this version's window covers that instant."""

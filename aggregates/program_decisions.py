@@ -7,8 +7,8 @@ from datetime import date
 
 from aggregates.definitions import Brand, Campaign, content_of
 from aggregates.events import BrandDefined, CampaignDefined, CampaignLaunched
+from aggregates.local_time import local_day
 from aggregates.programs import brand_in_force, from_content, unknown_tiers
-from aggregates.rules import local
 
 
 class ProgramRefused(Exception):
@@ -92,7 +92,7 @@ def define_campaign(
     )
     if campaign.id in brand.launches:
         return [defined]
-    month = f"{local(campaign.starts_at, owner.timezone):%Y-%m}"
+    month = local_day(campaign.starts_at, owner.timezone).month
     other = next((name for name, taken in sorted(brand.launches.items()) if taken == month), None)
     if owner.plan == "free" and other is not None:
         raise ProgramRefused(

@@ -15,7 +15,7 @@ from aggregates.activity import Activity
 from aggregates.definitions import DAY_MS, Brand, Campaign
 from aggregates.events import Grant, Refusal
 from aggregates.programs import parse
-from aggregates.rules import entitlement, entry_id, expires_at, judge, matches
+from aggregates.rules import entitlement, entry_id, expires_at, judge, matches, matching
 
 
 def at(text: str, zone: str = "UTC") -> int:
@@ -38,10 +38,19 @@ def campaign(**rule: Any) -> Campaign:
     return found
 
 
-def activity(kind: str = "Interaction", tier: str = "nano", of: Brand | None = None, **value: Any) -> Activity:
+def activity(record_type: str = "Interaction", tier: str = "nano", of: Brand | None = None, **value: Any) -> Activity:
     fields = {"event_id": "e", "occurred_at": NOON, "kind": "like", "surface": "brand_post", "platform": "x"}
     return Activity(
-        kind, 0, {**fields, "post_id": "p", "quantity": 1, **value}, of or brand(), (), False, (), tier, None, False
+        record_type,
+        0,
+        {**fields, "post_id": "p", "quantity": 1, **value},
+        of or brand(),
+        (),
+        False,
+        (),
+        tier,
+        None,
+        False,
     )
 
 
@@ -49,7 +58,7 @@ def paid(
     amount: int, used: dict[str, int] | None = None, left: int | None = None, seen: Activity | None = None, **rule: Any
 ) -> Grant | Refusal:
     found = campaign(**rule)
-    grant, refusal = judge(seen or activity(), found, found.earn[0], amount, used or {}, left)
+    grant, refusal = judge(seen or activity(), found, found.earn[0], amount, "entry", used or {}, left)
     assert (grant is None) != (refusal is None)
     return grant or refusal  # type: ignore[return-value]
 
@@ -112,6 +121,28 @@ def test_money_rules_are_about_their_own_record_type(on: str, record: str):
     rule = campaign(on=on).earn[0]
     fitting = [t for t in ("Interaction", "Purchase", "ReferralDue", "Command") if matches(rule, activity(t))]
     assert fitting == [record]
+
+
+def test_the_kept_matches_are_what_every_rule_says_and_do_not_grow_for_ever():
+    earn = [
+        {"rule": "x", "on": "interaction", "points": 1, "platform": ["x"]},
+        {"rule": "like", "on": "interaction", "points": 1, "kind": ["like"], "surface": ["brand_post"]},
+        {"rule": "spend", "on": "purchase", "points": 1},
+        {"rule": "friend", "on": "referral", "points": 1},
+    ]
+    found = parse({"campaign": "c", "brand": "acme", "starts_at": 0, "ends_at": 5, "earn": earn}, "test")
+    assert isinstance(found, Campaign)
+    records = [activity(kind) for kind in ("Purchase", "ReferralDue", "Command")]
+    records += [
+        activity(kind=kind, surface=surface, platform=f"{n}" if n else "x")
+        for n in range(300)
+        for kind in ("like", "share")
+        for surface in ("brand_post", "member_post")
+    ]
+    for record in (*records, *records):
+        assert matching(found, record) == tuple(rule for rule in found.earn if matches(rule, record))
+    assert len(found.matching) < len(records)
+    assert found == parse({"campaign": "c", "brand": "acme", "starts_at": 0, "ends_at": 5, "earn": earn}, "test")
 
 
 def test_a_grant_says_how_it_was_worked_out():
