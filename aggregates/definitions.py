@@ -49,6 +49,8 @@ class Brand:
     """Days from the end of the hold to expiry, at local midnight; None: never."""
     negative_balance: bool
     """Whether what a reversal finds no points for becomes debt; else it is given up as shortfall."""
+    value_per_1000: int | None = None
+    """What 1,000 points are worth, in minor units of the currency; None: nobody said."""
 
     def tier_of(self, followers: int) -> str:
         """The influence tier of that many followers."""
@@ -133,6 +135,10 @@ def content_of(definition: Brand | Campaign) -> str:
 
 def _brand_document(brand: Brand) -> Mapping[str, Any]:
     expiry = "none" if brand.expire_after_days is None else f"{brand.expire_after_days}d"
+    points: dict[str, Any] = {"expire_after": expiry}
+    points["negative_balance"] = "allow" if brand.negative_balance else "forbid"
+    if brand.value_per_1000 is not None:
+        points["value_per_1000"] = brand.value_per_1000
     return {
         "brand": brand.id,
         "version": brand.version,
@@ -141,7 +147,7 @@ def _brand_document(brand: Brand) -> Mapping[str, Any]:
         "timezone": brand.timezone,
         "currency": brand.currency,
         "tiers": dict(brand.tiers),
-        "points": {"expire_after": expiry, "negative_balance": "allow" if brand.negative_balance else "forbid"},
+        "points": points,
     }
 
 

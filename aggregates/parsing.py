@@ -187,7 +187,7 @@ def _brand(reader: _Reader) -> Brand:
     currency = reader.get("currency")
     if not isinstance(currency, str) or not re.fullmatch(r"[A-Z]{3}", currency):
         reader.fail("currency", f"{_shown(currency)} is no currency code; use three capital letters such as EUR")
-    points = reader.below("points", ("expire_after", "negative_balance"))
+    points = reader.below("points", ("expire_after", "negative_balance", "value_per_1000"))
     expiry = points.duration("expire_after", "none", none=True)
     if expiry is not None and (expiry % names.DAY_MS or not expiry):
         points.fail("expire_after", "points expire at midnight; use whole days such as 365d, at least 1d, or none")
@@ -201,6 +201,7 @@ def _brand(reader: _Reader) -> Brand:
         tiers=_tiers(reader),
         expire_after_days=None if expiry is None else expiry // names.DAY_MS,
         negative_balance=points.choice("negative_balance", ("allow", "forbid"), "forbid") == "allow",
+        value_per_1000=points.integer("value_per_1000", None),
     )
 
 

@@ -100,6 +100,15 @@ def test_a_definition_survives_its_canonical_text():
         assert from_content(content_of(campaign)) == campaign
 
 
+def test_what_points_are_worth_is_in_the_text_only_where_it_was_said():
+    assert brand_with().value_per_1000 is None
+    assert "value_per_1000" not in content_of(brand_with())
+    for worth in (0, 500):
+        brand = brand_with(points={"value_per_1000": worth})
+        assert brand.value_per_1000 == worth
+        assert from_content(content_of(brand)) == brand
+
+
 def test_the_order_of_keys_and_the_way_a_time_is_written_do_not_change_the_content():
     written = campaign_with(starts_at="2026-03-01T01:00:00+01:00", ends_at=datetime(2026, 4, 1, tzinfo=UTC))
     assert content_of(written) == content_of(campaign_with())
@@ -132,6 +141,8 @@ def test_every_multiplier_in_thousandths_survives_its_text(milli: int):
         (brand_with, {"points": {"expire_after": "1y"}}, "write it like 365d, 12h or none"),
         (brand_with, {"points": {"expire_after": "12h"}}, "use whole days"),
         (brand_with, {"points": {"expires_after": "1d"}}, "points.expires_after: unknown key; did you mean"),
+        (brand_with, {"points": {"value_per_1000": -1}}, "points.value_per_1000: -1 is out of range"),
+        (brand_with, {"points": {"value_per_1000": 0.5}}, "write a whole number"),
         (brand_with, {"version": 2}, "effective_at: missing"),
         (brand_with, {"version": 0}, "version: 0 is out of range"),
         (brand_with, {"brand": "ac/me"}, "is no id"),
