@@ -67,6 +67,9 @@ def _rewards(
         if entry in account.lots:
             refusals.append(_refusal(campaign, rule, Reason.DUPLICATE_EVENT))
             continue
+        if rule.first_time and account.is_customer and rule.on == "purchase":
+            refusals.append(_refusal(campaign, rule, Reason.NOT_THE_FIRST))
+            continue
         left = budget_left.get(campaign.id)
         if left is not None:
             left -= sum(grant.points for grant in grants if grant.campaign == campaign.id)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from calendar import monthrange
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from datetime import date, timedelta
+from typing import Any, Final, NamedTuple
 
 DEFAULT_TIERS: Final = (("nano", 0), ("micro", 1_000), ("mid", 10_000), ("macro", 100_000))
 """Lower bounds in followers, of the brands that define none."""
@@ -31,6 +33,21 @@ class DefinitionError(ValueError):
     """A definition that cannot be used: one sentence with the document, the key and what to do."""
 
 
+class Period(NamedTuple):
+    """A number of calendar days (`d`) or months (`mo`)."""
+
+    number: int
+    unit: str
+
+    def after(self, day: date) -> date:
+        """The day that comes so much later; a day that its month does not have is the month's last."""
+        if self.unit == "d":
+            return day + timedelta(days=self.number)
+        years, month = divmod(day.month - 1 + self.number, 12)
+        year = day.year + years
+        return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+
+
 @dataclass(frozen=True, slots=True)
 class Brand:
     """One version of a brand: its plan, its time and money, its tier bands and what its points do."""
@@ -45,8 +62,8 @@ class Brand:
     currency: str
     tiers: tuple[tuple[str, int], ...]
     """Name and lower bound in followers, ascending from 0."""
-    expire_after_days: int | None
-    """Days from the end of the hold to expiry, at local midnight; None: never."""
+    expire_after: Period | None
+    """From the day the hold ends to expiry, at local midnight; None: never."""
     negative_balance: bool
     """Whether what a reversal finds no points for becomes debt; else it is given up as shortfall."""
     value_per_1000: int | None = None
@@ -82,6 +99,8 @@ class Rule:
     """Cap name and points, in the order of `CAPS`."""
     hold_ms: int
     """From earning to active."""
+    first_time: bool = False
+    """Whether it pays a member once: for the first order ever, or the first interaction or referral that it pays."""
 
     @property
     def basis(self) -> str:
@@ -134,8 +153,8 @@ def content_of(definition: Brand | Campaign) -> str:
 
 
 def _brand_document(brand: Brand) -> Mapping[str, Any]:
-    expiry = "none" if brand.expire_after_days is None else f"{brand.expire_after_days}d"
-    points: dict[str, Any] = {"expire_after": expiry}
+    after = brand.expire_after
+    points: dict[str, Any] = {"expire_after": "none" if after is None else f"{after.number}{after.unit}"}
     points["negative_balance"] = "allow" if brand.negative_balance else "forbid"
     if brand.value_per_1000 is not None:
         points["value_per_1000"] = brand.value_per_1000
@@ -182,6 +201,8 @@ def _rule_document(rule: Rule) -> Mapping[str, Any]:
     if rule.caps:
         document["caps"] = dict(rule.caps)
     document["hold"] = _duration_text(rule.hold_ms)
+    if rule.first_time:
+        document["first_time"] = True
     return document
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 from zoneinfo import ZoneInfo
 
 from aggregates import definitions as names
-from aggregates.definitions import Brand, Campaign, DefinitionError, Rule
+from aggregates.definitions import Brand, Campaign, DefinitionError, Period, Rule
 
 _MAX_POINTS: Final = 10**12
 _MAX_VERSION: Final = 2**31 - 1
@@ -23,6 +23,8 @@ _MAX_MULTIPLIER: Final = 1_000
 _MAX_DURATION_MS: Final = 36_500 * names.DAY_MS
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION: Final = re.compile(r"(\d{1,9})(d|h|m|s)")
+_MONTHS: Final = re.compile(r"(\d{1,4})(mo|y)")
+_MAX_MONTHS: Final = 1_200
 _UNITS: Final = {"d": names.DAY_MS, "h": names.HOUR_MS, "m": names.MINUTE_MS, "s": names.SECOND_MS}
 _REQUIRED: Final = object()
 
@@ -35,9 +37,9 @@ def parse(document: Mapping[Any, Any], where: str) -> Brand | Campaign:
     if not isinstance(document, Mapping):
         raise DefinitionError(f"{where}: a definition is a mapping of keys to values; this is {_shown(document)}")
     if "campaign" in document:
-        return _campaign(_Reader(where, "", document, _CAMPAIGN_KEYS))
+        return _campaign(_Reader(where, "", document, CAMPAIGN_KEYS))
     if "brand" in document:
-        return _brand(_Reader(where, "", document, _BRAND_KEYS))
+        return _brand(_Reader(where, "", document, BRAND_KEYS))
     raise DefinitionError(f"{where}: neither a brand nor a campaign; start it with `brand: ID` or `campaign: ID`")
 
 
@@ -50,13 +52,15 @@ def from_content(content: str) -> Brand | Campaign:
     return parse(document, "stored definition")
 
 
-_BRAND_KEYS: Final = ("brand", "version", "effective_at", "plan", "timezone", "currency", "tiers", "points")
-_CAMPAIGN_KEYS: Final = (
+BRAND_KEYS: Final = ("brand", "version", "effective_at", "plan", "timezone", "currency", "tiers", "points")
+CAMPAIGN_KEYS: Final = (
     *("campaign", "brand", "version", "effective_at", "starts_at", "ends_at"),
     *("budget", "join", "earn", "standings", "prizes"),
 )
-_RULE_KEYS: Final = (
+POINTS_KEYS: Final = ("expire_after", "negative_balance", "value_per_1000")
+RULE_KEYS: Final = (
     *("rule", "on", "kind", "surface", "platform", "per_minor", "points", "tier_multiplier", "caps", "hold"),
+    "first_time",
 )
 
 
@@ -147,19 +151,38 @@ class _Reader:
             self.fail(key, f"{_shown(found)} is out of range; use a time between 1970 and 2229")
         return ms
 
-    def duration(self, key: str, default: str, none: bool = False) -> int | None:
-        """Milliseconds; None for `none` where that is allowed."""
+    def duration(self, key: str, default: str, allowed: str = "14d, 12h or 0d") -> int:
+        """Milliseconds."""
         found = self.get(key, default)
-        if none and found == "none":
-            return None
         match = _DURATION.fullmatch(found) if isinstance(found, str) else None
         if match is None:
-            allowed = "365d, 12h or none" if none else "14d, 12h or 0d"
             self.fail(key, f"{_shown(found)} is no duration; write it like {allowed}")
         ms = int(match[1]) * _UNITS[match[2]]
         if ms > _MAX_DURATION_MS:
             self.fail(key, f"{found} is too long; use at most 36500d")
         return ms
+
+    def expiry(self, key: str) -> Period | None:
+        """Days, or months (twelve for a year); None for `none`."""
+        found = self.get(key, "none")
+        if found == "none":
+            return None
+        match = _MONTHS.fullmatch(found) if isinstance(found, str) else None
+        if match is None:
+            days, rest = divmod(self.duration(key, "none", "365d, 12mo, 1y or none"), names.DAY_MS)
+            if rest or not days:
+                self.fail(key, "points expire at midnight; use whole days such as 365d, at least 1d, or 12mo, 1y, none")
+            return Period(days, "d")
+        months = int(match[1]) * (12 if match[2] == "y" else 1)
+        if not 1 <= months <= _MAX_MONTHS:
+            self.fail(key, f"{found} is out of range; use 1mo to 100y")
+        return Period(months, "mo")
+
+    def flag(self, key: str) -> bool:
+        found = self.get(key, False)
+        if not isinstance(found, bool):
+            self.fail(key, f"write true or false, not {_shown(found)}")
+        return found
 
 
 def _shown(value: Any) -> str:
@@ -187,10 +210,7 @@ def _brand(reader: _Reader) -> Brand:
     currency = reader.get("currency")
     if not isinstance(currency, str) or not re.fullmatch(r"[A-Z]{3}", currency):
         reader.fail("currency", f"{_shown(currency)} is no currency code; use three capital letters such as EUR")
-    points = reader.below("points", ("expire_after", "negative_balance", "value_per_1000"))
-    expiry = points.duration("expire_after", "none", none=True)
-    if expiry is not None and (expiry % names.DAY_MS or not expiry):
-        points.fail("expire_after", "points expire at midnight; use whole days such as 365d, at least 1d, or none")
+    points = reader.below("points", POINTS_KEYS)
     return Brand(
         id=reader.identifier("brand"),
         version=version,
@@ -199,7 +219,7 @@ def _brand(reader: _Reader) -> Brand:
         timezone=timezone,
         currency=currency,
         tiers=_tiers(reader),
-        expire_after_days=None if expiry is None else expiry // names.DAY_MS,
+        expire_after=points.expiry("expire_after"),
         negative_balance=points.choice("negative_balance", ("allow", "forbid"), "forbid") == "allow",
         value_per_1000=points.integer("value_per_1000", None),
     )
@@ -246,7 +266,7 @@ def _rules(reader: _Reader) -> tuple[Rule, ...]:
         reader.fail("earn", f"write a list of rules, not {_shown(found)}")
     rules: list[Rule] = []
     for index, item in enumerate(found):
-        one = _Reader(reader.where, f"earn[{index}].", item, _RULE_KEYS)
+        one = _Reader(reader.where, f"earn[{index}].", item, RULE_KEYS)
         rule = _rule(one)
         if any(rule.name == other.name for other in rules):
             one.fail("rule", f"`{rule.name}` names two rules of this campaign; give each its own name")
@@ -274,7 +294,8 @@ def _rule(reader: _Reader) -> Rule:
             sorted((multipliers.checked_id(tier, tier), _milli(multipliers, tier)) for tier in multipliers.value)
         ),
         caps=tuple((cap, caps.integer(cap)) for cap in names.CAPS if caps.get(cap, None) is not None),
-        hold_ms=reader.duration("hold", "0d") or 0,
+        hold_ms=reader.duration("hold", "0d"),
+        first_time=reader.flag("first_time"),
     )
 
 

@@ -29,6 +29,7 @@ class Refusal(StrEnum):
     EXISTING_CUSTOMER = "existing_customer", "The buyer had ordered before; only a new customer's order earns."
     ORDER_REFUNDED = "order_refunded", "The order was refunded in full before it came, so no referrer is due."
     DUPLICATE_EVENT = "duplicate_event", "This rule has paid for this event id before; it pays once."
+    NOT_THE_FIRST = "not_the_first", "The rule pays a member for the first time only, and this was not the first."
     NOTHING_DUE = "nothing_due", "It comes to less than one point under this rule, or its order was refunded in full."
     PER_EVENT = "per_event", "It is worth more than the rule allows for one event, and such an event is rejected."
     PER_POST = "per_post", "The rule has paid the member all that it allows for one post."

@@ -6,7 +6,6 @@ Everything here is a pure function of its arguments. Points are integers, times 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from hashlib import blake2b
 from typing import Final
 
@@ -90,6 +89,8 @@ def judge(
     `used` has the points that each cap counter has paid this member; `budget_left` is the campaign's, None: no limit.
     """
     multiplier = rule.multiplier_milli(activity.tier)
+    if rule.first_time and rule.basis == "unit":
+        amount = 1
     entitled = entitlement(rule.basis, rule.points, rule.per, multiplier, amount)
     points, limited_by, counters = _limited(activity, campaign, rule, entitled, used)
     if points > 0 and budget_left is not None and budget_left < points:
@@ -121,6 +122,10 @@ def _limited(
 ) -> tuple[int, str, tuple[str, ...]]:
     """The points that the caps leave, the cap that kept most back, and the counters they use up."""
     points, limited_by, counters = entitled, "", []
+    if rule.first_time and rule.on != "purchase":
+        counters.append(f"{campaign.id}/{rule.name}/first")
+        if used.get(counters[0]):
+            return 0, Reason.NOT_THE_FIRST.value, ()
     for cap, limit in rule.caps:
         if cap == "per_event":
             if entitled > limit:
@@ -148,7 +153,7 @@ def _period(cap: str, activity: Activity) -> str:
 
 def expires_at(active_at: int, brand: Brand) -> int | None:
     """First instant at which points that become active then are expired: a local midnight; None: never."""
-    if brand.expire_after_days is None:
+    if brand.expire_after is None:
         return None
     day = local_day(active_at, brand.timezone).date
-    return start_of_day(day + timedelta(days=brand.expire_after_days), brand.timezone)
+    return start_of_day(brand.expire_after.after(day), brand.timezone)

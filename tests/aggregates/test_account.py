@@ -263,6 +263,59 @@ def test_a_purchase_is_judged_by_the_tier_of_its_time_and_its_refund_too():
     assert taken_back(member.refund("o1", 300, seen={"tier": "macro"})) == [8]
 
 
+# First times
+
+FIRST_ORDER = campaign("[{rule: welcome, on: purchase, points: 50, first_time: true}]")
+FIRST_SHARE = campaign("[{rule: share, on: interaction, points: 10, first_time: true, caps: {per_event: 10}}]")
+
+
+def test_a_first_order_bonus_is_for_the_first_order_ever_even_one_before_the_campaign():
+    member = Member(FIRST_ORDER)
+    assert paid(member.buy("o1", 100)) == [50]
+    assert refused(member.buy("o2", 100)) == ["not_the_first"]
+    late = Member()
+    late.buy("o1", 100)
+    late.campaigns = (FIRST_ORDER,)
+    assert refused(late.buy("o2", 100)) == ["not_the_first"]
+
+
+def test_a_refund_gives_the_first_time_not_back():
+    member = Member(FIRST_ORDER)
+    member.buy("o1", 100)
+    assert taken_back(member.refund("o1", 100)) == [50]
+    assert refused(member.buy("o2", 100)) == ["not_the_first"]
+
+
+def test_an_order_refunded_before_it_came_was_the_first_all_the_same():
+    member = Member(FIRST_ORDER)
+    member.refund("o1", 100)
+    assert refused(member.buy("o1", 100)) == ["nothing_due"]
+    assert refused(member.buy("o2", 100)) == ["not_the_first"]
+
+
+def test_a_first_interaction_bonus_is_for_one_unit_of_the_first_interaction_that_it_pays():
+    member = Member(FIRST_SHARE)
+    assert refused(member.interact(actor_id="ann")) == ["self_interaction"]
+    assert paid(member.interact(3)) == [10]
+    assert refused(member.interact(post_id="p2")) == ["not_the_first"]
+
+
+def test_an_unlike_gives_the_first_time_not_back_so_liking_again_earns_nothing():
+    member = Member(FIRST_SHARE)
+    member.interact()
+    assert taken_back(member.interact(-1)) == [10]
+    assert refused(member.interact()) == ["not_the_first"]
+
+
+def test_a_first_referral_bonus_is_for_the_first_friend_that_it_pays():
+    member = Member(campaign("[{rule: friend, on: referral, points: 500, first_time: true}]"))
+    assert refused(member.friend("completed", "o0", 100, new_customer=False)) == ["existing_customer"]
+    assert paid(member.friend("completed", "o1", 100)) == [500]
+    assert refused(member.friend("completed", "o2", 100, buyer="cleo")) == ["not_the_first"]
+    assert taken_back(member.friend("refunded", "o1", 100)) == [500]
+    assert refused(member.friend("completed", "o3", 100, buyer="dan")) == ["not_the_first"]
+
+
 # Where a reversal takes from
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregates.definitions import DAY_MS, DefinitionError
+from aggregates.definitions import CAPS, DAY_MS, DefinitionError
+from aggregates.parsing import BRAND_KEYS, CAMPAIGN_KEYS, POINTS_KEYS, RULE_KEYS
 from aggregates.programs import Brand, Campaign, Programs, content_of, from_content, parse, unknown_tiers
 
 MARCH, APRIL = 1_772_323_200_000, 1_775_001_600_000
@@ -72,7 +75,7 @@ def test_the_documents_of_the_contract_are_read_with_their_units():
     brand, campaign = (parse(document, "contract") for document in yaml.safe_load_all(CONTRACT))
     assert isinstance(brand, Brand)
     assert isinstance(campaign, Campaign)
-    assert (brand.version, brand.effective_at, brand.expire_after_days, brand.negative_balance) == (1, 0, 365, True)
+    assert (brand.version, brand.effective_at, brand.expire_after, brand.negative_balance) == (1, 0, (365, "d"), True)
     assert (campaign.starts_at, campaign.ends_at, campaign.effective_at) == (MARCH, APRIL, MARCH)
     share, spend, friend = campaign.earn
     assert (share.on, share.kinds, share.surfaces, share.hold_ms) == ("interaction", ("share",), ("brand_post",), 0)
@@ -81,6 +84,14 @@ def test_the_documents_of_the_contract_are_read_with_their_units():
     assert (spend.basis, spend.per, spend.hold_ms) == ("money", 100, 14 * DAY_MS)
     assert (friend.basis, friend.points) == ("flat", 500)
     assert campaign.prizes == ((1, 5000), (2, 3000), (3, 1000))
+
+
+def test_the_page_on_definitions_names_every_key_and_its_example_is_read():
+    page = (Path(__file__).parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert [type(parse(document, "page")) for document in yaml.safe_load_all(example)] == [Brand, Campaign]
+    keys = {*BRAND_KEYS, *CAMPAIGN_KEYS, *RULE_KEYS, *CAPS, *(f"points.{key}" for key in POINTS_KEYS)} - {"points"}
+    assert {key for key in keys if f"`{key}`" not in page} == set()
 
 
 def test_what_is_left_out_has_the_contracts_defaults():
@@ -95,6 +106,10 @@ def test_a_definition_survives_its_canonical_text():
     for document in yaml.safe_load_all(CONTRACT):
         definition = parse(document, "contract")
         assert from_content(content_of(definition)) == definition
+    for expiry in ("none", "1d", "365d", "6mo", "12mo", "2y"):
+        brand = brand_with(points={"expire_after": expiry})
+        assert from_content(content_of(brand)) == brand
+    assert from_content(content_of(rule_with(first_time=True))) == rule_with(first_time=True)
     for hold in ("0d", "90s", "45m", "36h", "10d"):
         campaign = rule_with(hold=hold, tier_multiplier={"nano": 1.125, "mid": 0})
         assert from_content(content_of(campaign)) == campaign
@@ -112,6 +127,13 @@ def test_what_points_are_worth_is_in_the_text_only_where_it_was_said():
 def test_the_order_of_keys_and_the_way_a_time_is_written_do_not_change_the_content():
     written = campaign_with(starts_at="2026-03-01T01:00:00+01:00", ends_at=datetime(2026, 4, 1, tzinfo=UTC))
     assert content_of(written) == content_of(campaign_with())
+
+
+def test_a_year_is_twelve_months_and_what_pays_every_time_is_written_as_before():
+    assert content_of(brand_with(points={"expire_after": "1y"})) == content_of(
+        brand_with(points={"expire_after": "12mo"})
+    )
+    assert content_of(rule_with(first_time=False)) == content_of(rule_with())
 
 
 @pytest.mark.parametrize(("written", "milli"), [(1.1, 1100), ("2.675", 2675), (3, 3000), (0.001, 1), (1.15, 1150)])
@@ -138,7 +160,11 @@ def test_every_multiplier_in_thousandths_survives_its_text(milli: int):
         (brand_with, {"timezone": "Europe/Pariss"}, "timezone: `Europe/Pariss` is no known timezone"),
         (brand_with, {"timezone": "../etc/passwd"}, "is no known timezone"),
         (brand_with, {"currency": "euro"}, "three capital letters"),
-        (brand_with, {"points": {"expire_after": "1y"}}, "write it like 365d, 12h or none"),
+        (brand_with, {"points": {"expire_after": "1w"}}, "write it like 365d, 12mo, 1y or none"),
+        (brand_with, {"points": {"expire_after": 365}}, "write it like 365d, 12mo, 1y or none"),
+        (brand_with, {"points": {"expire_after": "0mo"}}, "0mo is out of range; use 1mo to 100y"),
+        (brand_with, {"points": {"expire_after": "101y"}}, "101y is out of range"),
+        (brand_with, {"points": {"expire_after": "0d"}}, "use whole days"),
         (brand_with, {"points": {"expire_after": "12h"}}, "use whole days"),
         (brand_with, {"points": {"expires_after": "1d"}}, "points.expires_after: unknown key; did you mean"),
         (brand_with, {"points": {"value_per_1000": -1}}, "points.value_per_1000: -1 is out of range"),
@@ -174,6 +200,7 @@ def test_every_multiplier_in_thousandths_survives_its_text(milli: int):
         (rule_with, {"on": "purchase", "kind": ["like"]}, "only a rule on interaction has this filter"),
         (rule_with, {"on": "purchase", "caps": {"per_post": 1}}, "only a rule on interaction has posts"),
         (rule_with, {"on": "purchase", "per_minor": 0}, "per_minor: 0 is out of range"),
+        (rule_with, {"first_time": "yes"}, "first_time: write true or false, not `yes`"),
         (rule_with, {"points": 0}, "points: 0 is out of range"),
         (rule_with, {"points": None}, "points: missing"),
     ],

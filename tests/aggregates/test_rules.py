@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -180,6 +180,15 @@ def test_a_budget_truncates_to_what_is_left_and_then_refuses():
     assert reason(2, None, -5) == "budget"
 
 
+def test_a_first_time_rule_pays_one_unit_once_whatever_the_version_of_the_campaign():
+    grant = granted(5, first_time=True, caps={"total": 99})
+    assert (grant.points, grant.entitled, grant.counters) == (10, 10, ("spring/r/first", "spring/r/total"))
+    assert reason(5, {"spring/r/first": 10}, first_time=True) == "not_the_first"
+    referral = activity("ReferralDue")
+    assert granted(900, seen=referral, on="referral", per_minor=100, first_time=True).points == 90
+    assert reason(900, {"spring/r/first": 90}, seen=referral, on="referral", first_time=True) == "not_the_first"
+
+
 def test_what_comes_to_less_than_a_point_is_said_to_be_so():
     assert reason(1, points=1, tier_multiplier={"nano": 0.5}) == "nothing_due"
     assert reason(0, on="purchase", seen=activity("Purchase")) == "nothing_due"
@@ -213,6 +222,76 @@ def test_points_expire_at_a_local_midnight_counted_from_the_end_of_the_hold():
     grant = granted(1, seen=activity(of=paris, occurred_at=at("2026-03-05T23:30:00")), hold="1d")
     assert grant.expires_at == at("2026-04-06T00:00:00", "Europe/Paris")  # the hold ends on the 7th, in Paris
     assert expires_at(NOON, brand()) is None
+
+
+@pytest.mark.parametrize(
+    ("earned", "after", "expires"),
+    [
+        ("2026-01-31", "1mo", "2026-02-28"),
+        ("2028-01-31", "1mo", "2028-02-29"),
+        ("2026-08-31", "6mo", "2027-02-28"),
+        ("2026-03-31", "3mo", "2026-06-30"),
+        ("2028-02-29", "1y", "2029-02-28"),
+        ("2028-02-29", "4y", "2032-02-29"),
+        ("2026-12-15", "1mo", "2027-01-15"),
+        ("2026-11-30", "13mo", "2027-12-30"),
+        ("2026-02-28", "1mo", "2026-03-28"),
+    ],
+)
+def test_months_are_counted_on_the_calendar_and_clamped_to_the_months_end(earned: str, after: str, expires: str):
+    paris = brand(timezone="Europe/Paris", points={"expire_after": after})
+    for clock in ("00:00:00", "12:34:56", "23:59:59"):
+        active = at(f"{earned}T{clock}", "Europe/Paris")
+        assert expires_at(active, paris) == at(f"{expires}T00:00:00", "Europe/Paris")
+
+
+ZONES = [
+    "UTC", "Europe/Paris", "America/New_York", "America/Sao_Paulo", "America/Havana", "Asia/Beirut", "Africa/Cairo",
+    "Australia/Lord_Howe", "Pacific/Apia", "America/St_Johns", "Asia/Kathmandu",
+]  # fmt: skip
+"""Clocks that change at midnight, by half an hour, over a whole day, or never."""
+
+
+@given(st.sampled_from(ZONES), st.integers(0, 2 * 10**12), st.integers(1, 500), st.sampled_from(["d", "mo"]))
+def test_points_expire_at_the_first_instant_of_a_local_day_whatever_the_clock_does(
+    zone: str, active: int, count: int, unit: str
+):
+    expiry = expires_at(active, brand(timezone=zone, points={"expire_after": f"{count}{unit}"}))
+    assert expiry is not None
+    day = datetime.fromtimestamp(active // 1000, ZoneInfo(zone)).date()
+    if unit == "d":
+        due = date.fromordinal(day.toordinal() + count)
+    else:
+        last = date(day.year + (day.month + count) // 12, (day.month + count) % 12 + 1, 1).toordinal() - 1
+        due = min(date.fromordinal(last).replace(day=1).toordinal() + day.day - 1, last)
+        due = date.fromordinal(due)
+    seconds = expiry // 1000
+    assert datetime.fromtimestamp(seconds, ZoneInfo(zone)).date() >= due
+    assert datetime.fromtimestamp(seconds - 1, ZoneInfo(zone)).date() < due
+
+
+@pytest.mark.parametrize(
+    ("zone", "earned", "days", "hours"),
+    [
+        ("Europe/Paris", "2026-03-28", 2, 47),
+        ("Europe/Paris", "2026-10-24", 2, 49),
+        ("America/New_York", "2026-03-07", 2, 47),
+        ("Australia/Lord_Howe", "2026-04-04", 2, 48.5),
+        ("Asia/Kolkata", "2026-03-28", 2, 48),
+        ("Pacific/Apia", "2011-12-29", 2, 24),
+    ],
+)
+def test_a_day_of_an_expiry_is_as_long_as_the_brands_clock_makes_it(zone: str, earned: str, days: int, hours: float):
+    of = brand(timezone=zone, points={"expire_after": f"{days}d"})
+    midnight = at(f"{earned}T00:00:00", zone)
+    assert expires_at(midnight, of) == midnight + hours * 3_600_000
+
+
+def test_a_hold_counts_hours_and_not_days_of_the_calendar():
+    paris = brand(timezone="Europe/Paris")
+    noon = at("2026-03-28T12:00:00", "Europe/Paris")
+    grant = granted(1, seen=activity(of=paris, occurred_at=noon), hold="1d")
+    assert grant.active_at == at("2026-03-29T13:00:00", "Europe/Paris")
 
 
 def test_a_day_that_has_no_midnight_starts_when_its_clock_does():

@@ -316,7 +316,7 @@ def test_each_importer_defines_a_brand_and_one_campaign(module):
     brand, campaign = (parse(document, "it") for document in yaml.safe_load_all(module.definition("my: brand"[:2])))
     assert isinstance(brand, Brand)
     assert isinstance(campaign, Campaign)
-    assert (brand.id, brand.plan, brand.expire_after_days, campaign.brand) == ("my", "free", None, "my")
+    assert (brand.id, brand.plan, brand.expire_after, campaign.brand) == ("my", "free", None, "my")
 
 
 def test_the_campaigns_are_live_over_all_of_the_real_data(real_data, bought_and_returned):

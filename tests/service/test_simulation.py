@@ -240,7 +240,7 @@ def test_the_definitions_are_a_brand_without_expiry_and_its_campaign(simulation)
     brand, campaign = (parse(document, "it") for document in yaml.safe_load_all(simulation.definitions))
     assert isinstance(brand, Brand)
     assert isinstance(campaign, Campaign)
-    assert (brand.id, brand.plan, brand.expire_after_days) == (BRAND, "pro", None)
+    assert (brand.id, brand.plan, brand.expire_after) == (BRAND, "pro", None)
     assert (campaign.id, campaign.starts_at, campaign.ends_at) == (simulation.campaign, START, START + MONTH)
     assert {rule.on for rule in campaign.earn} == {"interaction", "purchase", "referral"}
 
