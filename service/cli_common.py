@@ -141,18 +141,25 @@ def refused(condition: bool) -> None:
         raise typer.Exit(REFUSED)
 
 
+class Told(Protocol):
+    """Takes how many are done, and of how many once that is known."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Show it."""
+
+
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int | None = None) -> Iterator[Told]:
     """A progress bar on standard error when that is a terminal; yields a function that takes how many are done."""
     if not sys.stderr.isatty():
-        yield lambda _done: None
+        yield lambda done, total=None: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, total=None: bar.update(task, completed=done, total=total)
 
 
 @contextmanager
