@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import RLock
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from eventsourcing.application import ProcessingEvent
 from eventsourcing.persistence import IntegrityError
 from eventsourcing.projection import EventSourcedProjection
@@ -89,11 +90,9 @@ class Batch:
     write that reached the same position."""
 
 
-@dataclass(slots=True)
-class _Loaded:
+class _Loaded(msgspec.Struct, gc=False):
     state: Account
     version: int = 0
-    pending: list[Versioned] = field(default_factory=list)
 
 
 def account_id(brand: str, member: str) -> str:
@@ -128,7 +127,6 @@ class Ledger(EventSourcedProjection[str]):
         self._turn = RLock()
         """Held while accounts in memory are used: sources are taken by other threads than the one that consumes."""
         self._accounts: OrderedDict[str, _Loaded] = OrderedDict()
-        self._touched: dict[str, _Loaded] = {}
 
     def construct_event_store(self) -> LedgerEventStore:
         """The store that writes in bulk (eventsourcing's hook)."""
@@ -211,10 +209,10 @@ class Ledger(EventSourcedProjection[str]):
         batch: Batch = domain_event
         tracking = processing_event.tracking
         assert isinstance(tracking, BatchTracking)
-        self._touched = {}
         topic, _, partition = batch.source
         names = [account_id(a.value["brand_id"], a.value["member_id"]) for a in batch.activities]
         self._load(names)
+        events = processing_event.events
         for aggregate, activity in zip(names, batch.activities, strict=True):
             value = activity.value
             origin = Origin(
@@ -225,16 +223,9 @@ class Ledger(EventSourcedProjection[str]):
             for event in decide(loaded.state, activity, origin, left):
                 if left:
                     _spend(activity, event, tracking.budgets)
-                self._append(aggregate, loaded, event)
-        for loaded in self._touched.values():
-            processing_event.events.extend(loaded.pending)
-            loaded.pending = []
-
-    def _append(self, aggregate: str, loaded: _Loaded, event: AccountEvent) -> None:
-        evolve(loaded.state, event)
-        loaded.version += 1
-        loaded.pending.append(Versioned(aggregate, loaded.version, event))
-        self._touched[aggregate] = loaded
+                evolve(loaded.state, event)
+                loaded.version += 1
+                events.append(Versioned(aggregate, loaded.version, event))
 
     def _load(self, aggregates: Sequence[str]) -> None:
         """Have these accounts in memory; those that are not are read together."""
@@ -256,7 +247,6 @@ class Ledger(EventSourcedProjection[str]):
         """Drop every account in memory; they are read again when needed. Right after any failed write."""
         with self._turn:
             self._accounts.clear()
-            self._touched = {}
 
     # Reads, and definitions
 
