@@ -23,6 +23,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests" / "end_to_end"))
 running: Any = importlib.import_module("running")
+sys.path.insert(0, str(ROOT / "tests" / "aggregates"))
 
 from aggregates.refusals import Refusal  # noqa: E402
 from schemas.field_tables import reason_table, topic_table  # noqa: E402
@@ -278,7 +279,9 @@ def test_links_in_documents_lead_somewhere():
 
 
 def main() -> None:
-    """Write the generated tables anew."""
+    """Write the generated tables anew, and the rulebook."""
+    rulebook: Any = importlib.import_module("test_rulebook")
+    (ROOT / "docs" / "rules.md").write_text(rulebook.page(), encoding="utf-8")
     for page in GENERATED:
         (ROOT / page).write_text(written_anew(page), encoding="utf-8")
 

@@ -1,12 +1,11 @@
-"""The rulebook of a member's account: what each record earns, takes back or spends, as sentences."""
+"""What each record makes of a member's account, to the field; the rules themselves are told in `rules_of_*`."""
 
 from __future__ import annotations
 
 import pytest
-from account_cases import DAY, NOON, Member, brand, campaign, ms, paid, refused, taken_back
+from account_cases import DAY, NOON, Member, brand, campaign, paid, refused, taken_back
 
 from aggregates.events import (
-    CommandRefused,
     InteractionRewarded,
     InteractionTakenBack,
     PointsRedeemed,
@@ -43,13 +42,6 @@ def test_an_interaction_of_quantity_zero_leaves_no_event():
     assert Member(LIKES).interact(0) == []
 
 
-def test_members_earn_nothing_on_their_own_posts():
-    member = Member(LIKES)
-    assert refused(member.interact(actor_id="ann")) == ["self_interaction"]
-    assert member.interact(-1, actor_id="ann") == []
-    assert member.interact(-1) == []
-
-
 def test_a_named_campaign_that_is_not_live_is_recorded_as_such():
     [event] = Member().interact(campaign_id="spring", seen={"not_live": True})
     assert [(r.campaign, r.rule, r.reason) for r in event.refusals] == [("spring", "", "not_live")]
@@ -69,19 +61,6 @@ def test_a_cap_truncates_and_then_refuses():
     assert (event.grants[0].points, event.grants[0].entitled, event.grants[0].limited_by) == (5, 10, "per_post")
     assert refused(member.interact()) == ["per_post"]
     assert paid(member.interact(post_id="p2")) == [10]
-
-
-def test_an_event_worth_more_than_per_event_is_rejected_whole():
-    member = Member(campaign("[{rule: like, on: interaction, points: 10, caps: {per_event: 30}}]"))
-    assert paid(member.interact(3)) == [30]
-    assert refused(member.interact(4)) == ["per_event"]
-
-
-def test_a_day_of_a_cap_is_a_day_of_the_brands_timezone():
-    member = Member(campaign("[{rule: like, on: interaction, points: 10, caps: {per_day: 10}}]"))
-    assert paid(member.interact(occurred_at=ms("2026-03-10T22:59:59"))) == [10]
-    assert refused(member.interact(occurred_at=ms("2026-03-10T00:00:00"))) == ["per_day"]
-    assert paid(member.interact(occurred_at=ms("2026-03-10T23:00:00"))) == [10]
 
 
 def test_a_budget_is_paid_out_to_the_last_point_even_within_one_record():
@@ -116,15 +95,6 @@ def test_the_latest_interaction_is_undone_first():
     [event] = member.interact(-3)
     assert [(u.event_id, u.quantity) for u in event.undone] == [(second.origin.event_id, 2), (first.origin.event_id, 1)]
     assert taken_back([event]) == [20, 10]
-
-
-def test_an_unlike_by_a_known_actor_undoes_only_that_actors_likes():
-    member = Member(LIKES)
-    member.interact(actor_id="bob")
-    member.interact(actor_id="cleo")
-    assert member.interact(-1, actor_id="dan") == []
-    assert taken_back(member.interact(-1, actor_id="bob")) == [10]
-    assert member.interact(-1, actor_id="bob") == []
 
 
 def test_of_one_actors_likes_the_latest_is_undone_first_and_no_more_than_asked():
@@ -172,27 +142,7 @@ def test_what_a_cap_kept_back_reverses_nothing_and_a_reversal_gives_no_cap_room_
     assert member.points() == (0, 0, 0)
 
 
-def test_of_a_truncated_batch_the_first_unlikes_take_back_what_was_not_paid():
-    member = Member(campaign("[{rule: like, on: interaction, points: 10, caps: {total: 25}}]"))
-    member.interact(4)
-    assert [taken_back(member.interact(-1)) for _ in range(5)] == [[], [5], [10], [10], []]
-
-
-def test_an_unlike_after_the_campaign_still_takes_back():
-    member = Member(LIKES)
-    member.interact(campaign_id="spring")
-    member.campaigns = ()
-    assert taken_back(member.interact(-1, campaign_id="spring", seen={"not_live": True})) == [10]
-
-
 # Purchases and refunds
-
-
-def test_a_purchase_pays_for_whole_money_units_after_its_hold():
-    member = Member(SPEND)
-    assert paid(member.buy("o1", 1_999)) == [19]
-    assert member.points(NOON + 14 * DAY - 1) == (0, 19, 0)
-    assert member.points(NOON + 14 * DAY) == (19, 0, 0)
 
 
 def test_an_order_is_paid_once():
@@ -206,16 +156,6 @@ def test_a_purchase_without_points_is_still_recorded():
     [event] = Member().buy("o1", 1_000)
     assert isinstance(event, PurchaseRecorded)
     assert (event.grants, event.refusals) == ((), ())
-
-
-def test_a_refund_takes_back_down_to_the_entitlement_of_the_net_amount():
-    member = Member(SPEND)
-    member.buy("o1", 1_000)
-    assert taken_back(member.refund("o1", 150)) == [2]
-    assert taken_back(member.refund("o1", 40)) == []
-    assert taken_back(member.refund("o1", 20)) == [1]
-    assert taken_back(member.refund("o1", 99_999)) == [7]
-    assert member.points(NOON + 30 * DAY) == (0, 0, 0)
 
 
 def test_a_refund_sent_again_long_after_counts_once():
@@ -242,25 +182,11 @@ def test_a_refund_without_an_order_changes_nothing():
     assert (event.matched, event.reversals) == (False, ())
 
 
-def test_flat_points_stay_until_the_whole_order_is_refunded():
-    member = Member(FLAT)
-    assert paid(member.buy("o1", 1_000)) == [50]
-    assert taken_back(member.refund("o1", 999)) == []
-    assert taken_back(member.refund("o1", 1)) == [50]
-
-
 def test_an_order_of_nothing_pays_flat_points_unless_it_was_refunded():
     member = Member(FLAT)
     assert paid(member.buy("o1", 0)) == [50]
     member.refund("o2", 0)
     assert refused(member.buy("o2", 0)) == ["nothing_due"]
-
-
-def test_a_purchase_is_judged_by_the_tier_of_its_time_and_its_refund_too():
-    rule = "[{rule: spend, on: purchase, per_minor: 100, points: 1, tier_multiplier: {micro: 2.5}}]"
-    member = Member(campaign(rule))
-    assert paid(member.buy("o1", 1_000)) == [25]
-    assert taken_back(member.refund("o1", 300, seen={"tier": "macro"})) == [8]
 
 
 # First times
@@ -279,13 +205,6 @@ def test_a_first_order_bonus_is_for_the_first_order_ever_even_one_before_the_cam
     assert refused(late.buy("o2", 100)) == ["not_the_first"]
 
 
-def test_a_refund_gives_the_first_time_not_back():
-    member = Member(FIRST_ORDER)
-    member.buy("o1", 100)
-    assert taken_back(member.refund("o1", 100)) == [50]
-    assert refused(member.buy("o2", 100)) == ["not_the_first"]
-
-
 def test_an_order_refunded_before_it_came_was_the_first_all_the_same():
     member = Member(FIRST_ORDER)
     member.refund("o1", 100)
@@ -293,27 +212,11 @@ def test_an_order_refunded_before_it_came_was_the_first_all_the_same():
     assert refused(member.buy("o2", 100)) == ["not_the_first"]
 
 
-def test_a_first_interaction_bonus_is_for_one_unit_of_the_first_interaction_that_it_pays():
-    member = Member(FIRST_SHARE)
-    assert refused(member.interact(actor_id="ann")) == ["self_interaction"]
-    assert paid(member.interact(3)) == [10]
-    assert refused(member.interact(post_id="p2")) == ["not_the_first"]
-
-
 def test_an_unlike_gives_the_first_time_not_back_so_liking_again_earns_nothing():
     member = Member(FIRST_SHARE)
     member.interact()
     assert taken_back(member.interact(-1)) == [10]
     assert refused(member.interact()) == ["not_the_first"]
-
-
-def test_a_first_referral_bonus_is_for_the_first_friend_that_it_pays():
-    member = Member(campaign("[{rule: friend, on: referral, points: 500, first_time: true}]"))
-    assert refused(member.friend("completed", "o0", 100, new_customer=False)) == ["existing_customer"]
-    assert paid(member.friend("completed", "o1", 100)) == [500]
-    assert refused(member.friend("completed", "o2", 100, buyer="cleo")) == ["not_the_first"]
-    assert taken_back(member.friend("refunded", "o1", 100)) == [500]
-    assert refused(member.friend("completed", "o3", 100, buyer="dan")) == ["not_the_first"]
 
 
 # Where a reversal takes from
@@ -364,36 +267,6 @@ def test_without_negative_balance_what_is_missing_is_given_up_as_shortfall():
     assert [(r.points, r.debt, r.shortfall) for r in event.reversals] == [(6, 0, 4)]
     assert member.points() == (0, 0, 0)
     assert member.account.shortfall == 4
-
-
-def test_what_was_given_up_as_shortfall_is_not_taken_again_later():
-    member = Member(campaign("[{rule: spend, on: purchase, per_minor: 100, points: 1}]"), owner=brand(NO_DEBT))
-    member.buy("o1", 1_000)
-    member.command(10)
-    [event] = member.refund("o1", 400)
-    assert [(r.points, r.shortfall) for r in event.reversals] == [(0, 4)]
-    member.buy("o2", 1_000)
-    assert taken_back(member.refund("o1", 600)) == [6]
-    assert member.points() == (4, 0, 0)
-
-
-def test_a_reversal_takes_from_its_own_lot_even_when_that_has_expired():
-    member = Member(LIKES, owner=brand("points: {expire_after: 1d, negative_balance: forbid}"))
-    member.interact()
-    assert member.points(NOON + 2 * DAY) == (0, 0, 10)
-    [event] = member.interact(-1, occurred_at=NOON + 2 * DAY)
-    assert [(r.points, r.shortfall) for r in event.reversals] == [(10, 0)]
-    assert member.points(NOON + 2 * DAY) == (0, 0, 0)
-
-
-def test_a_reversal_takes_nothing_from_the_expired_points_of_another_grant():
-    member = Member(LIKES, owner=brand("points: {expire_after: 1d, negative_balance: forbid}"))
-    member.interact()
-    member.command(10)
-    member.interact(post_id="p2")
-    [event] = member.interact(-1, occurred_at=NOON + 2 * DAY)
-    assert [(r.points, r.shortfall) for r in event.reversals] == [(0, 10)]
-    assert member.points(NOON + 2 * DAY) == (0, 0, 10)
 
 
 # Referrals
@@ -469,27 +342,9 @@ def test_redeeming_spends_the_earliest_expiry_first_and_unlimited_last():
     assert event.takes == tuple(Take(e.grants[0].entry_id, n) for e, n in ((early, 10), (late, 10), (unlimited, 5)))
 
 
-def test_pending_and_expired_points_cannot_be_spent():
-    member = Member(SPEND, owner=brand("points: {expire_after: 1d}"))
-    member.buy("o1", 1_000)
-    assert member.command(1)[0].reason == "insufficient_points"
-    assert isinstance(member.command(1, occurred_at=NOON + 14 * DAY)[0], PointsRedeemed)
-    assert member.command(1, occurred_at=NOON + 16 * DAY)[0].reason == "insufficient_points"
-
-
 @pytest.mark.parametrize("points", [0, -5])
 def test_only_a_positive_number_of_points_is_redeemed(points):
     assert Member().command(points)[0].reason == "points_not_positive"
-
-
-def test_the_first_outcome_of_a_command_is_its_only_one():
-    member = Member(LIKES)
-    [event] = member.command(5, event_id="key")
-    assert isinstance(event, CommandRefused)
-    member.interact()
-    assert member.command(5, event_id="key") == []
-    assert isinstance(member.command(5, event_id="key2")[0], PointsRedeemed)
-    assert member.command(5, event_id="key2") == []
 
 
 @pytest.mark.parametrize("kind", ["transfer_out", "transfer_in"])

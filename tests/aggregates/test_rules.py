@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from fractions import Fraction
+from itertools import combinations
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.activity import Activity
-from aggregates.definitions import DAY_MS, Brand, Campaign
+from aggregates.definitions import CAPS, DAY_MS, Brand, Campaign
 from aggregates.events import Grant, Refusal
 from aggregates.programs import parse
+from aggregates.refusals import Refusal as Reason
 from aggregates.rules import entitlement, entry_id, expires_at, judge, matches, matching
 
 
@@ -187,6 +189,25 @@ def test_a_first_time_rule_pays_one_unit_once_whatever_the_version_of_the_campai
     referral = activity("ReferralDue")
     assert granted(900, seen=referral, on="referral", per_minor=100, first_time=True).points == 90
     assert reason(900, {"spring/r/first": 90}, seen=referral, on="referral", first_time=True) == "not_the_first"
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    list(
+        combinations(
+            ("not_the_first", "per_event", "per_post", "per_day", "per_week", "per_month", "total", "budget"), 2
+        )
+    ),
+)
+def test_of_two_reasons_the_one_that_stands_first_in_the_table_is_given(first: str, other: str):
+    order = [one.value for one in Reason]
+    assert order.index(first) < order.index(other)
+    rule: dict[str, Any] = {"caps": {cap: 5 for cap in (first, other) if cap in CAPS}}
+    if first == "not_the_first":
+        rule["first_time"] = True
+    used = {f"spring/r/{period}": 5 for period in ("post:x/p", "day:2026-03-05", "week:2026-W10", "month:2026-03")}
+    used |= {"spring/r/total": 5, "spring/r/first": 5}
+    assert reason(1, used, 0 if other == "budget" else None, **rule) == first
 
 
 def test_what_comes_to_less_than_a_point_is_said_to_be_so():
