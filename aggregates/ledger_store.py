@@ -280,8 +280,8 @@ class SQLiteLedgerRecorder(LedgerStore, SQLiteProcessRecorder):
 
 _PARAMETERS: Final = 500
 """Parameters a statement of SQLite may well have."""
-LAST_NOTIFICATION: Final = {
-    "sqlite": "SELECT MAX(rowid) FROM stored_events",
-    "postgresql": "SELECT MAX(notification_id) FROM ledger_events",
-}
-"""By SQLAlchemy's name of the database: the greatest notification id, for those who read beside the ledger."""
+EVENTS: Final = {"sqlite": ("stored_events", "rowid"), "postgresql": ("ledger_events", "notification_id")}
+"""By SQLAlchemy's name of the database: the table of events and its notification id, for those who read beside the
+ledger."""
+LAST_NOTIFICATION: Final = {name: f"SELECT MAX({number}) FROM {table}" for name, (table, number) in EVENTS.items()}
+"""By SQLAlchemy's name of the database: how they read the greatest notification id."""

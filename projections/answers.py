@@ -137,17 +137,6 @@ class Explanation(_Answer):
     position: int
 
 
-class Outcome(_Answer):
-    """What became of a command."""
-
-    kind: str
-    points: int
-    reason: str = Field(description="Empty when it was done")
-    entry_id: str
-    occurred_at: str
-    position: int
-
-
 class TrialBalance(_Answer):
     """Every account of every brand's books; all of it adds up to zero."""
 

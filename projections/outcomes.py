@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from aggregates.events import CommandRefused, PointsAdjusted, PointsRedeemed, PrizeAwarded, RedemptionCancelled
 from projections.movements import account_of
@@ -22,6 +22,7 @@ OUTCOMES = ReadTable(
         text("kind"),
         number("points"),
         text("reference"),
+        text("words"),
         text("reason"),
         text("entry_id"),
         text("requested_by"),
@@ -33,40 +34,51 @@ OUTCOMES = ReadTable(
     ),
     volatile=frozenset({"seq", "recorded_at", "source_topic", "source_partition", "source_offset"}),
 )
-"""`points` as asked for, of a cancellation those given back; `reference`: what it referred to, or empty; `reason` is
-empty when it was done, `entry_id` when it was refused."""
+"""`points` as asked for, of a cancellation those given back; `reference`: what it referred to, `words`: why an
+adjustment was asked for, or empty; `reason` is empty when it was done, `entry_id` when it was refused."""
 
 _Command = PointsRedeemed | RedemptionCancelled | PointsAdjusted | PrizeAwarded | CommandRefused
+DECIDED: Final = (PointsRedeemed, RedemptionCancelled, PointsAdjusted, PrizeAwarded, CommandRefused)
+"""The events that are outcomes of commands."""
 
 
 def fold(events: Sequence[Recorded]) -> Changes:
     """A row for every command; the first outcome of a key stays."""
     rows = Coalesced(OUTCOMES)
-    for seq, originator, event in events:
-        account = account_of(originator)
-        if account is None or not isinstance(event, _Command):
-            continue
-        kind, reference = _asked(event)
-        rows.add(
-            {
-                "brand": account[0],
-                "member": account[1],
-                "idempotency_key": event.origin.event_id,
-                "seq": seq,
-                "kind": kind,
-                "points": event.points,
-                "reference": reference,
-                "reason": event.reason if isinstance(event, CommandRefused) else "",
-                "entry_id": "" if isinstance(event, CommandRefused) else event.entry_id,
-                "requested_by": event.requested_by,
-                "occurred_at": event.origin.occurred_at,
-                "recorded_at": event.origin.recorded_at,
-                "source_topic": event.origin.topic,
-                "source_partition": event.origin.partition,
-                "source_offset": event.origin.offset,
-            }
-        )
+    for recorded in events:
+        row = row_of(recorded)
+        if row is not None:
+            rows.add(row)
     return rows.changes()
+
+
+def row_of(recorded: Recorded) -> dict[str, Any] | None:
+    """The outcome that an event is; None for an event that is none."""
+    seq, originator, event = recorded
+    if not isinstance(event, DECIDED):
+        return None
+    account = account_of(originator)
+    if account is None:
+        return None
+    kind, reference = _asked(event)
+    return {
+        "brand": account[0],
+        "member": account[1],
+        "idempotency_key": event.origin.event_id,
+        "seq": seq,
+        "kind": kind,
+        "points": event.points,
+        "reference": reference,
+        "words": event.reason if isinstance(event, PointsAdjusted) else "",
+        "reason": event.reason if isinstance(event, CommandRefused) else "",
+        "entry_id": "" if isinstance(event, CommandRefused) else event.entry_id,
+        "requested_by": event.requested_by,
+        "occurred_at": event.origin.occurred_at,
+        "recorded_at": event.origin.recorded_at,
+        "source_topic": event.origin.topic,
+        "source_partition": event.origin.partition,
+        "source_offset": event.origin.offset,
+    }
 
 
 def _asked(event: _Command) -> tuple[str, str]:

@@ -19,7 +19,6 @@ from projections.answers import (
     EntrySource,
     Explained,
     Explanation,
-    Outcome,
     Statement,
     TrialBalance,
     Unpaid,
@@ -28,7 +27,6 @@ from projections.answers import (
 from projections.balances import BALANCES, LotLeft, Totals, judge
 from projections.books import BOOKS
 from projections.lots import LOTS
-from projections.outcomes import OUTCOMES
 from projections.programs import BRAND, CAMPAIGN, PROGRAMS
 from projections.refusals import REFUSALS
 from projections.runner import positions
@@ -258,24 +256,6 @@ def _unpaid(conn: Connection, brand: str, member: str) -> tuple[Unpaid, ...]:
             source=_source(row),
         )
         for row in rows
-    )
-
-
-def outcome(conn: Connection, brand: str, member: str, key: str) -> Outcome | None:
-    """What became of the command with this idempotency key; None while it is not decided."""
-    table = OUTCOMES.table
-    row = conn.execute(
-        select(table).where(table.c.brand == brand, table.c.member == member, table.c.idempotency_key == key)
-    ).one_or_none()
-    if row is None:
-        return None
-    return Outcome(
-        kind=row.kind,
-        points=row.points,
-        reason=row.reason,
-        entry_id=row.entry_id,
-        occurred_at=iso(row.occurred_at),
-        position=row.seq,
     )
 
 

@@ -18,6 +18,7 @@ from service import (
     heartbeats,
     metrics,
 )
+from service.commands import Commands
 from service.reads import Reads
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
         async with heartbeats.beating(settings.database, "api"):
             yield
+        await app.state.commands.close()
         app.state.reads.close()
 
     app = FastAPI(
@@ -44,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.reads = Reads(settings)
+    app.state.commands = Commands(settings)
     for subject in SUBJECTS:
         app.include_router(subject.routes)
     api_errors.install(app)

@@ -13,11 +13,15 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import MEDIA_TYPE, Refusal, Unusable, document
 
 T = TypeVar("T")
 log: Final = logging.getLogger(__name__)
+MAX_BODY: Final = 64 * 1024
+"""Bytes of a request's body; the largest that a route needs is a few."""
+TOO_LARGE: Final = f"The body is larger than {MAX_BODY} bytes, which no request here needs."
 
 
 class ProblemDocument(BaseModel):
@@ -30,14 +34,16 @@ class ProblemDocument(BaseModel):
     code: str = Field(description="Stable: match on this", examples=["unknown_brand"])
 
 
+def described(text: str) -> dict[str, Any]:
+    """What the documentation says of an answer that is a problem."""
+    return {"description": text, "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}}}
+
+
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
-    status: {"description": text, "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}}}
-    for status, text in (
-        (404, "Unknown brand or campaign"),
-        (422, "Not valid, or refused: see `code`"),
-        (503, "Some part does not answer"),
-        (504, "`min_position` is not reached yet"),
-    )
+    404: described("Unknown brand or campaign"),
+    422: described("Not valid, or refused: see `code`"),
+    503: described("Some part does not answer"),
+    504: described("`min_position` is not reached yet"),
 }
 
 
@@ -60,6 +66,33 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(Unusable, _unusable)
     app.add_exception_handler(Exception, _defect)
+    app.add_middleware(BodyLimit)
+
+
+class BodyLimit:
+    """Answers 413 to a body above `MAX_BODY` bytes, whatever length it was announced with."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on while it is small enough."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        announced = dict(scope["headers"]).get(b"content-length", b"")
+        taken = int(announced) if announced.isdigit() else 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b"")) if not announced else 0
+            if taken > MAX_BODY:
+                raise Refusal("too_large", TOO_LARGE)
+            return message
+
+        if taken > MAX_BODY:
+            return await problem("too_large", TOO_LARGE)(scope, receive, send)
+        await self._app(scope, limited, send)
 
 
 async def _refusal(_request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Commands that bring something in: definitions, files, the real data sets, a simulation, what members ask for."""
+"""Commands that bring something in: definitions, files, the real data sets, and a simulation."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ import typer
 
 from service.cli_common import (
     AsJson,
-    Brand,
-    Campaign,
     DataDir,
-    Member,
     command,
     group,
-    note,
     settings_of,
-    show,
     show_data,
 )
 
@@ -52,8 +47,6 @@ def register(app: typer.Typer) -> None:
     command(importers, "tweets", "groundswell import tweets events.csv --brand elgl --define")(import_tweets)
     app.add_typer(importers)
     command(app, "simulate", "groundswell simulate --seed 7 --members 500 --days 10")(simulate)
-    command(app, "redeem", "groundswell redeem acme ann 100 --key order-77")(redeem)
-    command(app, "enrol", "groundswell enrol acme ann spring")(enrol)
 
 
 def apply(
@@ -150,52 +143,3 @@ def simulate(
     publish_lines(
         settings, simulation.community(seed, members, days).records(), "simulation", as_json, a_second=a_second
     )
-
-
-def redeem(
-    brand: Brand,
-    member: Member,
-    points: Annotated[int, typer.Argument(metavar="POINTS", help="Points to spend, at least 1.")],
-    key: Annotated[str | None, typer.Option("--key", help="Idempotency key: a retry with it spends nothing.")] = None,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the decision.")] = 10.0,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Spend a member's active points, soonest expiry first."""
-    import asyncio
-    import uuid
-
-    from service import commands, render
-    from service.reads import Reads
-    from service.requests import check_redemption
-
-    settings = settings_of(data_dir)
-    key = key or uuid.uuid4().hex
-    check_redemption(brand, member, points, key)
-    Reads(settings).check_brand(brand)
-    if not as_json:
-        note(f"idempotency key {key}")
-    answer = asyncio.run(commands.redeem(settings, brand, member, points, key, timeout, "cli"))
-    show(answer, as_json, render.redemption)
-
-
-def enrol(
-    brand: Brand,
-    member: Member,
-    campaign: Campaign,
-    leave: Annotated[bool, typer.Option("--leave", help="Leave instead of join.")] = False,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Let a member join an opt-in campaign, from now on, or leave it."""
-    import asyncio
-
-    from service import commands
-    from service.requests import check_enrolment
-
-    settings = settings_of(data_dir)
-    check_enrolment(brand, member, campaign)
-    at = asyncio.run(commands.enrol(settings, brand, member, campaign, leave))
-    said = f"{member} {'leaves' if leave else 'joins'} {brand}/{campaign} (record {at.partition}:{at.offset})"
-    body = {"brand": brand, "member_id": member, "campaign": campaign, "kind": "left" if leave else "joined"}
-    show_data({**body, "position": f"{at.partition}:{at.offset}"}, as_json, lambda _: said)

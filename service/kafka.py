@@ -13,10 +13,15 @@ from service.problems import Unusable
 from streams.outputs import POLL_MS, STUCK_POLLS, has_all
 
 
+def new_producer(bootstrap: str, linger_ms: int = 5) -> AIOKafkaProducer:
+    """A producer that waits for every replica, to be started; `linger_ms`: how long a record waits for others."""
+    return AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=linger_ms, max_batch_size=1 << 18)
+
+
 @asynccontextmanager
 async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
     """A started producer that waits for every replica. Raises `Unusable` when the broker does not answer."""
-    client = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5, max_batch_size=1 << 18)
+    client = new_producer(bootstrap)
     try:
         await client.start()
     except KafkaError as error:

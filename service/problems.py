@@ -37,6 +37,10 @@ PROBLEMS: Final[dict[str, Kind]] = {
     "unknown_campaign": Kind(404, COULD_NOT_RUN, "No such campaign"),
     "unknown_member": Kind(404, COULD_NOT_RUN, "No such member"),
     "unknown_entry": Kind(404, COULD_NOT_RUN, "No such statement entry"),
+    "unknown_redemption": Kind(404, REFUSED, "No such redemption of this member"),
+    "already_cancelled": Kind(409, REFUSED, "The redemption was cancelled before"),
+    "campaign_open": Kind(409, REFUSED, "Nobody can leave an open campaign"),
+    "too_large": Kind(413, COULD_NOT_RUN, "The body is too large"),
     "idempotency_key_required": Kind(400, COULD_NOT_RUN, "The Idempotency-Key header is missing"),
     "idempotency_key_reused": Kind(409, REFUSED, "This Idempotency-Key was used for another request"),
     "position_not_reached": Kind(504, COULD_NOT_RUN, "The read models have not reached that position yet"),
@@ -45,7 +49,10 @@ PROBLEMS: Final[dict[str, Kind]] = {
     "unavailable": Kind(503, COULD_NOT_RUN, "A part that this needs does not answer"),
     "internal_error": Kind(500, COULD_NOT_RUN, "Groundswell failed here; its log has the details"),
 }
-"""Code → kind. Codes are stable: programs match on them. A ledger refusal has its own code and is a `REFUSAL`."""
+"""Code → kind. Codes are stable: programs match on them.
+
+A ledger refusal has a code of its own, and is a `REFUSAL` unless it is here.
+"""
 
 REFUSAL: Final = Kind(422, REFUSED, "The ledger refused the command")
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from schemas.cloudevents import headers as cloud_event_headers
 from schemas.codec import encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, TRUSTED, activity_key
 from service import kafka
+from service.problems import Unusable
 from service.reading import Line, Refused
 from service.settings import Settings
 from service.simulation import Broken
@@ -90,3 +92,51 @@ async def send(client: AIOKafkaProducer, secret: bytes, record_type: str, value:
     key, data, headers = record(secret, record_type, value)
     written = await client.send_and_wait(ACTIVITY, data, key=key, headers=headers)
     return Position(written.partition, written.offset)
+
+
+class Sender:
+    """Publishes single records for the length of a process, over one connection that is made when it is needed.
+
+    A record goes out at once, and comes back with its position. Used within one event loop.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def send(self, record_type: str, value: Mapping[str, Any], timeout: float) -> Position:
+        """Publish one record and wait until the broker has it.
+
+        Raises `Unusable` when that is not known after `timeout` seconds: it may be on the log then, or come there.
+        """
+        key, data, headers = record(self._settings.signing_key, record_type, value)
+        try:
+            async with asyncio.timeout(timeout):
+                client = await self._started()
+                flying = await client.send(ACTIVITY, data, key=key, headers=headers)
+                written = await asyncio.shield(flying)  # the producer must not find its future cancelled
+                return Position(written.partition, written.offset)
+        except (KafkaError, OSError) as error:
+            said = f"{type(error).__name__} {error}".strip()
+        except TimeoutError:
+            said = f"no answer in {timeout:g} s"
+        raise Unusable(f"Kafka at {self._settings.kafka} does not take the record ({said}); it is safe to ask again")
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._client is None:
+                client = kafka.new_producer(self._settings.kafka, linger_ms=0)
+                try:
+                    await client.start()
+                except BaseException:
+                    await client.stop()
+                    raise
+                self._client = client
+            return self._client
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._client is not None:
+            await self._client.stop()
+            self._client = None

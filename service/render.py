@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         TierReport,
     )
     from projections.verify import Difference, Report
-    from service.commands import RedemptionAnswer
+    from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 
 
 def balance(found: Balance) -> RenderableType:
@@ -58,6 +58,25 @@ def redemption(found: RedemptionAnswer) -> RenderableType:
     return Text(
         f"{number(found.points)} points of {found.brand}/{found.member_id} are spent: entry {found.redemption_id}"
     )
+
+
+def cancellation(found: CancellationAnswer) -> RenderableType:
+    """A redemption that was undone."""
+    return Text(
+        f"{number(found.points)} points are back with {found.brand}/{found.member_id}: entry {found.cancellation_id}"
+    )
+
+
+def adjustment(found: AdjustmentAnswer) -> RenderableType:
+    """Points that were added or taken by hand."""
+    done = f"added to {found.brand}" if found.points > 0 else f"taken from {found.brand}"
+    return Text(f"{number(abs(found.points))} points {done}/{found.member_id}: entry {found.adjustment_id}")
+
+
+def enrolment(found: EnrolmentAnswer) -> RenderableType:
+    """A member who joined or left a campaign."""
+    done = "leaves" if found.kind == "left" else "joins"
+    return Text(f"{found.member_id} {done} {found.brand}/{found.campaign} (record {found.position})")
 
 
 def engagement(found: EngagementReport | MemberEngagement) -> RenderableType:

@@ -11,17 +11,27 @@ from typing import Any
 from schemas.validate import problem
 from service.problems import Refusal
 
-_SPEAKS_OF = {"event_id": "Idempotency-Key", "brand_id": "brand", "member_id": "member", "campaign_id": "campaign"}
+_SPEAKS_OF = {
+    "event_id": "Idempotency-Key",
+    "brand_id": "brand",
+    "member_id": "member",
+    "campaign_id": "campaign",
+    "reference": "redemption",
+}
 
 
-def check_redemption(brand: str, member: str, points: int, key: str) -> None:
-    """Raises `Refusal` when such a command could not be on the log."""
-    if points < 1:
+def check_command(value: Mapping[str, Any]) -> None:
+    """Raises `Refusal` when such a `Command` could not be on the log, or could never be carried out."""
+    kind, points = value["kind"], value["points"]
+    if kind == "redeem" and points < 1:
         raise Refusal(
             "invalid_request", f"points: {points} cannot be spent; give a whole number from 1", field="points"
         )
-    command = {"event_id": key, "kind": "redeem", "points": points, "reference": None, "reason": None}
-    _check("Command", {**command, "requested_by": "api", **_of(brand, member)})
+    if kind == "adjust" and not points:
+        raise Refusal("invalid_request", "points: 0 changes nothing; give a number above or below 0", field="points")
+    if kind == "adjust" and not (value["reason"] or "").strip():
+        raise Refusal("invalid_request", "reason: say why, in words; it stays with the entry", field="reason")
+    _check("Command", value)
 
 
 def check_enrolment(brand: str, member: str, campaign: str) -> None:

@@ -23,6 +23,8 @@ from faust.transport.drivers.aiokafka import Transport as FaustTransport
 from faust.types.tuples import ConsumerMessage
 
 SCHEME = "groundswell"
+FETCH_WAIT_MS = 50
+"""How long a fetch waits for records."""
 
 
 class Chunk(NamedTuple):
@@ -69,8 +71,13 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         self._polled: dict[TopicPartition, int] = {}
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        """Read what is committed only, as recovery and replay do, and move as few partitions as possible."""
+        """Read what is committed only, as recovery and replay do, and move as few partitions as possible.
+
+        A fetch waits for records a short time only: the embedded broker looks for them when a fetch comes and when its
+        time is over, so with Faust's 1.5 s a command on an idle log was answered after 0.75 s.
+        """
         consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         consumer._isolation_level = "read_committed"
         consumer._partition_assignment_strategy = [StickyPartitionAssignor]
         return consumer

@@ -104,7 +104,6 @@ def test_what_is_not_there_is_named(read: tuple[Stream, Connection]) -> None:
         queries.explain(conn, "acme", "ann", "no-such-entry")
     with pytest.raises(queries.NotFound, match="not one that an answer gave"):
         queries.statement(conn, "acme", "ann", cursor="?")
-    assert queries.outcome(conn, "acme", "ann", "no-such-key") is None
     unseen = queries.balance(conn, "acme", "never-seen", LATER)
     assert (unseen.active, unseen.pending, unseen.spent) == (0, 0, 0)
 

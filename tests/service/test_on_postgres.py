@@ -24,7 +24,8 @@ from aggregates.definitions import Brand, Campaign
 from aggregates.ledger import Batch, Ledger, Source
 from projections import queries
 from schemas.topics import ACTIVITY
-from service import commands, condition, definitions, instants, kafka, publisher, waiting
+from service import condition, definitions, instants, kafka, publisher, waiting
+from service.commands import Command, Commands
 from service.problems import Refusal
 from service.settings import Settings
 from service.topic_admin import create
@@ -165,17 +166,19 @@ def test_points_are_earned_read_and_redeemed(broker: str, server: Any, tmp_path:
             ledger.consume(Batch(SOURCE, 3, 5, commands, instants.now_ms(), "w", 2))
 
         async def redeem() -> tuple[Any, Any]:
-            asking = asyncio.create_task(commands.redeem(up.settings, "acme", "ann", 70, "key-1", DEADLINE))
-            too_much = asyncio.create_task(commands.redeem(up.settings, "acme", "ann", 500, "key-2", DEADLINE))
-            await asyncio.to_thread(decide)
-            return await asyncio.gather(asking, too_much, return_exceptions=True)  # type: ignore[return-value]
+            async with Commands.opened(up.settings) as commands:
+                asked = Command("redeem", "acme", "ann", "key-1", 70), Command("redeem", "acme", "ann", "key-2", 500)
+                asking, too_much = (asyncio.create_task(commands.redeem(one, DEADLINE)) for one in asked)
+                await asyncio.to_thread(decide)
+                return await asyncio.gather(asking, too_much, return_exceptions=True)  # type: ignore[return-value]
 
         answer, refused = asyncio.run(redeem())
         assert (answer.points, answer.idempotency_key) == (70, "key-1")
         assert isinstance(refused, Refusal)
         assert refused.code == "insufficient_points"
         url = f"http://127.0.0.1:{up.settings.port}"
-        balance = httpx.get(f"{url}/v1/brands/acme/members/ann/balance").json()
+        ask = {"min_position": answer.position}
+        balance = httpx.get(f"{url}/v1/brands/acme/members/ann/balance", params=ask).json()
         assert (balance["active"], balance["spent"]) == (180, 70), "three times 100, of a budget of 250"
         engine = open_database(up.settings.database, read_only=True)
         with engine.connect() as connection:
@@ -209,7 +212,12 @@ def test_a_worker_takes_the_log_into_the_database_and_outlives_the_server(broker
         until(lambda: "database away" in log.read_text(), log)
         server.ensure_postgres_running()
         asyncio.run(waiting.wait(up.settings, DEADLINE))
-        answer = asyncio.run(commands.redeem(up.settings, "whole", "ann", 150, "key-1", DEADLINE))
+
+        async def redeem() -> Any:
+            async with Commands.opened(up.settings) as commands:
+                return await commands.redeem(Command("redeem", "whole", "ann", "key-1", 150), DEADLINE)
+
+        answer = asyncio.run(redeem())
         assert answer.points == 150
         assert worker.poll() is None, log.read_text()
         ledger = Ledger(up.settings.database)
