@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aggregates.programs import Brand, Campaign
+
+MARKER: Final = "CampaignClosing"
+"""The record type of the marker that closes a campaign in a partition; it is of no member."""
 
 
 @dataclass(slots=True, frozen=True)

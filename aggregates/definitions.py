@@ -138,6 +138,8 @@ class Campaign:
     """The metric of its standings."""
     prizes: tuple[tuple[int, int], ...]
     """Rank and points."""
+    draft: bool = False
+    """Only kept: it is never in force, and no launch."""
     matching: dict[Hashable, tuple[Rule, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Answers kept by `rules.matching`."""
 
@@ -185,6 +187,8 @@ def _campaign_document(campaign: Campaign) -> Mapping[str, Any]:
     document["earn"] = [_rule_document(rule) for rule in campaign.earn]
     document["standings"] = campaign.standings
     document["prizes"] = {str(rank): points for rank, points in campaign.prizes}
+    if campaign.draft:
+        document["draft"] = True
     return document
 
 

@@ -6,6 +6,7 @@ add up, so panes of several partitions, and the segments of one pane, merge by s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from aggregates.activity import Activity
@@ -18,6 +19,14 @@ ON_TIME: Final = -1
 """The segment of what arrived while its pane was open."""
 SEGMENT_OFFSETS: Final = 65_536
 """Offsets of the activity log in one segment of late records."""
+CLOSED: Final = 1 << 48
+"""Segments from here on have what a member did for a campaign and came after the campaign's marker in the partition.
+So the sum of the segments below is, for ever, what stood before the marker: the campaign is settled by it."""
+
+
+def block_of(segment: int) -> int:
+    """The block of offsets (offset div `SEGMENT_OFFSETS`) that a segment other than `ON_TIME` is of."""
+    return segment % CLOSED
 
 
 class Scope(NamedTuple):
@@ -77,13 +86,14 @@ Span = tuple[int, int, int]
 
 
 def panes_of(
-    activity: Activity, greatest_event_time: int, grace_ms: int
-) -> tuple[tuple[Span, list[Subject]], tuple[Span, list[Subject]]]:
-    """The pane segments an activity belongs to: those of five minutes, and those of an hour.
+    activity: Activity, greatest_event_time: int, grace_ms: int, closed: Mapping[tuple[str, str], int]
+) -> list[tuple[Span, list[Subject]]]:
+    """The pane segments an activity belongs to: those of five minutes first, then those of an hour.
 
     What happens on a member's own post, if that is named, counts for the post too, across campaigns.
     `greatest_event_time` is that of the records at lower offsets, so that late is decided by the log alone. A late
-    record goes to the segment named by its block of offsets.
+    record goes to the segment named by its block of offsets. `closed` has the offset of the marker of each campaign
+    (brand, campaign) that is closed: what comes behind it stands apart from what a member did before, see `CLOSED`.
     """
     value = activity.value
     at: int = value["occurred_at"]
@@ -98,16 +108,21 @@ def panes_of(
     long: list[Subject] = [("member", brand, "", "", member, platform, "")]
     if value.get("surface") == "member_post" and value["post_id"]:
         long.append(("post", brand, "", "", member, platform, value["post_id"]))
+    behind: list[Subject] = []
     for campaign in activity.campaigns:
         name = campaign.id
         short.append(("campaign", brand, name, "", "", platform, ""))
         short.append(("campaign_tier", brand, name, tier, "", platform, ""))
-        long.append(("campaign_member", brand, name, "", member, platform, ""))
+        is_behind = closed and activity.offset > closed.get((brand, name), activity.offset)
+        (behind if is_behind else long).append(("campaign_member", brand, name, "", member, platform, ""))
     block = activity.offset // SEGMENT_OFFSETS
     minutes = at - at % MINUTES_5
     hour = at - at % HOUR
     passed = greatest_event_time - grace_ms
-    return (
+    panes = [
         ((minutes, MINUTES_5, block if minutes + MINUTES_5 <= passed else ON_TIME), short),
         ((hour, HOUR, block if hour + HOUR <= passed else ON_TIME), long),
-    )
+    ]
+    if behind:
+        panes.append(((hour, HOUR, CLOSED + block), behind))
+    return panes

@@ -301,6 +301,68 @@ class CampaignDefined(_Stored, frozen=True):
     recorded_at: int
 
 
+class CampaignClosed(_Stored, frozen=True):
+    """A campaign is over: its marker is due on every partition, and it takes no new version any more."""
+
+    brand: str
+    campaign: str
+    version: int
+    """The version that was live last: its metric and its prizes count."""
+    ends_at: int
+    """First instant at which it was live no more."""
+    closed_at: int
+    requested_by: str = ""
+    """Empty when the grace had passed and nobody had to ask."""
+
+
+class MarkerPassed(_Stored, frozen=True):
+    """A closed campaign's marker in one partition: what the ledger stored of it before this event counts for prizes."""
+
+    origin: Origin
+    brand: str
+    campaign: str
+
+
+class Place(_Stored, frozen=True):
+    """A member's place in settled standings."""
+
+    member: str
+    rank: int
+    score: int | str | None
+    """A rate is the exact text of a decimal number; None where there is nothing to rate."""
+    prize: int = 0
+    """Points won."""
+
+
+class StandingsKept(_Stored, frozen=True):
+    """A page of the standings that a campaign was settled by, from the place `first` (0 is the best) on."""
+
+    brand: str
+    campaign: str
+    version: int
+    closed_at: int
+    first: int
+    places: tuple[Place, ...]
+
+
+class CampaignSettled(_Stored, frozen=True):
+    """A campaign's standings as of its markers are kept, and their prizes are due."""
+
+    brand: str
+    campaign: str
+    version: int
+    metric: str
+    members: int
+    """Places in the standings."""
+    winners: int
+    points: int
+    """Of all prizes together."""
+    closed_at: int
+    settled_at: int
+    min_posts: int = 0
+    """Posts that a place by engagement rate took; 0 for another metric."""
+
+
 AccountEvent = (
     InteractionRewarded
     | InteractionTakenBack
@@ -313,8 +375,9 @@ AccountEvent = (
     | PrizeAwarded
     | CommandRefused
 )
-ProgramEvent = BrandDefined | CampaignLaunched | CampaignDefined
-StoredEvent = AccountEvent | ProgramEvent
+CampaignEvent = CampaignDefined | CampaignClosed | StandingsKept | CampaignSettled
+ProgramEvent = BrandDefined | CampaignLaunched | CampaignEvent
+StoredEvent = AccountEvent | ProgramEvent | MarkerPassed
 
 STORED_NAMES: Final[Mapping[str, type[StoredEvent]]] = {
     "account.interaction-rewarded.1": InteractionRewarded,
@@ -330,6 +393,10 @@ STORED_NAMES: Final[Mapping[str, type[StoredEvent]]] = {
     "brand.defined.1": BrandDefined,
     "brand.campaign-launched.1": CampaignLaunched,
     "campaign.defined.1": CampaignDefined,
+    "campaign.closed.1": CampaignClosed,
+    "campaign.marker-passed.1": MarkerPassed,
+    "campaign.standings-kept.1": StandingsKept,
+    "campaign.settled.1": CampaignSettled,
 }
 """Stored name → type. A name is never reused for another meaning; a changed shape gets the next number."""
 

@@ -19,7 +19,7 @@ from eventsourcing.persistence import IntegrityError
 from eventsourcing.projection import EventSourcedProjection
 
 from aggregates.account import Account, decide, evolve
-from aggregates.activity import Activity
+from aggregates.activity import MARKER, Activity
 from aggregates.database import (
     BUSY_SECONDS,
     Exclusive,
@@ -30,7 +30,16 @@ from aggregates.database import (
     sqlite_file,
     without_password,
 )
-from aggregates.events import AccountEvent, Grant, Origin, ProgramEvent, StoredEvent, from_stored, to_stored
+from aggregates.events import (
+    AccountEvent,
+    Grant,
+    MarkerPassed,
+    Origin,
+    ProgramEvent,
+    StoredEvent,
+    from_stored,
+    to_stored,
+)
 from aggregates.ledger_store import (
     BatchTracking,
     BudgetMoved,
@@ -108,6 +117,11 @@ def brand_aggregate(brand: str) -> str:
 def campaign_aggregate(brand: str, campaign: str) -> str:
     """The aggregate id of a campaign."""
     return f"campaign:{brand}/{campaign}"
+
+
+def marker_aggregate(brand: str, campaign: str, partition: int) -> str:
+    """The aggregate id of a campaign's marker in a partition; only the partition's owner writes it."""
+    return f"marker:{brand}/{campaign}/{partition}"
 
 
 class Ledger(EventSourcedProjection[str]):
@@ -210,14 +224,20 @@ class Ledger(EventSourcedProjection[str]):
         tracking = processing_event.tracking
         assert isinstance(tracking, BatchTracking)
         topic, _, partition = batch.source
-        names = [account_id(a.value["brand_id"], a.value["member_id"]) for a in batch.activities]
-        self._load(names)
+        names = [
+            account_id(a.value["brand_id"], a.value["member_id"]) if a.type != MARKER else ""
+            for a in batch.activities
+        ]
+        self._load([name for name in names if name])
         events = processing_event.events
         for aggregate, activity in zip(names, batch.activities, strict=True):
             value = activity.value
             origin = Origin(
                 topic, partition, activity.offset, value["event_id"], value["occurred_at"], batch.recorded_at
             )
+            if not aggregate:
+                events.extend(self._marked(activity, origin))
+                continue
             left = _left(activity, tracking.budgets) if tracking.budgets else {}
             loaded = self._accounts[aggregate]
             for event in decide(loaded.state, activity, origin, left):
@@ -226,6 +246,14 @@ class Ledger(EventSourcedProjection[str]):
                 evolve(loaded.state, event)
                 loaded.version += 1
                 events.append(Versioned(aggregate, loaded.version, event))
+
+    def _marked(self, marker: Activity, origin: Origin) -> list[Versioned]:
+        """That a campaign's marker was met in this partition; nothing for one that was met before."""
+        brand, campaign = marker.value["brand_id"], marker.value["campaign_id"]
+        aggregate = marker_aggregate(brand, campaign, origin.partition)
+        if any(self.store.histories([aggregate])):
+            return []
+        return [Versioned(aggregate, 1, MarkerPassed(origin, brand, campaign))]
 
     def _load(self, aggregates: Sequence[str]) -> None:
         """Have these accounts in memory; those that are not are read together."""

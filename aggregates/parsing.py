@@ -55,7 +55,7 @@ def from_content(content: str) -> Brand | Campaign:
 BRAND_KEYS: Final = ("brand", "version", "effective_at", "plan", "timezone", "currency", "tiers", "points")
 CAMPAIGN_KEYS: Final = (
     *("campaign", "brand", "version", "effective_at", "starts_at", "ends_at"),
-    *("budget", "join", "earn", "standings", "prizes"),
+    *("budget", "join", "earn", "standings", "prizes", "draft"),
 )
 POINTS_KEYS: Final = ("expire_after", "negative_balance", "value_per_1000")
 RULE_KEYS: Final = (
@@ -111,6 +111,12 @@ class _Reader:
             self.fail(key, f"write a whole number, not {_shown(found)}")
         if not least <= found <= most:
             self.fail(key, f"{found} is out of range; use {least} to {most}")
+        return found
+
+    def yes_or_no(self, key: str) -> bool:
+        found = self.get(key, False)
+        if not isinstance(found, bool):
+            self.fail(key, f"write true or false, not {_shown(found)}")
         return found
 
     def choice(self, key: str, allowed: Sequence[str], default: Any = _REQUIRED) -> str:
@@ -257,6 +263,7 @@ def _campaign(reader: _Reader) -> Campaign:
         earn=_rules(reader),
         standings=reader.choice("standings", names.METRICS, "points"),
         prizes=_prizes(reader),
+        draft=reader.yes_or_no("draft"),
     )
 
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from aggregates.definitions import Brand, Campaign, content_of
-from aggregates.events import BrandDefined, CampaignDefined, CampaignLaunched
+from aggregates.events import (
+    BrandDefined,
+    CampaignClosed,
+    CampaignDefined,
+    CampaignEvent,
+    CampaignLaunched,
+    CampaignSettled,
+)
 from aggregates.local_time import local_day
 from aggregates.programs import brand_in_force, from_content, unknown_tiers
 
@@ -36,9 +43,18 @@ class BrandState:
 
 @dataclass(slots=True)
 class CampaignState:
-    """A campaign's accepted versions."""
+    """A campaign's accepted versions, and how far its settlement is."""
 
     contents: dict[int, str] = field(default_factory=dict)
+    accepted_at: dict[int, int] = field(default_factory=dict)
+    """Version → when it was accepted."""
+    closed: CampaignClosed | None = None
+    settled: CampaignSettled | None = None
+
+    def versions(self) -> list[Campaign]:
+        """Every accepted version, drafts too."""
+        found = [from_content(content) for content in self.contents.values()]
+        return [version for version in found if isinstance(version, Campaign)]
 
 
 # Evolve
@@ -52,9 +68,15 @@ def evolve_brand(state: BrandState, event: BrandDefined | CampaignLaunched) -> N
         state.launches[event.campaign] = event.month
 
 
-def evolve_campaign(state: CampaignState, event: CampaignDefined) -> None:
+def evolve_campaign(state: CampaignState, event: CampaignEvent) -> None:
     """Bring the campaign to the state after `event`."""
-    state.contents[event.version] = event.content
+    if isinstance(event, CampaignDefined):
+        state.contents[event.version] = event.content
+        state.accepted_at[event.version] = event.recorded_at
+    elif isinstance(event, CampaignClosed):
+        state.closed = event
+    elif isinstance(event, CampaignSettled):
+        state.settled = event
 
 
 # Decisions
@@ -73,7 +95,7 @@ def define_campaign(
 ) -> list[CampaignLaunched | CampaignDefined]:
     """Accept a version of a campaign of a known brand; on the free plan one launch a calendar month.
 
-    Raises `ProgramRefused`.
+    A draft is no launch; its campaign's first version that is none is. Raises `ProgramRefused`.
     """
     content = content_of(campaign)
     owner = brand.at(campaign.starts_at)
@@ -81,6 +103,8 @@ def define_campaign(
         raise ProgramRefused(f"the brand {campaign.brand} is not defined: define it first")
     if _is_known(state.contents, campaign.version, content):
         return []
+    if state.closed is not None:
+        raise ProgramRefused("the campaign is closed, and its prizes stand: give the new one another id")
     unknown = unknown_tiers(owner, campaign)
     if unknown:
         raise ProgramRefused(
@@ -90,7 +114,7 @@ def define_campaign(
     defined = CampaignDefined(
         campaign.brand, campaign.id, campaign.version, campaign.effective_at, content, recorded_at
     )
-    if campaign.id in brand.launches:
+    if campaign.draft or campaign.id in brand.launches:
         return [defined]
     month = local_day(campaign.starts_at, owner.timezone).month
     other = next((name for name, taken in sorted(brand.launches.items()) if taken == month), None)

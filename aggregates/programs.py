@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from aggregates.definitions import Brand, Campaign, DefinitionError, Rule, content_of
@@ -48,6 +48,11 @@ def in_force(versions: Sequence[_Version], at: int) -> _Version | None:
     """The version with the greatest `effective_at` not after `at`; of equal ones the greatest version number."""
     fitting = [version for version in versions if version.effective_at <= at]
     return max(fitting, key=lambda version: (version.effective_at, version.version), default=None)
+
+
+def campaign_in_force(versions: Iterable[Campaign], at: int) -> Campaign | None:
+    """Like `in_force`, of the versions that are no drafts."""
+    return in_force([version for version in versions if not version.draft], at)
 
 
 def brand_in_force(versions: Sequence[Brand], at: int) -> Brand:
@@ -104,7 +109,7 @@ class _BrandPrograms:
         index = bisect_right(self.cuts, at)
         found = self.slots.get(index)
         if found is None:
-            applicable = [in_force(list(self.campaigns[name].values()), at) for name in sorted(self.campaigns)]
+            applicable = [campaign_in_force(self.campaigns[name].values(), at) for name in sorted(self.campaigns)]
             live = [campaign for campaign in applicable if campaign is not None and campaign.live_at(at)]
             found = self.slots[index] = _Slot(brand_in_force(list(self.brands.values()), at), live)
         return found
@@ -137,7 +142,7 @@ class Programs:
         """The campaign's version in force at that time, live or not; None if there is none."""
         programs = self._brands.get(brand_id)
         versions = programs.campaigns.get(campaign_id) if programs is not None else None
-        return in_force(list(versions.values()), at) if versions else None
+        return campaign_in_force(versions.values(), at) if versions else None
 
     def judge(
         self, brand_id: str, campaign_id: str | None, occurred_at: int, joined: Callable[[str], bool]

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select
 from aggregates.definitions import Brand, Campaign
 from aggregates.ledger_store import LAST_NOTIFICATION
 from aggregates.parsing import from_content
-from aggregates.programs import brand_in_force, in_force
+from aggregates.programs import brand_in_force, campaign_in_force
 from aggregates.refusals import Refusal
 from projections import registry
 from projections.answers import (
@@ -76,13 +76,16 @@ def brand_definition(conn: Connection, brand: str, at: int) -> Brand:
 
 
 def campaign_definition(conn: Connection, brand: str, campaign: str, at: int) -> Campaign:
-    """The campaign's version in force at `at`, or its first one before that. Raises `NotFound`."""
+    """The campaign's version in force at `at`, or its first one before that, a draft only where there is nothing else.
+
+    Raises `NotFound`.
+    """
     if not brand_exists(conn, brand):
         raise NotFound("unknown_brand", f"There is no brand `{brand}`.")
     versions = [v for v in _definitions(conn, brand, CAMPAIGN, campaign) if isinstance(v, Campaign)]
     if not versions:
         raise NotFound("unknown_campaign", f"Brand `{brand}` has no campaign `{campaign}`.")
-    return in_force(versions, at) or min(versions, key=lambda v: v.effective_at)
+    return campaign_in_force(versions, at) or min(versions, key=lambda v: (v.draft, v.effective_at))
 
 
 def _definitions(conn: Connection, brand: str, subject: str, subject_id: str) -> list[Brand | Campaign]:

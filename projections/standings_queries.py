@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, func, select
 
+from aggregates.settlement import ranked as places
 from projections.answers import Standing, Standings
 from projections.movements import PRIZE
 from projections.queries import NotFound, read_position, until
@@ -14,6 +15,8 @@ from projections.standings import STANDINGS
 from projections.statements import STATEMENTS
 
 _S = STATEMENTS.table
+COUNTS = _S.c.kind != PRIZE
+"""Which of a campaign's movements its standings by points count: a prize comes of them, and is none."""
 
 
 def points_scores(
@@ -26,7 +29,7 @@ def points_scores(
         return [(row.member, row.points) for row in conn.execute(select(table).where(*of_campaign))]
     query = (
         select(_S.c.member, func.sum(_S.c.points).label("points"))
-        .where(_S.c.brand == brand, _S.c.campaign == campaign, _S.c.kind != PRIZE, *until(as_of, known_at))
+        .where(_S.c.brand == brand, _S.c.campaign == campaign, COUNTS, *until(as_of, known_at))
         .group_by(_S.c.member)
     )
     return [(row.member, int(row.points)) for row in conn.execute(query)]
@@ -34,12 +37,10 @@ def points_scores(
 
 def ranked(scores: Sequence[tuple[str, int | Decimal | None]], tiers: Mapping[str, str]) -> list[Standing]:
     """Places by score, greatest first, null last; equal scores share a rank (1, 2, 2, 4), in the order of their ids."""
-    ordered = sorted(scores, key=lambda one: (one[1] is None, -(one[1] or 0), one[0]))
-    places: list[Standing] = []
-    for place, (member, score) in enumerate(ordered, 1):
-        rank = places[-1].rank if places and places[-1].score == score else place
-        places.append(Standing(rank=rank, member_id=member, tier=tiers.get(member, "unknown"), score=score))
-    return places
+    return [
+        Standing(rank=rank, member_id=member, tier=tiers.get(member, "unknown"), score=score)
+        for rank, member, score in places(scores)
+    ]
 
 
 def standings(
@@ -56,14 +57,14 @@ def standings(
     if cursor is not None and not cursor.isdecimal():
         raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
     start = int(cursor or 0)
-    places = ranked(scores, tiers)
+    ordered = ranked(scores, tiers)
     end = start + limit
     return Standings(
         brand=brand,
         campaign=campaign,
         metric=metric,
         final=False,
-        entries=tuple(places[start:end]),
-        next_cursor=str(end) if end < len(places) else None,
+        entries=tuple(ordered[start:end]),
+        next_cursor=str(end) if end < len(ordered) else None,
         position=read_position(conn),
     )

@@ -63,15 +63,15 @@ class ActivityFold:
         """Fold a chunk. Raises `TooManyRejected`; `Fenced` comes from here or from `settle`."""
         activities, letters = self.intake.take(records)
         self._rewards.submit([activity for activity, _ in activities], end)
-        add, grace = self.panes.add, self._grace_ms
+        add, grace, closed = self.panes.add, self._grace_ms, self.state.closed
         late = 0
         for activity, greatest_event_time in activities:
             added = increments(activity)
             if added:
-                short, long = panes_of(activity, greatest_event_time, grace)
-                add(*short, added, activity.offset)
-                add(*long, added, activity.offset)
-                late += short[0][2] != ON_TIME
+                panes = panes_of(activity, greatest_event_time, grace, closed)
+                for span, subjects in panes:
+                    add(span, subjects, added, activity.offset)
+                late += panes[0][0][2] != ON_TIME
         self.state.counts["late"] += late
         self._letters += letters
 

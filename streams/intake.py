@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from aiokafka.partitioner import murmur2
 
-from aggregates.activity import Activity
+from aggregates.activity import MARKER, Activity
 from aggregates.definitions import UNKNOWN_TIER
 from aggregates.programs import Judgement
 from schemas.codec import DecodeError, decode, picker
@@ -25,7 +25,7 @@ from streams.recent import Recent, identity
 
 FUTURE_MS = 24 * 3_600_000
 """How far ahead of its record's own timestamp an event may be."""
-BROADCAST = frozenset({"Definition", "CampaignClosing"})
+BROADCAST = frozenset({"Definition", MARKER})
 """Record types that stand in every partition, under any key."""
 PANE_TYPES = frozenset({"Interaction", "Purchase", "ReferralDue"})
 """Record types that make panes; only they move event time."""
@@ -142,8 +142,7 @@ class Intake:
             raise _Rejected(Reason.INVALID, fault.message)
         brand: str = value["brand_id"]
         if kind in BROADCAST:
-            self._broadcast(kind, value, record.offset)
-            return None
+            return self._broadcast(kind, value, record.offset)
         member: str = value["member_id"]
         self._check_key(record.key, brand, member)
         if value["occurred_at"] > record.timestamp + FUTURE_MS:
@@ -193,10 +192,20 @@ class Intake:
             raise _Rejected(Reason.WRONG_CURRENCY, f"currency {currency}: {brand} has {judged.brand.currency}")
         return judged
 
-    def _broadcast(self, kind: str, value: dict[str, Any], offset: int) -> None:
+    def _broadcast(self, kind: str, value: dict[str, Any], offset: int) -> Activity | None:
+        state = self.state
         if kind == "Definition":
-            self.state.define(offset, value["content"])
-        self.state.counts["definition" if kind == "Definition" else "closing"] += 1
+            state.define(offset, value["content"])
+            state.counts["definition"] += 1
+            return None
+        brand = state.programs.brand(value["brand_id"], value["occurred_at"])
+        if brand is None:
+            raise _Rejected(Reason.UNKNOWN_BRAND, f"{value['brand_id']} is not defined before this record")
+        if not state.close(value["brand_id"], value["campaign_id"], offset):
+            state.counts["duplicate"] += 1  # the outbox sends at least once; the first marker counts
+            return None
+        state.counts["closing"] += 1
+        return Activity(MARKER, offset, value, brand, (), False, (), UNKNOWN_TIER, None, False)
 
     def _enrich(self, kind: str, value: dict[str, Any], judged: Judgement, offset: int) -> Activity | None:
         state = self.state

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from aggregates.engagement import ON_TIME, SCOPES, SEGMENT_OFFSETS, TIER_SCOPES, Counters, Span, Subject
+from aggregates.engagement import ON_TIME, SCOPES, SEGMENT_OFFSETS, TIER_SCOPES, Counters, Span, Subject, block_of
 from schemas.topics import TIERS, WINDOWS
 from streams.panes import PaneCodec, Record, place_of, stamp_of
 
@@ -100,7 +100,7 @@ class PaneStore:
         block = position // SEGMENT_OFFSETS
         for span, bucket in list(self._buckets.items()):
             starts_at, length_ms, segment = span
-            is_complete = starts_at + length_ms <= passed if segment == ON_TIME else segment < block
+            is_complete = starts_at + length_ms <= passed if segment == ON_TIME else block_of(segment) < block
             if is_complete and span not in self._dirty and bucket.skip < position:
                 del self._buckets[span]
 
@@ -113,7 +113,7 @@ class PaneStore:
             if segment == ON_TIME:
                 is_open = scope in SCOPES and starts_at + SCOPES[scope].length_ms > passed
             else:
-                is_open = segment >= block
+                is_open = block_of(segment) >= block
             if not is_open and stamp_of(value)[1] < start:
                 continue
             stamped = self._codec.read(key, value)

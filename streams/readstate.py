@@ -61,6 +61,14 @@ DEFINITIONS = sa.Table(
     sa.Column("offset", sa.BigInteger, primary_key=True),
     sa.Column("content", sa.Text, nullable=False),
 )
+CLOSINGS = sa.Table(
+    "stream_closings",
+    METADATA,
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("brand", sa.Text, primary_key=True),
+    sa.Column("campaign", sa.Text, primary_key=True),
+    sa.Column("offset", sa.BigInteger, nullable=False, comment="of the marker; -1: in the log before this one"),
+)
 REJECTED = sa.Table(
     "stream_rejected",
     METADATA,
@@ -77,6 +85,8 @@ TIER_CHANGES = 64
 """Tier changes kept for a member, the latest in event time."""
 MemberKey = tuple[str, str]
 """Brand and member."""
+CampaignKey = tuple[str, str]
+"""Brand and campaign."""
 MembershipKey = tuple[str, str, str]
 """Brand, member and campaign."""
 TierChange = tuple[int, int, str]
@@ -99,6 +109,7 @@ class Delta:
     memberships: dict[MembershipKey, list[Change]]
     definitions: list[tuple[int, str]]
     rejected: list[int]
+    closings: list[tuple[CampaignKey, int]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -116,10 +127,13 @@ class ReadState:
     tiers: dict[MemberKey, list[TierChange]] = field(default_factory=dict)
     memberships: dict[MembershipKey, list[Change]] = field(default_factory=dict)
     programs: Programs = field(default_factory=Programs)
+    closed: dict[CampaignKey, int] = field(default_factory=dict)
+    """Closed campaign → the offset of its marker."""
     rejected: deque[int] = field(default_factory=deque)
     _profiles: set[MemberKey] = field(default_factory=set)
     _memberships: set[MembershipKey] = field(default_factory=set)
     _definitions: list[tuple[int, str]] = field(default_factory=list)
+    _closings: list[tuple[CampaignKey, int]] = field(default_factory=list)
     _rejected: list[int] = field(default_factory=list)
 
     def set_followers(self, brand: str, member: str, platform: str, followers: int) -> bool:
@@ -168,6 +182,14 @@ class ReadState:
         self.programs.add(content)
         self._definitions.append((offset, content))
 
+    def close(self, brand: str, campaign: str, offset: int) -> bool:
+        """Note a campaign's marker; False when it has one already, which stays."""
+        if (brand, campaign) in self.closed:
+            return False
+        self.closed[brand, campaign] = offset
+        self._closings.append(((brand, campaign), offset))
+        return True
+
     def reject(self, offset: int) -> None:
         """Note the offset of a dead letter."""
         self.rejected.append(offset)
@@ -187,8 +209,10 @@ class ReadState:
             {key: list(self.memberships[key]) for key in self._memberships},
             self._definitions,
             self._rejected,
+            self._closings,
         )
         self._profiles, self._memberships, self._definitions, self._rejected = set(), set(), [], []
+        self._closings = []
         return delta
 
 
@@ -246,6 +270,8 @@ def _load(connection: sa.Connection, source: Source) -> ReadState:
     definitions = sa.select(DEFINITIONS).where(DEFINITIONS.c.source == source.name).order_by(DEFINITIONS.c.offset)
     for d in connection.execute(definitions):
         state.programs.add(d.content)
+    for c in connection.execute(sa.select(CLOSINGS).where(CLOSINGS.c.source == source.name)):
+        state.closed[c.brand, c.campaign] = c.offset
     rejected = sa.select(REJECTED.c.offset).where(REJECTED.c.source == source.name).order_by(REJECTED.c.offset)
     state.rejected = deque(connection.execute(rejected).scalars())
     return state
@@ -257,11 +283,12 @@ def accept(engine: sa.Engine, old: str, new: Source, position: int, *, anew: boo
     `anew` forgets it instead, so that the whole log is folded again.
     """
     with engine.begin() as connection:
-        for table in (PROFILES, MEMBERSHIPS, DEFINITIONS, REJECTED):
+        for table in (PROFILES, MEMBERSHIPS, DEFINITIONS, CLOSINGS, REJECTED):
             if anew or table is REJECTED:
                 connection.execute(sa.delete(table).where(table.c.source == old))
             elif old != new.name:
-                connection.execute(sa.update(table).where(table.c.source == old).values(source=new.name))
+                moved = {"source": new.name} | ({"offset": -1} if table is CLOSINGS else {})
+                connection.execute(sa.update(table).where(table.c.source == old).values(**moved))
         if anew:
             connection.execute(sa.delete(POSITIONS).where(POSITIONS.c.source == old))
         else:
@@ -307,11 +334,13 @@ def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: 
             for (b, m, c), changes in delta.memberships.items()
         ]
         definitions = [{"source": source.name, "offset": o, "content": c} for o, c in delta.definitions]
+        closings = [{"source": source.name, "brand": b, "campaign": c, "offset": o} for (b, c), o in delta.closings]
         rejected = [{"source": source.name, "offset": o} for o in delta.rejected]
         for table, rows in (
             (PROFILES, profiles),
             (MEMBERSHIPS, memberships),
             (DEFINITIONS, definitions),
+            (CLOSINGS, closings),
             (REJECTED, rejected),
         ):
             if rows:

@@ -60,7 +60,11 @@ EVENT_NAMES = [
     "account.refund-recorded.1",
     "brand.campaign-launched.1",
     "brand.defined.1",
+    "campaign.closed.1",
     "campaign.defined.1",
+    "campaign.marker-passed.1",
+    "campaign.settled.1",
+    "campaign.standings-kept.1",
 ]
 """Every name that a ledger may hold. Add to it; a line that goes is a ledger that can no longer be read."""
 

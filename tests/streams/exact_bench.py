@@ -113,6 +113,12 @@ def programs() -> list[Record]:
     return [definition(0, BRAND), definition(1, CAMPAIGN)]
 
 
+def closing(offset: int, campaign: str = "spring", signed: bool = True) -> Record:
+    """The marker of a campaign, the same each time it is sent."""
+    value = {"event_id": f"closing-{campaign}", "occurred_at": NOW, "brand_id": "acme", "campaign_id": campaign}
+    return record(offset, "CampaignClosing", value, key=b"acme", signed=signed)
+
+
 def interaction(**fields: Any) -> dict[str, Any]:
     """An interaction, a like of one on a member's post unless said otherwise."""
     return {
@@ -256,6 +262,7 @@ class Bench:
             "profiles": state.profiles,
             "tiers": state.tiers,
             "memberships": state.memberships,
+            "closed": state.closed,
             "counts": dict(state.counts),
             "position": state.saved,
             "event_time": state.greatest_event_time,

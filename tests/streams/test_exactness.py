@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exact_bench import BRAND, NOW, Bench, Died, Record, definition, interaction, programs, purchase, record
+from exact_bench import BRAND, NOW, Bench, Died, Record, closing, definition, interaction, programs, purchase, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +23,7 @@ from streams.transport import Chunk
 
 HOUR = 3_600_000
 MEMBERS = ["m1", "m2"]
+KINDS = ["like", "like", "unlike", "post", "buy", "refund", "profile", "redeem", "close", "junk"]
 
 
 @st.composite
@@ -35,7 +36,7 @@ def logs(draw: st.DrawFn) -> list[Record]:
         member = draw(st.sampled_from(MEMBERS))
         at = NOW + draw(st.integers(-60, 6)) * HOUR
         base: dict[str, Any] = {"event_id": f"e{draw(st.integers(0, count))}", "occurred_at": at, "member_id": member}
-        kind = draw(st.sampled_from(["like", "like", "unlike", "post", "buy", "refund", "profile", "redeem", "junk"]))
+        kind = draw(st.sampled_from(KINDS))
         if kind in ("like", "unlike", "post"):
             quantity = -draw(st.integers(1, 3)) if kind == "unlike" else draw(st.integers(1, 5))
             value = interaction(
@@ -58,6 +59,8 @@ def logs(draw: st.DrawFn) -> list[Record]:
             value = {**base, "brand_id": "acme", "kind": "redeem", "points": draw(st.integers(0, 20)),
                      "reference": None, "reason": None, "requested_by": "test"}  # fmt: skip
             log.append(record(offset, "Command", value, signed=draw(st.booleans())))
+        elif kind == "close":  # said again, as the outbox may, or by somebody who may not
+            log.append(closing(offset, signed=draw(st.integers(0, 3)) > 0))
         else:
             log.append(Record(offset, NOW + n, b"acme/m1", draw(st.binary(max_size=12))))
     return log

@@ -7,11 +7,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from exact_bench import Bench, Record
+from exact_bench import Bench, Record, closing, interaction, programs, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_exactness import logs
 
+from aggregates.engagement import CLOSED
 from schemas.codec import DecodeError, decode
 from schemas.validate import problem
 
@@ -34,7 +35,7 @@ def readable(log: list[Record]) -> list[tuple[str, dict[str, Any]]]:
             kind, value = decode(one.value)
         except DecodeError:
             continue
-        if problem(kind, value) or (kind == "Command" and not one.headers):
+        if problem(kind, value) or kind == "CampaignClosing" or (kind == "Command" and not one.headers):
             continue
         ident = (kind, value["brand_id"], value["member_id"], value["event_id"])
         if ident not in seen:
@@ -103,8 +104,61 @@ def test_panes_are_what_the_definitions_say_however_late_and_in_whatever_chunks(
         assert merged == model(log)
 
 
+@settings(max_examples=150)
+@given(logs(), st.integers(1, 7), st.booleans())
+def test_what_a_member_did_for_a_campaign_before_its_marker_stands_for_ever(log, size, restart):
+    """The segments below `CLOSED` are what the log before the first good marker comes to, whatever follows."""
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench(Path(directory), log)
+        part = bench.worker()
+        for start in range(0, len(log), size):
+            part.apply(bench.chunk(start, min(start + size, len(log))), 1)
+            bench.flush(part)
+            part = bench.worker() if restart else part
+        before: dict[tuple[Any, ...], dict[str, int]] = {}
+        for pane, counters in bench.panes():
+            assert pane.scope == "campaign_member" or pane.segment < CLOSED
+            if pane.scope == "campaign_member" and pane.segment < CLOSED:
+                counted = before.setdefault((pane.member, pane.platform, pane.starts_at), {})
+                for name, amount in counters.items():
+                    counted[name] = counted.get(name, 0) + amount
+        marker = next((n for n, one in enumerate(log) if is_marker(one)), len(log))
+        expected = {
+            (member, platform, start): counters
+            for (scope, _, _, member, platform, _, start), counters in model(log[:marker]).items()
+            if scope == "campaign_member"
+        }
+        assert before == expected
+
+
+def is_marker(one: Record) -> bool:
+    try:
+        return bool(one.headers) and decode(one.value)[0] == "CampaignClosing"
+    except DecodeError:
+        return False
+
+
+def test_segments_behind_a_marker_leave_memory_with_their_block(tmp_path, monkeypatch):
+    monkeypatch.setattr("aggregates.engagement.SEGMENT_OFFSETS", 10)
+    monkeypatch.setattr("streams.pane_store.SEGMENT_OFFSETS", 10)
+    log = [*programs(), closing(2)]
+    log += [record(n, "Interaction", interaction(event_id=f"e{n}")) for n in range(3, 50)]
+    bench = Bench(tmp_path, log)
+    part = bench.worker()
+    for start in range(0, 50, 5):
+        part.apply(bench.chunk(start, start + 5), 1)
+        bench.flush(part)
+        behind = {segment for _, _, segment in part.fold.panes.spans if segment >= CLOSED}
+        assert behind <= {CLOSED + (start + 5) // 10, CLOSED + start // 10}
+        part = bench.worker()
+        recovered = {segment for _, _, segment in part.fold.panes.spans if segment >= CLOSED}
+        assert recovered <= {CLOSED + (start + 5) // 10}
+    sums = sum(counters["member_post.like"] for pane, counters in bench.panes() if pane.scope == "campaign_member")
+    assert sums == 47
+
+
 def test_panes_leave_memory_once_event_time_has_passed_them(tmp_path):
-    from exact_bench import NOW, interaction, programs, record
+    from exact_bench import NOW
 
     hour = 3_600_000
     log = programs()

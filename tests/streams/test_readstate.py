@@ -1,10 +1,13 @@
-"""What a fold reads of the past: the tiers of a member as of an instant."""
+"""What a fold reads of the past: the tiers of a member as of an instant, and which campaigns are closed."""
 
 from __future__ import annotations
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from aggregates.database import open_database
+from aggregates.ledger import Source
+from streams import readstate
 from streams.readstate import TIER_CHANGES, ReadState
 
 BANDS = ["nano", "micro", "mid", "macro"]
@@ -23,3 +26,19 @@ def test_a_members_tier_is_that_of_the_latest_change_before_among_those_remember
             kept = sorted([*kept, (at, number + 1, tier)])[-TIER_CHANGES:]
     for at in range(0, 501, 20):
         assert state.tier_at("acme", "ann", at) == next((t for since, _, t in reversed(kept) if since <= at), "unknown")
+
+
+def test_a_closed_campaign_stays_closed_in_a_log_made_anew_where_every_offset_is_behind_its_marker(tmp_path):
+    engine = open_database(f"sqlite:///{tmp_path / 'state.db'}")
+    readstate.create_tables(engine)
+    old, new = Source("activity", "1", 0), Source("activity", "2", 0)
+    state = readstate.take(engine, old, "w")
+    assert state.close("acme", "spring", 700)
+    assert not state.close("acme", "spring", 900), "the first marker counts"
+    readstate.save(engine, old, state.take(0, 901), "w", {})
+    assert readstate.load(engine, old).closed == {("acme", "spring"): 700}
+    readstate.accept(engine, old.name, new, 0)
+    assert readstate.load(engine, new).closed == {("acme", "spring"): -1}
+    readstate.accept(engine, new.name, new, 0, anew=True)
+    assert readstate.load(engine, new).closed == {}
+    engine.dispose()
