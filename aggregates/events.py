@@ -1,4 +1,4 @@
-"""What the ledger stores: the events of accounts, brands and campaigns, and their stable stored names.
+"""What the ledger stores: the events of accounts, and the stable stored names of all events.
 
 Points are integers ≥ 0 unless a field says otherwise, money is in minor units of the brand's currency, times are epoch
 milliseconds UTC. An event says what was decided; applying one never decides anything.
@@ -11,25 +11,22 @@ from typing import Final
 
 import msgspec
 
+from aggregates.program_events import (
+    BrandDefined,
+    CampaignClosed,
+    CampaignDefined,
+    CampaignLaunched,
+    CampaignSettled,
+    MarkerPassed,
+    ProgramEvent,
+    StandingsKept,
+)
+from aggregates.stored import Origin as Origin
+from aggregates.stored import Stored
 from aggregates.upcasters import UPCASTERS, Upcaster
 
 
-class _Stored(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A stored value: immutable, JSON by field name, so a field with a default can be added later."""
-
-
-class Origin(_Stored, frozen=True):
-    """Which record of the activity log an event comes from, when that happened and when it was recorded."""
-
-    topic: str
-    partition: int
-    offset: int
-    event_id: str
-    occurred_at: int
-    recorded_at: int
-
-
-class Grant(_Stored, frozen=True):
+class Grant(Stored, frozen=True):
     """Points that one rule paid; they form one lot, whose id is `entry_id`.
 
     The entitlement of an amount or quantity `n` under this grant is
@@ -64,7 +61,7 @@ class Grant(_Stored, frozen=True):
     """The part of the points that paid off debt at once; the lot has the rest."""
 
 
-class Refusal(_Stored, frozen=True):
+class Refusal(Stored, frozen=True):
     """A rule, or a whole campaign (`rule` empty), that matched and paid nothing, and why (see `refusals`)."""
 
     campaign: str
@@ -73,14 +70,14 @@ class Refusal(_Stored, frozen=True):
     reason: str
 
 
-class Take(_Stored, frozen=True):
+class Take(Stored, frozen=True):
     """Points taken out of one lot."""
 
     lot: str
     points: int
 
 
-class Reversal(_Stored, frozen=True):
+class Reversal(Stored, frozen=True):
     """Points of one grant taken back: from lots, then as debt, then given up as shortfall."""
 
     entry_id: str
@@ -96,7 +93,7 @@ class Reversal(_Stored, frozen=True):
     """Below zero where a cancelled redemption gave back what had been given up before."""
 
 
-class InteractionRewarded(_Stored, frozen=True):
+class InteractionRewarded(Stored, frozen=True):
     """An interaction that at least one rule matched."""
 
     origin: Origin
@@ -112,7 +109,7 @@ class InteractionRewarded(_Stored, frozen=True):
     refusals: tuple[Refusal, ...] = ()
 
 
-class UnitsUndone(_Stored, frozen=True):
+class UnitsUndone(Stored, frozen=True):
     """`quantity` units of the interaction `event_id` that later unlikes undid, under one rule."""
 
     event_id: str
@@ -121,7 +118,7 @@ class UnitsUndone(_Stored, frozen=True):
     quantity: int
 
 
-class InteractionTakenBack(_Stored, frozen=True):
+class InteractionTakenBack(Stored, frozen=True):
     """A negative interaction (an unlike, a falling counter) that undid units some rule had judged."""
 
     origin: Origin
@@ -136,7 +133,7 @@ class InteractionTakenBack(_Stored, frozen=True):
     reversals: tuple[Reversal, ...] = ()
 
 
-class PurchaseRecorded(_Stored, frozen=True):
+class PurchaseRecorded(Stored, frozen=True):
     """A completed order, judged on its amount net of the refunds that came before it."""
 
     origin: Origin
@@ -159,7 +156,7 @@ class PurchaseRecorded(_Stored, frozen=True):
     refusals: tuple[Refusal, ...] = ()
 
 
-class RefundRecorded(_Stored, frozen=True):
+class RefundRecorded(Stored, frozen=True):
     """A refund; `referrer_id` is set when its order was a referred one, whose reward is judged anew."""
 
     origin: Origin
@@ -175,7 +172,7 @@ class RefundRecorded(_Stored, frozen=True):
     reversals: tuple[Reversal, ...] = ()
 
 
-class ReferralJudged(_Stored, frozen=True):
+class ReferralJudged(Stored, frozen=True):
     """A friend's order, or its refund, on the referrer's account."""
 
     origin: Origin
@@ -191,7 +188,7 @@ class ReferralJudged(_Stored, frozen=True):
     reversals: tuple[Reversal, ...] = ()
 
 
-class PointsRedeemed(_Stored, frozen=True):
+class PointsRedeemed(Stored, frozen=True):
     """Active points spent; the idempotency key is the record's event id."""
 
     origin: Origin
@@ -201,7 +198,7 @@ class PointsRedeemed(_Stored, frozen=True):
     requested_by: str = ""
 
 
-class RedemptionCancelled(_Stored, frozen=True):
+class RedemptionCancelled(Stored, frozen=True):
     """A redemption undone: its points come back into the lots that gave them, with the dates these have.
 
     What of it pays off debt at once comes into no lot: points = returns + settles. Where the grant of such a lot had
@@ -222,7 +219,7 @@ class RedemptionCancelled(_Stored, frozen=True):
     requested_by: str = ""
 
 
-class PointsAdjusted(_Stored, frozen=True):
+class PointsAdjusted(Stored, frozen=True):
     """Points that a person added or took: those added form a lot, whose id is `entry_id`."""
 
     origin: Origin
@@ -243,7 +240,7 @@ class PointsAdjusted(_Stored, frozen=True):
     requested_by: str = ""
 
 
-class PrizeAwarded(_Stored, frozen=True):
+class PrizeAwarded(Stored, frozen=True):
     """A prize of a campaign's settlement; it forms a lot, whose id is `entry_id`."""
 
     origin: Origin
@@ -260,7 +257,7 @@ class PrizeAwarded(_Stored, frozen=True):
     requested_by: str = ""
 
 
-class CommandRefused(_Stored, frozen=True):
+class CommandRefused(Stored, frozen=True):
     """A command that changed nothing, kept so that a retry gets the same answer."""
 
     origin: Origin
@@ -270,97 +267,6 @@ class CommandRefused(_Stored, frozen=True):
     requested_by: str = ""
     reference: str = ""
     """What the command referred to; empty when nothing."""
-
-
-class BrandDefined(_Stored, frozen=True):
-    """A version of a brand's definition, as canonical JSON."""
-
-    brand: str
-    version: int
-    effective_at: int
-    content: str
-    recorded_at: int
-
-
-class CampaignLaunched(_Stored, frozen=True):
-    """A campaign of the brand that starts in `month` (`YYYY-MM` in the brand's timezone)."""
-
-    campaign: str
-    month: str
-    recorded_at: int
-
-
-class CampaignDefined(_Stored, frozen=True):
-    """A version of a campaign's definition, as canonical JSON."""
-
-    brand: str
-    campaign: str
-    version: int
-    effective_at: int
-    content: str
-    recorded_at: int
-
-
-class CampaignClosed(_Stored, frozen=True):
-    """A campaign is over: its marker is due on every partition, and it takes no new version any more."""
-
-    brand: str
-    campaign: str
-    version: int
-    """The version that was live last: its metric and its prizes count."""
-    ends_at: int
-    """First instant at which it was live no more."""
-    closed_at: int
-    requested_by: str = ""
-    """Empty when the grace had passed and nobody had to ask."""
-
-
-class MarkerPassed(_Stored, frozen=True):
-    """A closed campaign's marker in one partition: what the ledger stored of it before this event counts for prizes."""
-
-    origin: Origin
-    brand: str
-    campaign: str
-
-
-class Place(_Stored, frozen=True):
-    """A member's place in settled standings."""
-
-    member: str
-    rank: int
-    score: int | str | None
-    """A rate is the exact text of a decimal number; None where there is nothing to rate."""
-    prize: int = 0
-    """Points won."""
-
-
-class StandingsKept(_Stored, frozen=True):
-    """A page of the standings that a campaign was settled by, from the place `first` (0 is the best) on."""
-
-    brand: str
-    campaign: str
-    version: int
-    closed_at: int
-    first: int
-    places: tuple[Place, ...]
-
-
-class CampaignSettled(_Stored, frozen=True):
-    """A campaign's standings as of its markers are kept, and their prizes are due."""
-
-    brand: str
-    campaign: str
-    version: int
-    metric: str
-    members: int
-    """Places in the standings."""
-    winners: int
-    points: int
-    """Of all prizes together."""
-    closed_at: int
-    settled_at: int
-    min_posts: int = 0
-    """Posts that a place by engagement rate took; 0 for another metric."""
 
 
 AccountEvent = (
@@ -375,8 +281,6 @@ AccountEvent = (
     | PrizeAwarded
     | CommandRefused
 )
-CampaignEvent = CampaignDefined | CampaignClosed | StandingsKept | CampaignSettled
-ProgramEvent = BrandDefined | CampaignLaunched | CampaignEvent
 StoredEvent = AccountEvent | ProgramEvent | MarkerPassed
 
 STORED_NAMES: Final[Mapping[str, type[StoredEvent]]] = {

@@ -30,16 +30,7 @@ from aggregates.database import (
     sqlite_file,
     without_password,
 )
-from aggregates.events import (
-    AccountEvent,
-    Grant,
-    MarkerPassed,
-    Origin,
-    ProgramEvent,
-    StoredEvent,
-    from_stored,
-    to_stored,
-)
+from aggregates.events import AccountEvent, Grant, Origin, StoredEvent, from_stored, to_stored
 from aggregates.ledger_store import (
     BatchTracking,
     BudgetMoved,
@@ -50,6 +41,7 @@ from aggregates.ledger_store import (
     Owned,
     Versioned,
 )
+from aggregates.program_events import MarkerPassed, ProgramEvent
 
 CACHED_ACCOUNTS: Final = 50_000
 """Accounts kept in memory between batches; the others are read again from their events."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from aggregates.definitions import Brand, Campaign, content_of
-from aggregates.events import (
+from aggregates.local_time import local_day
+from aggregates.program_events import (
     BrandDefined,
     CampaignClosed,
     CampaignDefined,
@@ -14,7 +15,6 @@ from aggregates.events import (
     CampaignLaunched,
     CampaignSettled,
 )
-from aggregates.local_time import local_day
 from aggregates.programs import brand_in_force, from_content, unknown_tiers
 
 

@@ -12,8 +12,8 @@ from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from aggregates.definitions import Campaign
-from aggregates.events import CampaignClosed, CampaignSettled, Place, StandingsKept
 from aggregates.program_decisions import CampaignState
+from aggregates.program_events import CampaignClosed, CampaignSettled, Place, StandingsKept
 from aggregates.programs import campaign_in_force
 
 PAGE: Final = 5_000

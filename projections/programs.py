@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from aggregates.events import BrandDefined, CampaignDefined
+from aggregates.program_events import BrandDefined, CampaignDefined
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
 
 if TYPE_CHECKING:

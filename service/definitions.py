@@ -12,7 +12,6 @@ from eventsourcing.persistence import IntegrityError
 
 from aggregates.database import Unavailable, open_database
 from aggregates.definitions import Brand, Campaign, DefinitionError
-from aggregates.events import ProgramEvent
 from aggregates.ledger import Ledger, brand_aggregate, campaign_aggregate
 from aggregates.parsing import parse
 from aggregates.program_decisions import (
@@ -24,6 +23,7 @@ from aggregates.program_decisions import (
     evolve_brand,
     evolve_campaign,
 )
+from aggregates.program_events import ProgramEvent
 from service import outbox
 from service.instants import now_ms
 from service.problems import Refusal, Unusable

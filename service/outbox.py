@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 from aiokafka import AIOKafkaProducer
 
-from aggregates.events import BrandDefined, CampaignDefined, PurchaseRecorded, RefundRecorded
+from aggregates.events import PurchaseRecorded, RefundRecorded
 from aggregates.ledger import Ledger, Recorded
+from aggregates.program_events import BrandDefined, CampaignDefined
 from schemas.codec import encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, DEFINITIONS

@@ -24,8 +24,8 @@ from aiokafka.partitioner import murmur2
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.database import open_database
-from aggregates.events import BrandDefined, CampaignDefined
 from aggregates.ledger import Ledger, brand_aggregate, campaign_aggregate
+from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import Programs
 from schemas.codec import DecodeError, decode
 from schemas.dead_letters import REDRIVEN_HEADER

@@ -12,8 +12,9 @@ from eventsourcing.persistence import IntegrityError, OperationalError
 from ledger_batches import SOURCE, batch, buy, limited, partition
 
 from aggregates.database import Unavailable
-from aggregates.events import BrandDefined, PurchaseRecorded
+from aggregates.events import PurchaseRecorded
 from aggregates.ledger import Fenced, Ledger, Source, account_id, brand_aggregate
+from aggregates.program_events import BrandDefined
 
 Opened = Callable[[], Ledger]
 

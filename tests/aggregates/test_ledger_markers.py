@@ -6,8 +6,8 @@ from account_cases import NOON
 from ledger_batches import BRAND, SOURCE, batch, buy, partition
 
 from aggregates.activity import MARKER, Activity
-from aggregates.events import MarkerPassed
 from aggregates.ledger import Ledger, Source, marker_aggregate
+from aggregates.program_events import MarkerPassed
 
 
 def marker(offset: int, campaign: str = "spring") -> Activity:

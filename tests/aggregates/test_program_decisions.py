@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aggregates.definitions import Brand, Campaign, content_of
-from aggregates.events import BrandDefined, CampaignDefined, CampaignLaunched, from_stored, to_stored
+from aggregates.events import from_stored, to_stored
 from aggregates.program_decisions import (
     BrandState,
     CampaignState,
@@ -17,6 +17,7 @@ from aggregates.program_decisions import (
     evolve_brand,
     evolve_campaign,
 )
+from aggregates.program_events import BrandDefined, CampaignDefined, CampaignLaunched
 from aggregates.programs import parse
 
 

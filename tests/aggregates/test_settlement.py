@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregates.definitions import Campaign, content_of
-from aggregates.events import CampaignClosed, CampaignDefined, CampaignSettled, Place, StandingsKept
 from aggregates.parsing import DefinitionError, parse
 from aggregates.program_decisions import (
     BrandState,
@@ -21,6 +20,7 @@ from aggregates.program_decisions import (
     evolve_brand,
     evolve_campaign,
 )
+from aggregates.program_events import CampaignClosed, CampaignDefined, CampaignSettled, Place, StandingsKept
 from aggregates.programs import Programs
 from aggregates.settlement import CloseRefused, close, closes_at, last_live, ranked, settle, status
 

@@ -16,7 +16,6 @@ from msgspec import inspect
 from aggregates import events
 from aggregates.events import (
     STORED_NAMES,
-    CampaignLaunched,
     PointsRedeemed,
     StoredEvent,
     Take,
@@ -25,6 +24,7 @@ from aggregates.events import (
     from_stored,
     to_stored,
 )
+from aggregates.program_events import CampaignLaunched
 from aggregates.upcasters import UPCASTERS, Upcaster
 
 GOLDEN = Path(events.__file__).parent / "golden"

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from aggregates.definitions import content_of
 from aggregates.events import (
-    BrandDefined,
-    CampaignDefined,
     CommandRefused,
     Grant,
     InteractionRewarded,
@@ -31,6 +29,7 @@ from aggregates.events import (
 )
 from aggregates.ledger import Recorded
 from aggregates.parsing import parse
+from aggregates.program_events import BrandDefined, CampaignDefined
 
 HOUR = 3_600_000
 START = 1_772_323_200_000  # 2026-03-01

@@ -7,17 +7,10 @@ from pathlib import Path
 import pytest
 
 from aggregates.database import open_database
-from aggregates.events import (
-    BrandDefined,
-    CampaignDefined,
-    Grant,
-    InteractionRewarded,
-    Origin,
-    PurchaseRecorded,
-    Refusal,
-)
+from aggregates.events import Grant, InteractionRewarded, Origin, PurchaseRecorded, Refusal
 from aggregates.ledger import Ledger, Source, account_id, brand_aggregate, campaign_aggregate
 from aggregates.ledger_store import Versioned
+from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import content_of, parse
 from projections import engagement, registry
 from projections.runner import Runner

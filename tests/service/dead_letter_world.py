@@ -17,8 +17,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
 from aggregates.database import open_database
-from aggregates.events import BrandDefined, CampaignDefined
 from aggregates.ledger import Ledger, brand_aggregate, campaign_aggregate
+from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import content_of, parse
 from schemas.codec import encode
 from schemas.topics import ACTIVITY, DEAD_LETTERS, activity_key

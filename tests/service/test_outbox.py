@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from aggregates.database import open_database
-from aggregates.events import BrandDefined, Origin, PurchaseRecorded, RefundRecorded
+from aggregates.events import Origin, PurchaseRecorded, RefundRecorded
 from aggregates.ledger import Ledger, Recorded, brand_aggregate
+from aggregates.program_events import BrandDefined
 from schemas.codec import decode
 from schemas.signing import SIGNATURE_HEADER, verify
 from schemas.topics import ACTIVITY, DEFINITIONS
