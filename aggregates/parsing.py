@@ -113,12 +113,6 @@ class _Reader:
             self.fail(key, f"{found} is out of range; use {least} to {most}")
         return found
 
-    def yes_or_no(self, key: str) -> bool:
-        found = self.get(key, False)
-        if not isinstance(found, bool):
-            self.fail(key, f"write true or false, not {_shown(found)}")
-        return found
-
     def choice(self, key: str, allowed: Sequence[str], default: Any = _REQUIRED) -> str:
         return self.checked_choice(key, self.get(key, default), allowed)
 
@@ -263,7 +257,7 @@ def _campaign(reader: _Reader) -> Campaign:
         earn=_rules(reader),
         standings=reader.choice("standings", names.METRICS, "points"),
         prizes=_prizes(reader),
-        draft=reader.yes_or_no("draft"),
+        draft=reader.flag("draft"),
     )
 
 
