@@ -211,14 +211,16 @@ class Ledger(EventSourcedProjection[str]):
         return True
 
     def policy(self, domain_event: Any, processing_event: ProcessingEvent[str]) -> None:
-        """Decide a batch (eventsourcing's hook); called by `consume`."""
+        """Decide a batch (eventsourcing's hook); called by `consume`.
+
+        The events are in the order of the log: by it a settlement tells what stood before a campaign's marker.
+        """
         batch: Batch = domain_event
         tracking = processing_event.tracking
         assert isinstance(tracking, BatchTracking)
         topic, _, partition = batch.source
         names = [
-            account_id(a.value["brand_id"], a.value["member_id"]) if a.type != MARKER else ""
-            for a in batch.activities
+            account_id(a.value["brand_id"], a.value["member_id"]) if a.type != MARKER else "" for a in batch.activities
         ]
         self._load([name for name in names if name])
         events = processing_event.events
