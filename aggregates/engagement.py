@@ -6,8 +6,8 @@ add up, so panes of several partitions, and the segments of one pane, merge by s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 from aggregates.activity import Activity
 
@@ -85,44 +85,52 @@ Span = tuple[int, int, int]
 """Of when a pane is: its first instant, its length in milliseconds, and its segment."""
 
 
-def panes_of(
-    activity: Activity, greatest_event_time: int, grace_ms: int, closed: Mapping[tuple[str, str], int]
-) -> list[tuple[Span, list[Subject]]]:
-    """The pane segments an activity belongs to: those of five minutes first, then those of an hour.
-
-    What happens on a member's own post, if that is named, counts for the post too, across campaigns.
-    `greatest_event_time` is that of the records at lower offsets, so that late is decided by the log alone. A late
-    record goes to the segment named by its block of offsets. `closed` has the offset of the marker of each campaign
-    (brand, campaign) that is closed: what comes behind it stands apart from what a member did before, see `CLOSED`.
-    """
-    value = activity.value
-    at: int = value["occurred_at"]
-    brand: str = value["brand_id"]
-    member: str = value["member_id"]
-    platform: str = value.get("platform") or ""
-    tier = activity.tier
-    short: list[Subject] = [
+def short_subjects(brand: str, platform: str, tier: str, campaigns: Sequence[str]) -> list[Subject]:
+    """Whose panes of five minutes an activity belongs to; `campaigns` are the ids of those it counts for."""
+    subjects: list[Subject] = [
         ("brand", brand, "", "", "", platform, ""),
         ("brand_tier", brand, "", tier, "", platform, ""),
     ]
-    long: list[Subject] = [("member", brand, "", "", member, platform, "")]
-    if value.get("surface") == "member_post" and value["post_id"]:
-        long.append(("post", brand, "", "", member, platform, value["post_id"]))
-    behind: list[Subject] = []
-    for campaign in activity.campaigns:
-        name = campaign.id
-        short.append(("campaign", brand, name, "", "", platform, ""))
-        short.append(("campaign_tier", brand, name, tier, "", platform, ""))
-        is_behind = closed and activity.offset > closed.get((brand, name), activity.offset)
-        (behind if is_behind else long).append(("campaign_member", brand, name, "", member, platform, ""))
-    block = activity.offset // SEGMENT_OFFSETS
-    minutes = at - at % MINUTES_5
-    hour = at - at % HOUR
-    passed = greatest_event_time - grace_ms
-    panes = [
-        ((minutes, MINUTES_5, block if minutes + MINUTES_5 <= passed else ON_TIME), short),
-        ((hour, HOUR, block if hour + HOUR <= passed else ON_TIME), long),
+    for campaign in campaigns:
+        subjects.append(("campaign", brand, campaign, "", "", platform, ""))
+        subjects.append(("campaign_tier", brand, campaign, tier, "", platform, ""))
+    return subjects
+
+
+def long_subjects(brand: str, platform: str, member: str, campaigns: Sequence[str]) -> list[Subject]:
+    """Whose panes of an hour an activity belongs to, but for its post's."""
+    return [
+        ("member", brand, "", "", member, platform, ""),
+        *(campaign_member(brand, platform, member, campaign) for campaign in campaigns),
     ]
-    if behind:
-        panes.append(((hour, HOUR, CLOSED + block), behind))
-    return panes
+
+
+def campaign_member(brand: str, platform: str, member: str, campaign: str) -> Subject:
+    """What a member does for one campaign."""
+    return ("campaign_member", brand, campaign, "", member, platform, "")
+
+
+def post_subject(value: Mapping[str, Any]) -> Subject | None:
+    """The post that an activity counts for, across campaigns: what happens on a member's own post, if that is named."""
+    if value.get("surface") == "member_post" and value["post_id"]:
+        return ("post", value["brand_id"], "", "", value["member_id"], value["platform"], value["post_id"])
+    return None
+
+
+def spans_of(at: int, offset: int, greatest_event_time: int, grace_ms: int) -> tuple[Span, Span]:
+    """The pane segments of an instant: of five minutes and of an hour.
+
+    `greatest_event_time` is that of the records at lower offsets, so that late is decided by the log alone. A late
+    record goes to the segment named by its block of offsets.
+    """
+    minutes, hour = at - at % MINUTES_5, at - at % HOUR
+    passed = greatest_event_time - grace_ms
+    if minutes + MINUTES_5 > passed:
+        return (minutes, MINUTES_5, ON_TIME), (hour, HOUR, ON_TIME)
+    block = offset // SEGMENT_OFFSETS
+    return (minutes, MINUTES_5, block), (hour, HOUR, block if hour + HOUR <= passed else ON_TIME)
+
+
+def span_behind(at: int, offset: int) -> Span:
+    """The segment of an hour of what a member does for a campaign behind its marker."""
+    return at - at % HOUR, HOUR, CLOSED + offset // SEGMENT_OFFSETS

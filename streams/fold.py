@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from aggregates.engagement import ON_TIME, increments, panes_of
 from aggregates.ledger import Source
 from schemas.codec import decode
 from schemas.topics import DEAD_LETTERS, TIERS, WINDOWS
 from streams.intake import DeadLetter, Intake
 from streams.metrics import METRICS
 from streams.outputs import letter_record
+from streams.pane_counter import PaneCounter
 from streams.pane_store import PaneStore
 from streams.panes import Record, is_pane, member_record
 from streams.readstate import Delta
@@ -52,7 +52,7 @@ class ActivityFold:
         self.panes = PaneStore(source.epoch, source.partition, grace_ms)
         self._source = source
         self._rewards = rewards
-        self._grace_ms = grace_ms
+        self._counter = PaneCounter(self.panes, grace_ms, self.state.closed)
         self._letters: list[DeadLetter] = []
         self._members: dict[tuple[str, str], int] = {}
         """Members' tiers that were written ahead of the read-state, with their stamps: nothing older follows them."""
@@ -63,16 +63,8 @@ class ActivityFold:
         """Fold a chunk. Raises `TooManyRejected`; `Fenced` comes from here or from `settle`."""
         activities, letters = self.intake.take(records)
         self._rewards.submit([activity for activity, _ in activities], end)
-        add, grace, closed = self.panes.add, self._grace_ms, self.state.closed
-        late = 0
-        for activity, greatest_event_time in activities:
-            added = increments(activity)
-            if added:
-                panes = panes_of(activity, greatest_event_time, grace, closed)
-                for span, subjects in panes:
-                    add(span, subjects, added, activity.offset)
-                late += panes[0][0][2] != ON_TIME
-        self.state.counts["late"] += late
+        count = self._counter.count
+        self.state.counts["late"] += sum([count(activity, before) for activity, before in activities])
         self._letters += letters
 
     async def settle(self, leave: int = 0) -> None:
@@ -111,13 +103,13 @@ class ActivityFold:
 
     def recover(self, written: Mapping[str, Mapping[bytes, bytes]], start: int) -> None:
         """Take over the open panes, and what was written of members behind `start`."""
-        for values in written.values():
-            for value in (value for key, value in values.items() if not is_pane(key)):
-                fields = decode(value)[1]
-                if fields["epoch"] == self._source.epoch and fields["stamp"] >= start:
-                    self._members[fields["brand_id"], fields["member_id"]] = fields["stamp"]
-            panes = {key: value for key, value in values.items() if is_pane(key)}
-            self.panes.recover(panes, start, self.state.greatest_event_time)
+        panes = dict(written[TIERS])
+        for value in [panes.pop(key) for key in written[TIERS] if not is_pane(key)]:
+            fields = decode(value)[1]
+            if fields["epoch"] == self._source.epoch and fields["stamp"] >= start:
+                self._members[fields["brand_id"], fields["member_id"]] = fields["stamp"]
+        for values in (written[WINDOWS], panes):
+            self.panes.recover(values, start, self.state.greatest_event_time)
 
     def give_up(self) -> None:
         """Nothing more goes to the ledger."""

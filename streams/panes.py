@@ -1,21 +1,23 @@
 """Panes on the wire: compaction key and `EngagementPane` value, written and read field by field.
 
-Panes are most of what the stage writes and reads back. Written for this one schema they cost a quarter of the general
+Panes are most of what the stage writes and reads back. Written for this one schema they cost a fifth of the general
 codec, which is the oracle in the tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from aggregates.engagement import Counters, Span, Subject
+from aggregates.engagement import SCOPES, TIER_SCOPES, Counters, Span, Subject
 from schemas.codec import decode, encode, fingerprint_header
 
 SEPARATOR: Final = "\x1f"
 """Between the parts of a compaction key; no id has a control character in it."""
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 """Key, value and headers."""
+Name = bytes
+"""How the compaction keys of a subject's panes begin: unlike a tuple, it is hashed once."""
 _HEADER: Final = fingerprint_header("EngagementPane")
 _CACHED: Final = 200_000
 
@@ -30,6 +32,29 @@ class Stamped(NamedTuple):
     counters: Counters
 
 
+class Shared(dict[str, int]):
+    """Counters that many panes have alike, such as those of one like; never changed. With their encoding.
+
+    Most panes of a quiet minute have one record only: they share its counters, and need no encoding of their own.
+    """
+
+    __slots__ = ("encoded",)
+
+    def __init__(self, counters: Mapping[str, int]) -> None:
+        super().__init__(counters)
+        self.encoded: Final = _map(counters)
+
+
+class Begin(NamedTuple):
+    """What a name says of the panes under it."""
+
+    value: bytes
+    """How their values begin: up to the first instant."""
+    is_tier: bool
+    """Whether they go to the topic of tiers."""
+    length_ms: int
+
+
 class PaneCodec:
     """Writes and reads the panes of one source partition.
 
@@ -38,54 +63,91 @@ class PaneCodec:
     """
 
     def __init__(self, epoch: str, partition: int) -> None:
-        self._epoch = epoch
         self._key = f"{SEPARATOR}{epoch}{SEPARATOR}{partition}{SEPARATOR}"
+        self._infix = self._key.encode()
         self._source = _long(partition) + _text(epoch)
-        self._subjects: dict[Subject, tuple[bytes, bytes]] = {}
-        """How the key and the value of a subject's panes begin."""
-        self._middles: dict[tuple[str, str, str], tuple[Span, bytes]] = {}
-        """Scope, start and segment as a key has them → the span, and how the value goes on to its stamp."""
+        self._begins: dict[Name, Begin] = {}
 
-    def write(self, span: Span, panes: Iterable[tuple[Subject, Counters]], stamp: int) -> Iterator[Record]:
-        """The absolute values as of `stamp` of panes of one span, under their compaction keys, in their order."""
-        starts_at, length_ms, segment = span
-        key_end = f"{starts_at}{SEPARATOR}{segment}".encode()
-        middle = _long(starts_at) + _long(length_ms) + _long(segment) + self._source + _long(stamp)
-        if len(self._subjects) > _CACHED:
-            self._subjects.clear()
-        known, headers, names = self._subjects.get, _NO_HEADERS, _NAMES
-        for subject, counters in panes:
-            key, value = known(subject) or self._begin(subject)
-            if len(counters) == 1:  # most panes of a quiet minute
-                [(name, number)] = counters.items()
-                if name in names and 0 <= number < 4096:
-                    yield key + key_end, value + middle + b"\2" + names[name] + _LONGS[number] + b"\0", headers
-                    continue
-            yield key + key_end, value + middle + _map(counters), headers
+    def name(self, subject: Subject) -> Name:
+        """The name of a subject's panes."""
+        return (subject[0] + self._key + SEPARATOR.join(subject[1:])).encode()
 
-    def read(self, key: bytes, value: bytes) -> Stamped:
-        """What `read_pane` reads, by comparing the value's first part with what the key says it is."""
-        scope, epoch, _, *ids, starts_at, segment = key.decode().split(SEPARATOR)
-        subject: Any = (scope, *ids)
-        _, begin = self._subjects.get(subject) or self._begin(subject)
-        at = len(begin)
-        found = self._middles.get((scope, starts_at, segment))
-        if found is None or epoch != self._epoch or not value.startswith(found[1], at) or not value.startswith(begin):
-            stamped = read_pane(value)
-            middle = b"".join([_long(number) for number in stamped.span]) + self._source
-            self._middles[scope, starts_at, segment] = (stamped.span, middle)
-            return stamped
-        span, middle = found
-        stamp, at = _varint(value, at + len(middle))
-        return Stamped(subject, span, epoch, stamp >> 1, _read_map(value, at))
+    def write(self, span: Span, panes: Mapping[Name, Counters], stamp: int) -> tuple[list[Record], list[Record]]:
+        """The absolute values as of `stamp` of panes of one span: those of windows, and those of tiers."""
+        windows: list[Record] = []
+        tiers: list[Record] = []
+        starts_at, _, segment = span
+        key_end = f"{SEPARATOR}{starts_at}{SEPARATOR}{segment}".encode()
+        middle = _middle(span, self._source) + _long(stamp)
+        known, begin, headers = self._begins.get, self._begin, _NO_HEADERS
+        for name, counters in panes.items():
+            value, is_tier, _ = known(name) or begin(name)
+            encoded = counters.encoded if isinstance(counters, Shared) else _map(counters)
+            (tiers if is_tier else windows).append((name + key_end, value + middle + encoded, headers))
+        return windows, tiers
 
-    def _begin(self, subject: Subject) -> tuple[bytes, bytes]:
-        key = subject[0] + self._key + SEPARATOR.join(subject[1:]) + SEPARATOR
-        made = (key.encode(), _HEADER + b"".join([_text(text) if text else b"\0" for text in subject]))
-        return self._subjects.setdefault(subject, made)
+    def read(
+        self, written: Mapping[bytes, bytes], is_open: Callable[[Span], bool], start: int
+    ) -> Iterator[tuple[Name, Span, int, Counters]]:
+        """Name, span, stamp and counters of the panes, by key and value, that are open or have a stamp ≥ `start`.
+
+        Those of another epoch are left out. `is_open` is asked once for each span. A value is not parsed where it is
+        what its key says: 1.1 µs a pane, field by field 6 µs.
+        """
+        known = self._begins.get
+        shared: dict[bytes, Counters] = {}
+        places: dict[tuple[bytes, int], tuple[Span, bytes, bool]] = {}
+        for key, value in written.items():
+            name = key[: key.rindex(_SEPARATOR, 0, key.rindex(_SEPARATOR))]
+            begin, _, length_ms = known(name) or self._begin(name)
+            if not begin:
+                continue
+            place = key[len(name) :], length_ms
+            found = places.get(place)
+            if found is None:
+                _, starts_at, segment = place[0].split(_SEPARATOR)
+                span = int(starts_at), length_ms, int(segment)
+                found = places[place] = span, _middle(span, self._source), is_open(span)
+            span, middle, wanted = found
+            begin += middle
+            if not value.startswith(begin):
+                _, span, _, stamp, counters = read_pane(value)
+                wanted = is_open(span)
+                places[place] = span, _middle(span, self._source), wanted
+                if wanted or stamp >= start:
+                    yield name, span, stamp, counters
+                continue
+            stamp, at = _varint(value, len(begin))
+            stamp >>= 1
+            if not wanted and stamp < start:
+                continue
+            encoded = value[at:]
+            counters = shared.get(encoded) or _read_map(value, at)
+            if len(shared) < _FEW and counters.__class__ is dict:
+                counters = shared[encoded] = Shared(counters)
+            yield name, span, stamp, counters
+
+    def _begin(self, name: Name) -> Begin:
+        """What a name says, kept; nothing for one that is not ours."""
+        if len(self._begins) > _CACHED:
+            self._begins.clear()
+        made = _NOT_OURS
+        scope, _, ids = name.partition(self._infix)
+        if ids.count(_SEPARATOR) == 5 and _SEPARATOR not in scope:
+            text = scope.decode()
+            value = b"".join([_HEADER, *(_sized(part) for part in (scope, *ids.split(_SEPARATOR)))])
+            length_ms = SCOPES[text].length_ms if text in SCOPES else 0
+            made = Begin(value, text in TIER_SCOPES, length_ms)
+        self._begins[name] = made
+        return made
 
 
-def _map(counters: Counters) -> bytes:
+def _middle(span: Span, source: bytes) -> bytes:
+    starts_at, length_ms, segment = span
+    return _long(starts_at) + _long(length_ms) + _long(segment) + source
+
+
+def _map(counters: Mapping[str, int]) -> bytes:
     if not counters:
         return b"\0"
     out = _LONGS[len(counters)]
@@ -96,7 +158,10 @@ def _map(counters: Counters) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    body = text.encode()
+    return _sized(text.encode())
+
+
+def _sized(body: bytes) -> bytes:
     size = len(body)
     return (_LONGS[size] if size < 4096 else _long(size)) + body
 
@@ -117,6 +182,10 @@ def _long(number: int) -> bytes:
     return bytes(out)
 
 
+_SEPARATOR: Final = SEPARATOR.encode()
+_NOT_OURS: Final = Begin(b"", False, 0)
+_FEW: Final = 10_000
+"""Counters that are shared among panes that were read."""
 _NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 _NAMES: dict[str, bytes] = {}
 """Counter names, of which there are a few dozen."""
@@ -162,13 +231,6 @@ def stamp_of(value: bytes) -> tuple[str, int]:
 def is_pane(key: bytes) -> bool:
     """Whether an output record is a pane (else it is a member's tier)."""
     return not key.startswith(b"member_tier" + SEPARATOR.encode())
-
-
-def place_of(key: bytes) -> tuple[str, int, int]:
-    """Scope, start and segment of a pane, from its key alone."""
-    scope, _, rest = key.partition(b"\x1f")
-    _, starts_at, segment = rest.rsplit(b"\x1f", 2)
-    return scope.decode(), int(starts_at), int(segment)
 
 
 def read_pane(value: bytes) -> Stamped:

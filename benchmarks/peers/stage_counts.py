@@ -25,7 +25,7 @@ from streams import broker, outputs, readstate
 from streams.app import make_app
 from streams.ownership import StageConfig
 from streams.pane_store import PaneStore
-from streams.panes import Record, Stamped, read_pane
+from streams.panes import Name, Record, Shared, Stamped, read_pane
 from streams.readstate import Delta, ReadState
 from streams.stage import Stage
 
@@ -52,6 +52,9 @@ class TwoCounts:
         self._state = state
         self._panes = PaneStore(source.epoch, source.partition, grace_ms)
         self._interval = interval
+        self._campaigns: dict[tuple[str, str], Name] = {}
+        self._members: dict[tuple[str, str], Name] = {}
+        self._ones: dict[str, Shared] = {}
         self.counted = 0
 
     @property
@@ -63,17 +66,27 @@ class TwoCounts:
         """Count every record twice."""
         self._interval.begin()
         add, latest = self._panes.add, self._state.greatest_event_time
+        campaigns, members, ones = self._campaigns, self._members, self._ones
         fields_of = whole if DECODE_ALL else pick
         for record in records:
             _, (at, brand, member_id, kind, campaign_id) = fields_of(record.value)
             if at > latest:
                 latest = at
             pane = at - at % PANE_MS
-            campaign = ("campaign", brand, campaign_id, "", "", "", "")
-            member = ("member", brand, "", "", member_id, "", "")
-            add((pane, PANE_MS, ON_TIME), (campaign, member), {kind: 1}, record.offset)
+            campaign = campaigns.get((brand, campaign_id)) or self._name_campaign(brand, campaign_id)
+            member = members.get((brand, member_id)) or self._name_member(brand, member_id)
+            one = ones.get(kind) or ones.setdefault(kind, Shared({kind: 1}))
+            add((pane, PANE_MS, ON_TIME), (campaign, member), one, record.offset)
         self._state.greatest_event_time = latest
         self.counted += len(records)
+
+    def _name_campaign(self, brand: str, campaign: str) -> Name:
+        name = self._campaigns[brand, campaign] = self._panes.name(("campaign", brand, campaign, "", "", "", ""))
+        return name
+
+    def _name_member(self, brand: str, member: str) -> Name:
+        name = self._members[brand, member] = self._panes.name(("member", brand, "", "", member, "", ""))
+        return name
 
     async def settle(self, leave: int = 0) -> None:
         """There is no other store."""
