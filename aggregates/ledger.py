@@ -45,6 +45,8 @@ from aggregates.program_events import MarkerPassed, ProgramEvent
 
 CACHED_ACCOUNTS: Final = 50_000
 """Accounts kept in memory between batches; the others are read again from their events."""
+CACHED_EVENTS: Final = 1_000_000
+"""So many events may the accounts in memory have in all: an account forgets nothing, so its size goes with them."""
 
 
 class Fenced(Exception):
@@ -133,6 +135,8 @@ class Ledger(EventSourcedProjection[str]):
         self._turn = RLock()
         """Held while accounts in memory are used: sources are taken by other threads than the one that consumes."""
         self._accounts: OrderedDict[str, _Loaded] = OrderedDict()
+        self._cached_events = 0
+        """Of all accounts in memory."""
 
     def construct_event_store(self) -> LedgerEventStore:
         """The store that writes in bulk (eventsourcing's hook)."""
@@ -188,8 +192,13 @@ class Ledger(EventSourcedProjection[str]):
             except BaseException:
                 self.forget()
                 raise
-            while len(self._accounts) > CACHED_ACCOUNTS:
-                self._accounts.popitem(last=False)
+            self._evict()
+
+    def _evict(self) -> None:
+        """Drop the accounts that were used longest ago, until the others are few and small enough."""
+        while len(self._accounts) > CACHED_ACCOUNTS or self._cached_events > CACHED_EVENTS:
+            _, dropped = self._accounts.popitem(last=False)
+            self._cached_events -= dropped.version
 
     def _stored(self, batch: Batch) -> bool:
         """One try; False when another partition took from a budget in between, and all must be decided again."""
@@ -240,6 +249,7 @@ class Ledger(EventSourcedProjection[str]):
                 evolve(loaded.state, event)
                 loaded.version += 1
                 events.append(Versioned(aggregate, loaded.version, event))
+                self._cached_events += 1
 
     def _marked(self, marker: Activity, origin: Origin) -> list[Versioned]:
         """That a campaign's marker was met in this partition; nothing for one that was met before."""
@@ -264,11 +274,13 @@ class Ledger(EventSourcedProjection[str]):
                 loaded = accounts[aggregate]
                 evolve(loaded.state, from_stored(name, state))  # type: ignore[arg-type]
                 loaded.version = version
+                self._cached_events += 1
 
     def forget(self) -> None:
-        """Drop every account in memory; they are read again when needed. Right after any failed write."""
+        """Drop every account from memory; they are read again when needed. Right after any failed write."""
         with self._turn:
             self._accounts.clear()
+            self._cached_events = 0
 
     # Reads, and definitions
 
@@ -332,8 +344,8 @@ def _environment(database: str) -> dict[str, str]:
         }
     return {
         **alike,
-        "PERSISTENCE_MODULE": "eventsourcing.sqlite",
-        "PROCESS_RECORDER_TOPIC": "aggregates.ledger_store:SQLiteLedgerRecorder",
+        "PERSISTENCE_MODULE": "aggregates.ledger_sqlite:LedgerFactory",
+        "PROCESS_RECORDER_TOPIC": "aggregates.ledger_sqlite:SQLiteLedgerRecorder",
         "SQLITE_DBNAME": sqlite_file(database),
         "SQLITE_LOCK_TIMEOUT": str(BUSY_SECONDS),
     }

@@ -1,4 +1,4 @@
-"""Where the ledger keeps its events: what both databases have in common, and eventsourcing's SQLite recorder.
+"""Where the ledger keeps its events: what both databases have in common.
 
 A batch's events are written in bulk, in one transaction with the position and the budgets that it moves, each of
 these by compare-and-set.
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from eventsourcing.persistence import EventStore, IntegrityError, Mapper, StoredEvent, Tracking
-from eventsourcing.sqlite import SQLiteProcessRecorder
 
 from aggregates import events
 from aggregates.events import from_stored, to_stored
@@ -219,67 +218,6 @@ class LedgerStore(ABC):
         return statement.replace("?", self.mark)
 
 
-class SQLiteLedgerRecorder(LedgerStore, SQLiteProcessRecorder):
-    """The ledger in a SQLite file; its one write lock orders everything."""
-
-    def construct_create_table_statements(self) -> list[str]:
-        """The library's tables, the ledger's positions and the campaigns' budgets."""
-        return [*super().construct_create_table_statements(), *(f"{table} WITHOUT ROWID" for table in self.TABLES)]
-
-    def reading(self) -> AbstractContextManager[Any]:
-        """A cursor that sees one snapshot."""
-        return self.datastore.transaction(commit=False)
-
-    def writing(self) -> AbstractContextManager[Any]:
-        """A cursor whose first write takes the write lock."""
-        return self.datastore.transaction(commit=True)
-
-    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """The library's door to `write`."""
-        rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
-        return self.write(rows, kwargs.get("tracking"))
-
-    def write(self, rows: Sequence[Encoded], tracking: Tracking | None = None) -> range:
-        """See `LedgerStore`; the write lock is held from the position on, so row ids are the order of commits."""
-        with self.writing() as c:
-            if isinstance(tracking, BatchTracking):
-                self.move(c, tracking)
-            if not rows:
-                return range(0)
-            c.executemany(self.insert_events_statement, rows)
-            last = self._max_notification_id(c)
-            assert last is not None
-            return range(last - len(rows) + 1, last + 1)
-
-    def histories(self, aggregates: Sequence[str]) -> Iterator[Encoded]:
-        """See `LedgerStore`."""
-        for start in range(0, len(aggregates), _PARAMETERS):
-            some = aggregates[start : start + _PARAMETERS]
-            with self.reading() as c:
-                c.execute(
-                    f"SELECT * FROM stored_events WHERE originator_id IN ({','.join('?' * len(some))}) "
-                    "ORDER BY originator_id, originator_version",
-                    some,
-                )
-                found = c.fetchall()
-            yield from map(tuple, found)
-
-    def page(self, after: int, limit: int, stop: int | None = None) -> list[Row]:
-        """See `LedgerStore`."""
-        with self.reading() as c:
-            c.execute(
-                "SELECT rowid, * FROM stored_events WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?",
-                (after, NO_END if stop is None else stop, limit),
-            )
-            return [Row(*row) for row in c.fetchall()]
-
-    def last(self) -> int:
-        """See `LedgerStore`."""
-        return self.max_notification_id() or 0
-
-
-_PARAMETERS: Final = 500
-"""Parameters a statement of SQLite may well have."""
 EVENTS: Final = {"sqlite": ("stored_events", "rowid"), "postgresql": ("ledger_events", "notification_id")}
 """By SQLAlchemy's name of the database: the table of events and its notification id, for those who read beside the
 ledger."""

@@ -24,7 +24,7 @@ MAY_IMPORT = {
 }
 OURS = {*MAY_IMPORT, "tests", "benchmarks"}
 STORAGE = {"aggregates/database.py", "aggregates/ledger.py", "aggregates/ledger_store.py",
-           "aggregates/ledger_postgres.py"}  # fmt: skip
+           "aggregates/ledger_postgres.py", "aggregates/ledger_sqlite.py"}  # fmt: skip
 """The only files of aggregates/ that know that a database exists."""
 DATABASES = {"eventsourcing", "psycopg", "sqlalchemy", "sqlite3"}
 ENVIRONMENT_READERS = {"service/settings.py", "service/cli.py", "service/cli_common.py"}
