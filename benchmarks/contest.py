@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import TypedDict
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 Run = Callable[[], float]
 """Does the work once and answers how much of it was done a second: larger is better."""
@@ -83,3 +89,37 @@ class Score:
             "unit": contest.unit,
             "runs": self._runs,
         }
+
+
+def play(contests: Iterable[Contest], runs: int) -> list[Row]:
+    """The rows of all contests; with a progress bar on standard error when that is a terminal."""
+    rows: list[Row] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        for contest in contests:
+            score = Score(contest, runs)
+            for _ in bar.track(score.play(), total=runs, description=f"{contest.name} beside {contest.peer}"):
+                pass
+            rows.append(score.row())
+    return rows
+
+
+def merge(results: Path, rows: Sequence[Row]) -> None:
+    """Put the rows into `results.json` in the place of those of the same name."""
+    names = {row["name"] for row in rows}
+    there: list[Row] = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
+    kept = [row for row in there if row["name"] not in names]
+    results.write_text(json.dumps([*kept, *rows], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def table(rows: list[Row]) -> Table:
+    """The rows for people."""
+    made = Table("what", "subject", "peer", title="Side by side, medians")
+    for name in ("subject's", "peer's", "unit", "ratio", "target", "runs"):
+        made.add_column(name, justify="left" if name == "unit" else "right")
+    for row in rows:
+        target = "-" if row["target"] is None else f"{row['target']:g}"
+        figures = (f"{row['median']:,.0f}", f"{row['peer_median']:,.0f}", row["unit"])
+        made.add_row(row["name"], row["subject"], row["peer"], *figures, f"{row['ratio']:g}", target, str(row["runs"]))
+    return made

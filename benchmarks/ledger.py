@@ -1,61 +1,222 @@
-"""The ledger on a SQLite file: batches of 1,000 records, one transaction each, beside a transaction a record.
+"""`python -m benchmarks.ledger`: the ledger beside a stock eventsourcing application, and beside a bare bulk insert.
 
-Both sides decide and store alike; the batch is the only difference. The target is what the design measured for that
-alone: 24,000 records a second in batches of 1,000 where one save per event took 2,000. (Its 118,000 is of leaner
-events and bulk inserts with the simplest decision there is; both sides have those here, and real decisions.)
+All of them get the same records on an empty database of the same kind, in one process, by turns; the first two take
+the same decisions, and the balances that they store are compared with those of the decisions alone. The stock side
+saves one record at a time, as its documentation does (`ledger_stock`), and takes the first few thousand records only.
+The bare side inserts the rows that the ledger has stored, encoded before, in the same transactions of 1,000, into the
+same table by the quickest way of the driver.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Annotated, Final, NamedTuple
 
+import psycopg
+import typer
+from rich.console import Console
+
+from aggregates.account import Account, Balance, decide, evolve
 from aggregates.activity import Activity
-from aggregates.ledger import Batch, Ledger, Source
-from benchmarks.contest import Contest, rate
-from benchmarks.feed import PUBLISHED, Feed
+from aggregates.database import is_postgres, postgres_parameters, sqlite_file
+from aggregates.events import Origin, from_stored
+from aggregates.ledger import Batch, Ledger, Source, account_id
+from aggregates.ledger_postgres import COPY, COPY_TYPES
+from aggregates.ledger_store import Encoded
+from benchmarks import databases
+from benchmarks.contest import Contest, merge, play, rate, table
+from benchmarks.databases import Empty
+from benchmarks.ledger_mix import END, activities
+from benchmarks.ledger_stock import stock_ledger
 from schemas.topics import ACTIVITY
 
 SOURCE: Final = Source(ACTIVITY, "benchmark", 0)
-RECORDS: Final = 20_000
+RECORDS: Final = 100_000
 BATCH: Final = 1_000
-SINGLE_RECORDS: Final = 2_000
-TARGET: Final = 12.0
+RESULTS: Final = Path(__file__).parent / "results.json"
 
 
-def contest(feed: Feed) -> Contest:
-    """A new file a run; the same records, of which the peer takes the first 2,000."""
-    activities = feed.activities[:RECORDS]
-    return Contest(
-        "ledger",
-        f"Ledger.consume, batches of {BATCH:,}",
-        f"one batch per record, first {SINGLE_RECORDS:,} records",
+class Kind(NamedTuple):
+    """What is asked of one kind of database."""
+
+    name: str
+    stock_records: int
+    """The peer takes so many: a few seconds' work."""
+    stock_target: float
+    bare_target: float
+
+
+SQLITE: Final = Kind("SQLite", 4_000, 25, 0.2)
+POSTGRESQL: Final = Kind("PostgreSQL", 2_000, 60, 0.2)
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: python -m benchmarks.ledger --runs 3")
+def bench(
+    runs: Annotated[int, typer.Option(min=1, help="Measured runs of each side; the median counts.")] = 3,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", show_default="benchmarks/results.json", help="Where the rows go, as JSON.")
+    ] = RESULTS,
+) -> None:
+    """Time the ledger beside stock eventsourcing and beside a bare bulk insert, on SQLite and on PostgreSQL."""
+    with ExitStack() as stack:
+        rows = play(contests(stack), runs)
+    merge(out, rows)
+    Console(width=None if sys.stdout.isatty() else 140).print(table(rows))
+
+
+def contests(stack: ExitStack) -> Iterator[Contest]:
+    """Those of both databases; the server runs until `stack` closes."""
+    yield from _on(SQLITE, databases.sqlite_file)
+    yield from _on(POSTGRESQL, stack.enter_context(databases.postgres()))
+
+
+def _on(kind: Kind, empty: Empty) -> Iterator[Contest]:
+    records = _records()
+    few = records[: kind.stock_records]
+    subject = f"Ledger.consume, batches of {BATCH:,}"
+    yield Contest(
+        f"ledger on {kind.name}",
+        subject,
+        f"stock eventsourcing, one save a record, first {kind.stock_records:,} records",
         "records/s",
-        lambda: _timed(activities, BATCH),
-        lambda: _timed(activities[:SINGLE_RECORDS], 1),
-        TARGET,
+        lambda: _ledger(empty, records),
+        lambda: _stock(empty, few),
+        kind.stock_target,
+    )
+    rows = _rows(empty, records)
+    yield Contest(
+        f"ledger on {kind.name}",
+        subject,
+        "bare bulk insert of the same rows",
+        "records/s",
+        lambda: _ledger(empty, records),
+        lambda: _bare(empty, rows),
+        kind.bare_target,
     )
 
 
-def consume(ledger: Ledger, activities: Sequence[Activity], size: int) -> None:
-    """Take the activities in batches of `size`, as the owner of their partition."""
+@cache
+def _records() -> Sequence[Activity]:
+    return tuple(activities(RECORDS))
+
+
+# The three sides: each does its work on an empty database and answers records a second
+
+
+def _ledger(empty: Empty, records: Sequence[Activity]) -> float:
+    with empty() as address, _opened(address) as ledger:
+        done = rate(len(records), lambda: consume(ledger, records, BATCH))
+        stored = _folded(ledger.store.histories([account_id("acme", member) for member in _members(records)]))
+        _same({name.partition("/")[2]: account for name, account in stored.items()}, records)
+        return done
+
+
+def _stock(empty: Empty, records: Sequence[Activity]) -> float:
+    with empty() as address:
+        stock = stock_ledger(address)
+        done = rate(len(records), lambda: stock.consume(records))
+        stock.close()
+        reader = stock_ledger(address)
+        _same({member: reader.stored(member) for member in _members(records)}, records)
+        reader.close()
+        return done
+
+
+def _bare(empty: Empty, rows: Sequence[Encoded]) -> float:
+    with empty() as address:
+        with _opened(address):
+            pass  # which makes the tables
+        work = _copy if is_postgres(address) else _executemany
+        return rate(len(rows), lambda: work(address, rows))
+
+
+def _executemany(address: str, rows: Sequence[Encoded]) -> None:
+    connection = sqlite3.connect(sqlite_file(address), isolation_level=None)
+    for start in range(0, len(rows), BATCH):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO stored_events VALUES (?,?,?,?)", rows[start : start + BATCH])
+        connection.execute("COMMIT")
+    connection.close()
+
+
+def _copy(address: str, rows: Sequence[Encoded]) -> None:
+    with psycopg.connect(autocommit=True, **postgres_parameters(address)) as connection:
+        for start in range(0, len(rows), BATCH):
+            with connection.transaction(), connection.cursor() as cursor, cursor.copy(COPY) as copy:
+                copy.set_types(COPY_TYPES)
+                for number, row in enumerate(rows[start : start + BATCH], start + 1):
+                    copy.write_row((*row, number))
+
+
+def consume(ledger: Ledger, records: Sequence[Activity], size: int) -> None:
+    """Take the records in batches of `size`, as the owner of their partition."""
     position = ledger.take(SOURCE, "benchmark", 0)
-    starts = [*range(0, len(activities), size), len(activities)]
+    starts = [*range(0, len(records), size), len(records)]
     for number, (start, end) in enumerate(pairwise(starts), 1):
-        batch = activities[start:end]
+        batch = records[start:end]
         reached = batch[-1].offset + 1
-        ledger.consume(Batch(SOURCE, position, reached, batch, PUBLISHED, "benchmark", number))
+        ledger.consume(Batch(SOURCE, position, reached, batch, END, "benchmark", number))
         position = reached
 
 
-def _timed(activities: Sequence[Activity], size: int) -> float:
-    with TemporaryDirectory() as directory:
-        ledger = Ledger(f"sqlite:///{Path(directory) / 'ledger.db'}")
-        try:
-            ledger.migrate()
-            return rate(len(activities), lambda: consume(ledger, activities, size))
-        finally:
-            ledger.close()
+@contextmanager
+def _opened(address: str) -> Iterator[Ledger]:
+    ledger = Ledger(address)
+    try:
+        ledger.migrate()
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _rows(empty: Empty, records: Sequence[Activity]) -> Sequence[Encoded]:
+    """What the ledger stores of the records, in its order."""
+    with empty() as address, _opened(address) as ledger:
+        consume(ledger, records, BATCH)
+        return [(row.originator, row.version, row.name, row.state) for row in ledger.store.page(0, 2 * len(records))]
+
+
+# The check
+
+
+def _members(records: Iterable[Activity]) -> list[str]:
+    return sorted({activity.value["member_id"] for activity in records})
+
+
+def _folded(stored: Iterable[Encoded]) -> Mapping[str, Account]:
+    accounts: dict[str, Account] = {}
+    for aggregate, _, name, state in stored:
+        evolve(accounts.setdefault(aggregate, Account()), from_stored(name, state))  # type: ignore[arg-type]
+    return accounts
+
+
+@cache
+def _decided(count: int) -> Mapping[str, Balance]:
+    """Balances after the first `count` records, by the decisions alone."""
+    accounts: dict[str, Account] = {}
+    for activity in _records()[:count]:
+        value = activity.value
+        account = accounts.setdefault(value["member_id"], Account())
+        origin = Origin(ACTIVITY, 0, activity.offset, value["event_id"], value["occurred_at"], END)
+        for event in decide(account, activity, origin, {}):
+            evolve(account, event)
+    return {member: account.balance_at(END) for member, account in accounts.items()}
+
+
+def _same(stored: Mapping[str, Account], records: Sequence[Activity]) -> None:
+    found = {member: account.balance_at(END) for member, account in stored.items()}
+    wrong = [member for member, balance in _decided(len(records)).items() if found.get(member) != balance]
+    if wrong:
+        raise AssertionError(f"{len(wrong)} balances are not those that were decided, that of {wrong[0]} among them")
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m benchmarks.ledger")

@@ -18,13 +18,14 @@ from benchmarks.feed import Feed
 from projections import registry
 from projections.runner import PAGE, Runner, prepare
 
+RECORDS: Final = 20_000
 SINGLE_EVENTS: Final = 500
 TARGET: Final = 93.0
 
 
 def contest(feed: Feed, ledger: Ledger) -> Contest:
     """New tables a run, from what `ledger` (empty, its tables made) stores of the first 20,000 activities."""
-    ledgers.consume(ledger, feed.activities[: ledgers.RECORDS], ledgers.BATCH)
+    ledgers.consume(ledger, feed.activities[:RECORDS], ledgers.BATCH)
     return Contest(
         "read models",
         f"Runner, pages of {PAGE:,} events",

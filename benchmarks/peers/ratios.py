@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.contest import Row as Result
 from benchmarks.peers.contestants import RECOVERY, SHARED, STAGE, WHOLE, WORKER
@@ -71,11 +69,3 @@ def _result(
         "unit": unit,
         "runs": ours.runs,
     }
-
-
-def merge(results: Path, rows: Sequence[Result]) -> None:
-    """Put the rows into `results.json` in the place of those of the same name."""
-    names = {row["name"] for row in rows}
-    there: list[dict[str, Any]] = json.loads(results.read_text(encoding="utf-8")) if results.exists() else []
-    kept = [row for row in there if row["name"] not in names]
-    results.write_text(json.dumps([*kept, *rows], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

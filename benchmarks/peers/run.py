@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from benchmarks.contest import merge
 from benchmarks.peers.contestants import Failed, Log, Measured, Subject, measure, subjects
-from benchmarks.peers.ratios import merge, ratios
+from benchmarks.peers.ratios import ratios
 from benchmarks.peers.workload import RECORDS, WORKLOADS, Workload, publish, recount
 from tests.real.kafka import Kafka
 
