@@ -6,9 +6,10 @@ ARGS ?=
 KILLS ?= 10
 EVENTS ?= 300000
 SEED ?=
+EXAMPLES ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real crash real-parts check bench clean
+.PHONY: help demo test test-real crash model real-parts check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +35,9 @@ test-real: $(VENV)/dev real-parts ## tests on a real Apache Kafka and PostgreSQL
 
 crash: $(VENV)/dev real-parts ## kill real workers at random instants: make crash KILLS=100 [EVENTS=300000] [SEED=…]
 	KILLS=$(KILLS) EVENTS=$(EVENTS) SEED=$(SEED) $(BIN)/python -m pytest tests/real/test_crashes.py $(ARGS)
+
+model: $(VENV)/dev ## random lives of a member against a model in plain lists: make model EXAMPLES=10000; and bugs that it must find
+	EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/aggregates/test_ledger_machine.py -rP $(ARGS)
 
 real-parts: ## install what test-real needs: Java and Maven (Debian, as root)
 	@missing=""; \

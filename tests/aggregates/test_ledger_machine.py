@@ -1,0 +1,82 @@
+"""The ledger against a model in plain lists, over random lives of a member; and bugs planted to see that it finds them.
+
+`make model EXAMPLES=10000` plays many lives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+import pytest
+from hypothesis import Phase
+from ledger_machine import play
+
+from aggregates import account_state, spending
+from aggregates.account_state import Account, Lot, Paid
+from aggregates.definitions import Period
+from aggregates.events import Reversal
+from aggregates.spending import Taking
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "150"))
+
+
+def test_the_ledger_agrees_with_the_model_in_every_life():
+    assert play(EXAMPLES) >= EXAMPLES
+
+
+# Bugs that were planted to see whether they are found
+
+
+def points_live_a_millisecond_longer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lot, "is_expired", lambda lot, at: lot.expires_at is not None and lot.expires_at < at)
+
+
+def a_reversal_forgets_what_it_could_not_take(patch: pytest.MonkeyPatch) -> None:
+    take_back = Taking.take_back
+    patch.setattr(Taking, "take_back", lambda *args: (take_back(*args)[0], 0))
+
+
+def a_reversal_gives_cap_room_back(patch: pytest.MonkeyPatch) -> None:
+    reverse = account_state._reverse
+
+    def generous(account: Account, granted: Iterable[Paid], reversals: Iterable[Reversal]) -> None:
+        granted = list(granted)
+        reverse(account, granted, reversals)
+        for one in reversals:
+            for paid in granted:
+                for counter in paid.grant.counters if paid.grant.entry_id == one.reverses else ():
+                    account.used[counter] -= one.points
+
+    patch.setattr(account_state, "_reverse", generous)
+
+
+def a_month_is_thirty_days(patch: pytest.MonkeyPatch) -> None:
+    length = {"d": 1, "mo": 30}
+    patch.setattr(Period, "after", lambda after, day: day + timedelta(days=after.number * length[after.unit]))
+
+
+def unlimited_points_are_spent_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(spending, "spending_order", lambda lot: (lot.expires_at or 0, lot.number, lot.id))
+
+
+def a_cancellation_forgets_what_was_given_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(account_state, "_give_up", lambda account, reversal: None)
+
+
+PLANTED: list[Callable[[pytest.MonkeyPatch], None]] = [
+    points_live_a_millisecond_longer,
+    a_reversal_forgets_what_it_could_not_take,
+    a_reversal_gives_cap_room_back,
+    a_month_is_thirty_days,
+    unlimited_points_are_spent_first,
+    a_cancellation_forgets_what_was_given_up,
+]
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_is_found(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch):
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        play(2_000, phases=[Phase.generate], database=None, report_multiple_bugs=False)
