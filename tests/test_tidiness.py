@@ -378,6 +378,12 @@ def test_no_file_is_named_for_nothing():
     none((path for path in files() if path.split("/")[-1] in vague), "name it for what it has:")
 
 
+def test_no_file_has_the_marks_of_a_merge():
+    mark = re.compile(rb"^(<{7} |>{7} )", re.MULTILINE)
+    paths = [path for pattern in ("*.md", "*.py", "*.toml", "*.yaml", "*.yml", "Makefile") for path in listed(pattern)]
+    none((path for path in paths if mark.search((ROOT / path).read_bytes())), "resolve the merge:")
+
+
 def test_stored_event_names_stay():
     from aggregates import events, upcasters
 
