@@ -135,10 +135,3 @@ class Explanation(_Answer):
     entries: tuple[Explained, ...]
     unpaid: tuple[Unpaid, ...]
     position: int
-
-
-class TrialBalance(_Answer):
-    """Every account of every brand's books; all of it adds up to zero."""
-
-    accounts: dict[str, dict[str, int]] = Field(description="Brand → account → points")
-    total: int = Field(description="Sum over all accounts: zero")

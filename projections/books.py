@@ -1,23 +1,14 @@
 """The double entry: every movement of points as debits and credits of a brand's accounts, which add up to zero.
 
-| account | holds | sign |
-|---|---|---|
-| `issued` | points that rules and prizes paid | - |
-| `adjusted` | points that people added, less those they took | - |
-| `members` | what lots hold: what the brand owes its members | + |
-| `debt` | what members owe: taken from them when their lots could not give it | - |
-| `redeemed` | points spent, less those given back | + |
-| `reversed` | points that were to be taken back | + |
-| `shortfall` | the part of those that could not be | - |
-
-Each leg is taken from its own field of the event (`members` from the lots taken from, `reversed` from the points), so
-that an event which does not balance shows. Expired points stay in `members` here: dates decide, so it is a read that
-moves them.
+Points that members hold or that left them count above zero, where they came from and what was given up below. Each leg
+is taken from its own field of the event (`lots` from the lots that gave, `reversed` from the points), so that an event
+which does not balance shows. Only dates turn what is pending into what members can spend and then into what is
+expired, so the rows have one account for all three, `lots`; `books_queries` splits it at an instant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from projections import movements as moved
@@ -28,21 +19,40 @@ if TYPE_CHECKING:
     from aggregates.ledger import Recorded
 
 ISSUED: Final = "issued"
+PRIZES: Final = "prizes"
 ADJUSTED: Final = "adjusted"
-MEMBERS: Final = "members"
+LOTS: Final = "lots"
+PENDING: Final = "pending"
+MEMBER: Final = "member"
+EXPIRED: Final = "expired"
 DEBT: Final = "debt"
 REDEEMED: Final = "redeemed"
 REVERSED: Final = "reversed"
 SHORTFALL: Final = "shortfall"
 
-_OTHER_SIDE: Final = {
+CHART: Final[Mapping[str, str]] = {
+    ISSUED: "Points that earning rules paid; below zero: they came from here",
+    PRIZES: "Points that settled campaigns paid as prizes; below zero",
+    ADJUSTED: "Points that people took less those they added",
+    PENDING: "Points on hold: in lots, not to be spent yet",
+    MEMBER: "Points in lots that members can spend",
+    EXPIRED: "Points left in lots when they expired",
+    DEBT: "Points that members owe, below zero: taken back when their lots could not give them, and not paid off yet",
+    REDEEMED: "Points spent, less those of cancelled redemptions",
+    REVERSED: "Points that refunds and unlikes were to take back",
+    SHORTFALL: "The part of those that was given up; below zero",
+}
+"""Every account, in the order of a trial balance, and what it holds."""
+
+OTHER_SIDE: Final[Mapping[str, str]] = {
     moved.EARNED: ISSUED,
-    moved.PRIZE: ISSUED,
+    moved.PRIZE: PRIZES,
     moved.ADJUSTED: ADJUSTED,
     moved.REVERSED: REVERSED,
     moved.REDEEMED: REDEEMED,
     moved.CANCELLED: REDEEMED,
 }
+"""Kind of movement → the account that what members get comes from, or what they lose goes to."""
 
 BOOKS = ReadTable(
     read_table("books", text("brand", key=True), text("account", key=True), number("points")), sums=("points",)
@@ -53,9 +63,9 @@ def legs(movement: Movement) -> list[tuple[str, int]]:
     """Account and signed points of each side of a movement."""
     came_in = 0 if movement.lot is None else movement.lot.points
     return [
-        (MEMBERS, came_in - sum(take.points for take in movement.takes)),
+        (LOTS, came_in - sum(take.points for take in movement.takes)),
         (DEBT, -movement.debt),
-        (_OTHER_SIDE[movement.kind], movement.shortfall - movement.points),
+        (OTHER_SIDE[movement.kind], movement.shortfall - movement.points),
         (SHORTFALL, -movement.shortfall),
     ]
 
@@ -69,4 +79,4 @@ def fold(events: Sequence[Recorded]) -> Changes:
     return rows.changes()
 
 
-PROJECTION = Projection("books", 2, (BOOKS,), fold)
+PROJECTION = Projection("books", 3, (BOOKS,), fold)

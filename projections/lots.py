@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Index
+from sqlalchemy import text as text_clause
 
 from aggregates.events import PointsAdjusted
 from projections.movements import movements
@@ -11,6 +14,8 @@ from projections.projection import Changes, Coalesced, Projection, ReadTable, nu
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
+
+_SOME: Final = text_clause("points_left <> 0")
 
 LOTS = ReadTable(
     read_table(
@@ -23,6 +28,15 @@ LOTS = ReadTable(
         number("points_left"),
         number("active_at"),
         number("expires_at", optional=True),
+        Index(
+            "lots_by_expiry",
+            "brand",
+            "expires_at",
+            "active_at",
+            "points_left",
+            sqlite_where=_SOME,
+            postgresql_where=_SOME,
+        ),
     ),
     sums=("granted", "points_left"),
 )
@@ -45,4 +59,4 @@ def fold(events: Sequence[Recorded]) -> Changes:
     return rows.changes()
 
 
-PROJECTION = Projection("lots", 2, (LOTS,), fold)
+PROJECTION = Projection("lots", 3, (LOTS,), fold)

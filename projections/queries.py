@@ -1,4 +1,4 @@
-"""Typed reads of definitions, of one member's points, of commands and of the books."""
+"""Typed reads of definitions, of one member's points and of commands."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ from projections.answers import (
     Explained,
     Explanation,
     Statement,
-    TrialBalance,
     Unpaid,
     iso,
 )
 from projections.balances import BALANCES, LotLeft, Totals, judge
-from projections.books import BOOKS
 from projections.lots import LOTS
 from projections.programs import BRAND, CAMPAIGN, PROGRAMS
 from projections.refusals import REFUSALS
@@ -259,17 +257,4 @@ def _unpaid(conn: Connection, brand: str, member: str) -> tuple[Unpaid, ...]:
             source=_source(row),
         )
         for row in rows
-    )
-
-
-# Books
-
-
-def books(conn: Connection) -> TrialBalance:
-    """The trial balance."""
-    accounts: dict[str, dict[str, int]] = {}
-    for row in conn.execute(select(BOOKS.table).order_by(BOOKS.table.c.brand, BOOKS.table.c.account)):
-        accounts.setdefault(row.brand, {})[row.account] = row.points
-    return TrialBalance(
-        accounts=accounts, total=sum(points for brand in accounts.values() for points in brand.values())
     )

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aggregates.database import open_database
 from aggregates.refusals import Refusal
-from projections import queries
+from projections import books_queries, queries
 from projections.answers import iso
 from projections.engagement_models import EngagementReport
 from projections.refusals import REFUSALS
@@ -258,7 +258,7 @@ def _verify(console: Console, settings: Settings) -> bool:
     console.rule("[bold]Verification")
     report = asyncio.run(verification.verify(settings))
     console.print(render.verification(report))
-    total: int = _read(settings, lambda conn: queries.books(conn).total)
+    total: int = _read(settings, books_queries.trial_balance)
     console.print(f"Every account of every brand's books added up: {total} (it must be 0).")
     return bool(report.same) and total == 0
 

@@ -15,7 +15,6 @@ from sqlalchemy import Engine, func, select
 
 from aggregates.database import open_database
 from projections.balances import BALANCES, LotLeft, Totals, judge
-from projections.books import BOOKS
 from projections.digest import DigestReport, digest, snapshot
 from projections.lots import LOTS
 from projections.outcomes import OUTCOMES
@@ -99,16 +98,6 @@ def test_a_balance_is_the_fold_of_the_members_statement(stream: Stream, hours: i
             judged = judge(totals.debt, lots, at)
             assert judged == judge(model.debt, held, at)
             assert sum(judged) == model.earned + model.adjusted - model.reversed - model.spent
-
-
-@settings(max_examples=40)
-@given(streams())
-def test_the_books_balance_at_every_position(stream: Stream) -> None:
-    with built(Stream(), 1) as engine:
-        runner = Runner(engine, stream.source, LEDGER, page=3)
-        while runner.step():
-            with snapshot(engine) as conn:
-                assert (conn.execute(select(func.sum(BOOKS.table.c.points))).scalar_one() or 0) == 0
 
 
 def test_points_on_hold_are_pending_even_when_they_expire_as_the_hold_ends() -> None:

@@ -92,10 +92,6 @@ def test_an_explanation_names_the_record_and_every_reversal(read: tuple[Stream, 
     assert {unpaid.reason for said in whole.values() for unpaid in said.unpaid} == {"cap_day", "self_referral"}
 
 
-def test_the_trial_balance_is_zero(read: tuple[Stream, Connection]) -> None:
-    assert queries.books(read[1]).total == 0
-
-
 def test_what_is_not_there_is_named(read: tuple[Stream, Connection]) -> None:
     conn = read[1]
     with pytest.raises(queries.NotFound, match="There is no brand `nobody`"):
