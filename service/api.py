@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from service import (
+    api_books,
     api_campaigns,
     api_commands,
     api_engagement,
@@ -24,7 +25,7 @@ from service.reads import Reads
 if TYPE_CHECKING:
     from service.settings import Settings
 
-SUBJECTS = (api_members, api_campaigns, api_commands, api_engagement, api_operations)
+SUBJECTS = (api_members, api_campaigns, api_commands, api_engagement, api_books, api_operations)
 """In the order of the documentation."""
 
 

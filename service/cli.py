@@ -7,7 +7,17 @@ import sys
 
 import typer
 
-from service import cli_archive, cli_commands, cli_dead_letters, cli_input, cli_reads, cli_roles, cli_schemas, logs
+from service import (
+    cli_archive,
+    cli_commands,
+    cli_dead_letters,
+    cli_input,
+    cli_reads,
+    cli_reports,
+    cli_roles,
+    cli_schemas,
+    logs,
+)
 from service.cli_common import failure, note
 from service.problems import COULD_NOT_RUN
 
@@ -20,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for part in (cli_roles, cli_schemas, cli_input, cli_commands, cli_reads, cli_dead_letters, cli_archive):
+for part in (cli_roles, cli_schemas, cli_input, cli_commands, cli_reads, cli_reports, cli_dead_letters, cli_archive):
     part.register(app)
 
 

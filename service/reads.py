@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from service.reads_books import BookReads
 from service.reads_campaigns import CampaignReads
 from service.reads_engagement import EngagementReads
 from service.reads_members import MemberReads
 
 
-class Reads(MemberReads, CampaignReads, EngagementReads):
+class Reads(MemberReads, CampaignReads, EngagementReads, BookReads):
     """The reads over one database; each stands with its subject."""

@@ -26,6 +26,7 @@ running: Any = importlib.import_module("running")
 sys.path.insert(0, str(ROOT / "tests" / "aggregates"))
 
 from aggregates.refusals import Refusal  # noqa: E402
+from projections.books import CHART  # noqa: E402
 from schemas.field_tables import reason_table, topic_table  # noqa: E402
 from service import cli, metrics  # noqa: E402
 from service.api import create_app  # noqa: E402
@@ -200,7 +201,12 @@ def worker_table() -> str:
     return markdown(("metric", "meaning"), rows)
 
 
+def account_table() -> str:
+    return markdown(("account", "holds"), [(f"`{account}`", holds) for account, holds in CHART.items()])
+
+
 TABLES = {
+    "accounts": account_table,
     "worker_metrics": worker_table,
     "settings": settings_table,
     "problems": problem_table,
@@ -212,6 +218,7 @@ TABLES = {
 GENERATED = {
     "docs/architecture.md": {"topics"},
     "docs/api.md": {"problems", "refusals"},
+    "docs/books.md": {"accounts"},
     "docs/operations.md": {"settings", "reasons", "commands", "worker_metrics"},
 }
 SECTION = re.compile(r"(<!-- generated: (?P<what>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
