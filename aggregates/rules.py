@@ -17,7 +17,8 @@ from aggregates.refusals import Refusal as Reason
 
 _MOST_COMBINATIONS: Final = 1_000
 """Kept for one campaign version; platforms are free text."""
-_TRIGGERS: Final = {"Interaction": "interaction", "Purchase": "purchase", "ReferralDue": "referral"}
+TRIGGERS: Final = {"Interaction": "interaction", "Purchase": "purchase", "ReferralDue": "referral"}
+"""Record type → what a rule calls it in `on`."""
 
 
 MOST_POINTS: Final = 10**12
@@ -45,17 +46,19 @@ def entry_id(*parts: str) -> str:
 
 
 def matches(rule: Rule, activity: Activity) -> bool:
-    """Whether a rule is about such a record: its trigger and, for an interaction, kind, surface and platform."""
-    if rule.on != _TRIGGERS.get(activity.type):
-        return False
-    if rule.on != "interaction":
-        return True
-    value = activity.value
-    return (
-        (not rule.kinds or value["kind"] in rule.kinds)
-        and (not rule.surfaces or value["surface"] in rule.surfaces)
-        and (not rule.platforms or value["platform"] in rule.platforms)
-    )
+    """Whether a rule is about such a record."""
+    return not mismatch(rule, activity)
+
+
+def mismatch(rule: Rule, activity: Activity) -> str:
+    """The first filter of a rule that a record does not pass: `on`, `kind`, `surface` or `platform`; else empty."""
+    if rule.on != TRIGGERS.get(activity.type):
+        return "on"
+    filters = (("kind", rule.kinds), ("surface", rule.surfaces), ("platform", rule.platforms))
+    for name, allowed in filters if rule.on == "interaction" else ():
+        if allowed and activity.value[name] not in allowed:
+            return name
+    return ""
 
 
 def matching(campaign: Campaign, activity: Activity) -> tuple[Rule, ...]:

@@ -25,8 +25,7 @@ import httpx
 import typer
 from pydantic import SecretStr
 
-from benchmarks.contest import Row
-from benchmarks.peers.ratios import merge
+from benchmarks.contest import Row, merge
 from benchmarks.steady import DAYS, READY
 from service import condition, definitions, simulation, stack, topic_admin, waiting
 from service.migrate import migrate

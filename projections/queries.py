@@ -86,6 +86,13 @@ def campaign_definition(conn: Connection, brand: str, campaign: str, at: int) ->
     return campaign_in_force(versions, at) or min(versions, key=lambda v: (v.draft, v.effective_at))
 
 
+def definition_contents(conn: Connection, brand: str) -> list[str]:
+    """Every version of a brand and its campaigns, as canonical JSON, in the order they were accepted."""
+    table = PROGRAMS.table
+    query = select(table.c.content).where(table.c.brand == brand).order_by(table.c.seq)
+    return list(conn.execute(query).scalars())
+
+
 def _definitions(conn: Connection, brand: str, subject: str, subject_id: str) -> list[Brand | Campaign]:
     table = PROGRAMS.table
     found = conn.execute(

@@ -1,4 +1,4 @@
-"""Routes of a member's points: balance and statement."""
+"""Routes of a member's points: balance, statement, and what an event would earn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from fastapi import APIRouter, Response
 
 from projections.answers import Balance, Statement
 from service import api_errors
+from service.api_errors import TOO_LARGE
 from service.api_params import AsOf, BrandId, Cursor, KnownAt, Limit, MemberId, MinPosition, ReadsOf, answer
+from service.whatif_answers import Event, WhatIf
 
 routes = APIRouter(prefix="/v1/brands/{brand}", tags=["ledger"], responses=api_errors.DOCUMENTED)
 
@@ -41,3 +43,14 @@ def statement(
             brand, member, cursor=cursor, limit=limit, as_of=as_of, known_at=known_at, min_position=min_position
         )
     )
+
+
+@routes.post("/members/{member}/simulate", response_model=WhatIf, responses={413: api_errors.described(TOO_LARGE)})
+def simulate(
+    reads: ReadsOf, brand: BrandId, member: MemberId, body: Event, min_position: MinPosition = None
+) -> Response:
+    """What an event would earn the member now: each campaign and rule with what it pays, or why it does not.
+
+    Nothing is written. The worker's own code judges it, on the account, tier and memberships that are stored.
+    """
+    return answer(reads.what_if(brand, member, body, min_position=min_position))

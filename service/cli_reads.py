@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
     command(app, "posts", "groundswell posts acme ann --window 7d")(posts)
     command(app, "tiers", "groundswell tiers acme --window all")(tiers)
     command(app, "explain", "groundswell explain acme ann")(explain)
+    command(app, "whatif", "groundswell whatif acme ann event.json")(whatif)
     command(app, "digest", "groundswell digest --json")(digest)
     replay = group("replay", "Build again from the ledger and compare.")
     command(replay, "verify", "groundswell replay verify")(replay_verify)
@@ -219,6 +220,26 @@ def explain(
     with open_reads(data_dir) as reads:
         found = reads.explain(brand, member, entry)
     show(found, as_json, render.explanation)
+
+
+def whatif(
+    brand: Brand,
+    member: Member,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="One event as JSON, with its `type`; - is stdin.")],
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an event would earn a member, rule by rule, and why; nothing is written."""
+    import sys
+    from pathlib import Path
+
+    from service import render_whatif, whatif
+
+    event = whatif.read_event(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+    with open_reads(data_dir) as reads:
+        found = reads.what_if(brand, member, event, min_position=min_position)
+    show(found, as_json, render_whatif.what_if)
 
 
 def digest(data_dir: DataDir = None, as_json: AsJson = False) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 from typing import Final
 
 from sqlalchemy import Connection
 
 from aggregates.database import open_database
+from aggregates.ledger import Ledger
 from projections import queries, registry
 from projections.rates import UnknownWindow
 from projections.runner import positions as projection_positions
@@ -29,6 +31,9 @@ class Access:
     def __init__(self, settings: Settings, clock: Callable[[], int] = now_ms) -> None:
         """Over the database of `settings`; nothing is opened before the first read."""
         self._engine = open_database(settings.database, read_only=True)
+        self._database = settings.database
+        self._whole: Ledger | None = None
+        self._opening = Lock()
         self.min_posts = settings.min_posts
         self.clock = clock
         self._engagement = EngagementPositions()
@@ -36,6 +41,16 @@ class Access:
     def close(self) -> None:
         """Give back the connections."""
         self._engine.dispose()
+        if self._whole is not None:
+            self._whole.close()
+
+    @property
+    def whole(self) -> Ledger:
+        """The ledger itself, for what no read model has: whole accounts."""
+        with self._opening:
+            if self._whole is None:
+                self._whole = Ledger(self._database)
+            return self._whole
 
     def check_brand(self, brand: str) -> None:
         """Raises `Refusal` for a brand without a definition."""
@@ -72,7 +87,7 @@ class Access:
     ) -> Iterator[tuple[Connection, dict[int, int]]]:
         """A connection whose engagement tables include `min_position`, and what they include, for a known brand."""
         if min_position is not None:
-            self._wait_for_panes(min_position)
+            self.wait_for_panes(min_position)
         with self.connection() as conn:
             check(conn, brand, campaign)
             yield conn, self._engagement.included(conn)
@@ -88,7 +103,7 @@ class Access:
                 target = queries.ledger_position(conn)
         until(lambda conn: queries.read_position(conn) >= target)
 
-    def _wait_for_panes(self, min_position: str) -> None:
+    def wait_for_panes(self, min_position: str) -> None:
         """Return once the engagement tables include a position. Raises `Refusal` when that takes too long."""
         asked = wanted(min_position)
         until = self._patience(min_position)

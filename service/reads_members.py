@@ -1,10 +1,12 @@
-"""Reads of one member's points: balance, statement and why."""
+"""Reads of one member's points: balance, statement, why, and what an event would earn."""
 
 from __future__ import annotations
 
 from projections import queries
 from projections.answers import Balance, Explanation, Statement
+from service import whatif
 from service.reads_access import Access, instants
+from service.whatif_answers import InteractionEvent, PurchaseEvent, ReferralEvent, WhatIf
 
 
 class MemberReads(Access):
@@ -44,3 +46,17 @@ class MemberReads(Access):
         """Where each of a member's points comes from, and what paid nothing and why. Raises `Refusal`."""
         with self.ledger(None) as conn:
             return queries.explain(conn, brand, member, entry_id=entry)
+
+    def what_if(
+        self,
+        brand: str,
+        member: str,
+        event: InteractionEvent | PurchaseEvent | ReferralEvent,
+        *,
+        min_position: str | None = None,
+    ) -> WhatIf:
+        """What an event would earn, by all that is stored now; nothing is written. Raises `Refusal`."""
+        if min_position is not None:
+            self.wait_for_panes(min_position)  # with them the worker's profiles and memberships are stored
+        with self.ledger(min_position) as conn:
+            return whatif.what_if(conn, self.whole, brand, member, event, self.clock())

@@ -60,7 +60,9 @@ class Limits:
     window: int = 2_000
 
 
-class _Rejected(Exception):
+class Rejected(Exception):
+    """A record that is a dead letter, with the reason and a detail for a person."""
+
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -91,7 +93,7 @@ class Intake:
         self._good_keys: set[bytes] = set()
         self._run = self._run_before(state)
         self._window = [0, 0]
-        self._last: _Rejected | None = None
+        self._last: Rejected | None = None
 
     @staticmethod
     def _run_before(state: ReadState) -> int:
@@ -116,7 +118,7 @@ class Intake:
             before = state.greatest_event_time
             try:
                 activity = self._accept(record)
-            except _Rejected as no:
+            except Rejected as no:
                 kept = (record.offset, record.timestamp, record.key, record.value)
                 letters.append(DeadLetter(*kept, no.reason, no.detail, tuple(record.headers)))
                 state.reject(record.offset)
@@ -132,21 +134,21 @@ class Intake:
         try:
             kind, value = decode(record.value)
         except DecodeError as error:
-            raise _Rejected(error.reason, error.detail) from error
+            raise Rejected(error.reason, error.detail) from error
         if kind not in INPUTS:
-            raise _Rejected(Reason.NOT_INPUT, f"{kind} is a record type of an output topic")
+            raise Rejected(Reason.NOT_INPUT, f"{kind} is a record type of an output topic")
         if kind in TRUSTED and not self._is_signed(record):
-            raise _Rejected(Reason.UNSIGNED, f"{kind}: the {SIGNATURE_HEADER} header is missing or not ours")
+            raise Rejected(Reason.UNSIGNED, f"{kind}: the {SIGNATURE_HEADER} header is missing or not ours")
         fault = problem(kind, value)
         if fault is not None:
-            raise _Rejected(Reason.INVALID, fault.message)
+            raise Rejected(Reason.INVALID, fault.message)
         brand: str = value["brand_id"]
         if kind in BROADCAST:
             return self._broadcast(kind, value, record.offset)
         member: str = value["member_id"]
         self._check_key(record.key, brand, member)
         if value["occurred_at"] > record.timestamp + FUTURE_MS:
-            raise _Rejected(
+            raise Rejected(
                 Reason.IN_THE_FUTURE, f"occurred_at {value['occurred_at']} is more than a day after {record.timestamp}"
             )
         judged = self._judge(kind, value, brand, member)
@@ -155,6 +157,14 @@ class Intake:
             return None
         self.state.counts["accepted"] += 1
         return self._enrich(kind, value, judged, record.offset)
+
+    def activity(self, kind: str, value: dict[str, Any], offset: int) -> Activity | None:
+        """The activity of a valid record of a member, as if it were new and next; None for one that makes none.
+
+        Raises `Rejected` for a brand, campaign or currency that the definitions before it do not have.
+        """
+        judged = self._judge(kind, value, value["brand_id"], value["member_id"])
+        return self._enrich(kind, value, judged, offset)
 
     def _is_signed(self, record: Any) -> bool:
         return any(
@@ -165,12 +175,12 @@ class Intake:
     def _check_key(self, key: bytes | None, brand: str, member: str) -> None:
         expected = activity_key(brand, member)
         if key != expected:
-            raise _Rejected(Reason.WRONG_KEY, f"the key is {key!r}, not {expected!r}")
+            raise Rejected(Reason.WRONG_KEY, f"the key is {key!r}, not {expected!r}")
         if key in self._good_keys:
             return
         partition = (murmur2(key) & 0x7FFFFFFF) % self.partitions
         if partition != self.partition:
-            raise _Rejected(
+            raise Rejected(
                 Reason.WRONG_KEY, f"key {key!r} belongs to partition {partition} (murmur2), it came in {self.partition}"
             )
         if len(self._good_keys) > 100_000:
@@ -185,11 +195,11 @@ class Intake:
         )
         if judged.problem:
             subject = brand if judged.problem == Reason.UNKNOWN_BRAND else f"{brand}/{named}"
-            raise _Rejected(judged.problem, f"{subject} is not defined before this record")
+            raise Rejected(judged.problem, f"{subject} is not defined before this record")
         assert judged.brand is not None
         currency = value.get("currency")
         if currency is not None and currency != judged.brand.currency:
-            raise _Rejected(Reason.WRONG_CURRENCY, f"currency {currency}: {brand} has {judged.brand.currency}")
+            raise Rejected(Reason.WRONG_CURRENCY, f"currency {currency}: {brand} has {judged.brand.currency}")
         return judged
 
     def _broadcast(self, kind: str, value: dict[str, Any], offset: int) -> Activity | None:
@@ -200,7 +210,7 @@ class Intake:
             return None
         brand = state.programs.brand(value["brand_id"], value["occurred_at"])
         if brand is None:
-            raise _Rejected(Reason.UNKNOWN_BRAND, f"{value['brand_id']} is not defined before this record")
+            raise Rejected(Reason.UNKNOWN_BRAND, f"{value['brand_id']} is not defined before this record")
         if not state.close(value["brand_id"], value["campaign_id"], offset):
             state.counts["duplicate"] += 1  # the outbox sends at least once; the first marker counts
             return None
@@ -259,7 +269,7 @@ class Intake:
         assert judged.brand is not None
         return judged.brand.tier_of(max(profile.values())) if profile else UNKNOWN_TIER
 
-    def _limit(self, offset: int, no: _Rejected | None) -> None:
+    def _limit(self, offset: int, no: Rejected | None) -> None:
         self._run = self._run + 1 if no else 0
         self._last = no or self._last
         self._window[0] += 1

@@ -241,6 +241,20 @@ def load(engine: sa.Engine, source: Source) -> ReadState:
         return _load(connection, source)
 
 
+def of_member(connection: sa.Connection, brand: str, member: str) -> ReadState:
+    """What the saved read-state has of one member, wherever that is kept; without definitions."""
+    state = ReadState()
+    sources = list(connection.execute(sa.select(POSITIONS.c.source)).scalars())
+
+    def rows(table: sa.Table) -> sa.CursorResult[Any]:
+        c = table.c  # with the source, the first of its key, this reads no other member's rows
+        where = c.source.in_(sources), c.brand == brand, c.member == member
+        return connection.execute(sa.select(table).where(*where))
+
+    _take_in(state, rows(PROFILES), rows(MEMBERSHIPS))
+    return state
+
+
 def _check_epoch(connection: sa.Connection, source: Source) -> None:
     known = sa.select(POSITIONS.c.source, POSITIONS.c.position).where(POSITIONS.c.partition == source.partition)
     found = {name: position for name, position in connection.execute(known).all()}
@@ -262,11 +276,11 @@ def _load(connection: sa.Connection, source: Source) -> ReadState:
     state.greatest_record_time = row.greatest_record_time
     state.counts = Counter(json.loads(row.counts))
     state.outputs = json.loads(row.outputs)
-    for p in connection.execute(sa.select(PROFILES).where(PROFILES.c.source == source.name)):
-        state.profiles[p.brand, p.member] = json.loads(p.platforms)
-        state.tiers[p.brand, p.member] = [(at, number, tier) for at, number, tier in json.loads(p.tiers)]
-    for m in connection.execute(sa.select(MEMBERSHIPS).where(MEMBERSHIPS.c.source == source.name)):
-        state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
+    _take_in(
+        state,
+        connection.execute(sa.select(PROFILES).where(PROFILES.c.source == source.name)),
+        connection.execute(sa.select(MEMBERSHIPS).where(MEMBERSHIPS.c.source == source.name)),
+    )
     definitions = sa.select(DEFINITIONS).where(DEFINITIONS.c.source == source.name).order_by(DEFINITIONS.c.offset)
     for d in connection.execute(definitions):
         state.programs.add(d.content)
@@ -275,6 +289,14 @@ def _load(connection: sa.Connection, source: Source) -> ReadState:
     rejected = sa.select(REJECTED.c.offset).where(REJECTED.c.source == source.name).order_by(REJECTED.c.offset)
     state.rejected = deque(connection.execute(rejected).scalars())
     return state
+
+
+def _take_in(state: ReadState, profiles: Iterable[Any], memberships: Iterable[Any]) -> None:
+    for p in profiles:
+        state.profiles[p.brand, p.member] = json.loads(p.platforms)
+        state.tiers[p.brand, p.member] = [(at, number, tier) for at, number, tier in json.loads(p.tiers)]
+    for m in memberships:
+        state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
 
 
 def accept(engine: sa.Engine, old: str, new: Source, position: int, *, anew: bool = False) -> None:

@@ -351,3 +351,19 @@ def test_waiting_without_a_worker_ends_with_what_is_behind(with_broker: Run, tmp
     done = with_broker("wait", "--timeout", "0.1")
     assert done.code == 2
     assert "not done after 0.1 s" in done.line
+
+
+def test_whatif_says_what_an_event_of_a_file_would_earn(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "event.json"
+    event = {"type": "interaction", "surface": "brand_post", "kind": "share", "platform": "x"}
+    file.write_text(json.dumps({**event, "occurred_at": "2026-03-05T12:00:00Z"}))
+    found = json.loads(run("whatif", "acme", "ann", str(file), "--json").out)
+    assert (found["points"], found["campaigns"][0]["rules"][0]["verdict"]) == (10, "pays")
+    assert "10 points for acme/ann (unknown), interaction" in run("whatif", "acme", "ann", str(file)).out
+    file.write_text('{"type": "interaction"}')
+    wrong = run("whatif", "acme", "ann", str(file))
+    assert wrong.code == 2
+    assert "surface" in wrong.line
+    file.write_text("not JSON")
+    assert run("whatif", "acme", "ann", str(file)).code == 2
+    assert run("whatif", "acme", "ann", str(tmp_path / "none.json")).code == 2
