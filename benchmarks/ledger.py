@@ -9,6 +9,7 @@ same table by the quickest way of the driver.
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ from benchmarks.databases import Empty
 from benchmarks.ledger_mix import END, activities
 from benchmarks.ledger_stock import stock_ledger
 from schemas.topics import ACTIVITY
+from service.worker import GC_THRESHOLD
 
 SOURCE: Final = Source(ACTIVITY, "benchmark", 0)
 RECORDS: Final = 100_000
@@ -73,7 +75,9 @@ def bench(
 
 
 def contests(stack: ExitStack) -> Iterator[Contest]:
-    """Those of both databases; the server runs until `stack` closes."""
+    """Those of both databases; until `stack` closes the server runs, and garbage is collected as in the worker."""
+    stack.callback(gc.set_threshold, *gc.get_threshold())
+    gc.set_threshold(*GC_THRESHOLD)
     yield from _on(SQLITE, databases.sqlite_file)
     yield from _on(POSTGRESQL, stack.enter_context(databases.postgres()))
 
