@@ -17,6 +17,7 @@ import msgspec
 from eventsourcing.application import ProcessingEvent
 from eventsourcing.persistence import IntegrityError
 from eventsourcing.projection import EventSourcedProjection
+from eventsourcing.utils import Environment
 
 from aggregates.account import Account, decide, evolve
 from aggregates.activity import MARKER, Activity
@@ -45,8 +46,9 @@ from aggregates.program_events import MarkerPassed, ProgramEvent
 
 CACHED_ACCOUNTS: Final = 50_000
 """Accounts kept in memory between batches; the others are read again from their events."""
-CACHED_EVENTS: Final = 1_000_000
-"""So many events may the accounts in memory have in all: an account forgets nothing, so its size goes with them."""
+CACHED_EVENTS: Final = 250_000
+"""So many events may the accounts in memory have in all: an account forgets nothing, so its size goes with them, at
+about 1.6 kB each (`python -m benchmarks.ledger_memory`)."""
 
 
 class Fenced(Exception):
@@ -137,6 +139,10 @@ class Ledger(EventSourcedProjection[str]):
         self._accounts: OrderedDict[str, _Loaded] = OrderedDict()
         self._cached_events = 0
         """Of all accounts in memory."""
+
+    def construct_env(self, name: str, env: Any = None) -> Environment:
+        """Its address alone says what it is: nothing of the library's settings in the process's environment counts."""
+        return Environment(name, env)
 
     def construct_event_store(self) -> LedgerEventStore:
         """The store that writes in bulk (eventsourcing's hook)."""
@@ -281,6 +287,10 @@ class Ledger(EventSourcedProjection[str]):
         with self._turn:
             self._accounts.clear()
             self._cached_events = 0
+
+    def in_memory(self) -> Iterator[tuple[Account, int]]:
+        """The accounts in memory, used longest ago first, each with the number of its events."""
+        return ((loaded.state, loaded.version) for loaded in self._accounts.values())
 
     # Reads, and definitions
 
