@@ -58,7 +58,7 @@ def _matching(activity: Activity) -> Iterator[tuple[Campaign, Rule]]:
 def _rewards(
     account: Account, activity: Activity, amount: int, flat_due: bool, budget_left: Mapping[str, int]
 ) -> Rewards:
-    """What each matching rule pays for an amount; a flat one pays if `flat_due`. Debt is paid off first."""
+    """What each matching rule pays for an amount; a flat one pays if `flat_due`. Points without a hold pay off debt."""
     owed = account.debt
     grants: list[Grant] = []
     refusals: list[Refusal] = []
@@ -76,7 +76,7 @@ def _rewards(
         units = int(flat_due) if rule.basis == "flat" else amount
         grant, refusal = judge(activity, campaign, rule, units, entry, account.used, left)
         if grant is not None:
-            if owed:
+            if owed and grant.active_at <= activity.value["occurred_at"]:
                 grant = replace(grant, settles=min(owed, grant.points))
                 owed -= grant.settles
             grants.append(grant)

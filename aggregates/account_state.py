@@ -140,7 +140,7 @@ class Account(_Kept, gc=False):
     reversed: int = 0
     spent: int = 0
     debt: int = 0
-    """What reversals and adjustments took that no lot could give; the next points that come in pay it off."""
+    """What reversals and adjustments took that no lot could give; the next points without a hold pay it off."""
     shortfall: int = 0
 
     def balance_at(self, at: int) -> Balance:

@@ -135,14 +135,15 @@ class Model:
 
     # Points come in and go out
 
-    def comes_in(self, points: int, active_at: int, **more: Any) -> Lot:
+    def comes_in(self, points: int, at: int, hold: int = 0, **more: Any) -> Lot:
+        active_at = at + hold
         expires_at = None
         if self.expiry is not None:
             number, unit = self.expiry
             day = day_of(active_at, self.zone)
             due = day + timedelta(days=number) if unit == "d" else months_later(day, number)
             expires_at = first_instant(due, self.zone)
-        paid_off = min(points, self.debt)
+        paid_off = 0 if hold else min(points, self.debt)
         self.debt -= paid_off
         lot = Lot(points, points - paid_off, active_at, expires_at, len(self.lots), **more)
         self.lots.append(lot)
@@ -189,7 +190,7 @@ class Model:
         if self.budget is not None:
             self.budget -= points
         self.earned += points
-        return self.comes_in(points, at + rule.get("hold_ms", 0), rule=rule, multiplier=multiplier), ""
+        return self.comes_in(points, at, rule.get("hold_ms", 0), rule=rule, multiplier=multiplier), ""
 
     def reverse(self, lot: Lot, n: int, at: int) -> Outcome:
         points = lot.came - lot.gone - worth(lot.rule, lot.multiplier, n)

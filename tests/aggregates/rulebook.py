@@ -36,7 +36,7 @@ SECTIONS = {
     "Cancellations": "A cancelled redemption ends as if it had not been made.",
     "Adjustments": "A person adds points or takes some, and says why.",
     "Prizes": "What the settlement of a campaign pays.",
-    "Debt": "What a member owes is paid off by the next points that come in.",
+    "Debt": "What a member owes is paid off by the next points that come in without a hold.",
 }
 
 Telling = Callable[["Story"], None]

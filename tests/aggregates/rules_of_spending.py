@@ -249,7 +249,7 @@ def no_prize(a: Story) -> None:
 
 @rule("Debt")
 def paid_off(a: Story) -> None:
-    """Whatever comes in pays off debt first, and only the rest can expire."""
+    """Whatever comes in without a hold pays off debt first, and only the rest can expire."""
     a.brand(expire_after="2d")
     a.rules(LIKE)
     a.adjusts(-25)
@@ -268,13 +268,14 @@ def paid_off(a: Story) -> None:
 
 @rule("Debt")
 def on_hold(a: Story) -> None:
-    """Points on hold pay it off as well; when their order is refunded, it is owed anew."""
+    """Points on hold pay nothing off before they are active, so a refund within the hold changes nothing owed."""
     a.rules("{rule: spend, on: purchase, per_minor: 100, points: 1, hold: 14d}")
     a.adjusts(-6)
     a.is_done()
     a.buys("o1", 1_000)
     a.pays(10)
-    a.has(0, 4, debt=0)
+    a.has(-6, 10, debt=6)
+    a.has(4, 0, on="2026-03-24 12:00")
     a.refund("o1", 1_000)
     a.takes_back(10)
     a.has(-6, debt=6)

@@ -151,12 +151,12 @@ def test_debt_is_paid_off_first_by_what_is_earned_so_that_no_points_expire_besid
     assert [member.points(NOON + days * DAY) for days in (0, 2)] == [(15, 0, 0), (0, 0, 15)]
 
 
-def test_points_on_hold_pay_off_debt_too_and_their_refund_makes_it_anew():
+def test_points_on_hold_pay_off_no_debt_because_their_order_may_still_be_refunded():
     member = Member(campaign("[{rule: a, on: purchase, points: 6, hold: 9d}, {rule: b, on: purchase, points: 6}]"))
     member.command(-10, kind="adjust")
     [event] = member.buy("o1", 100)
-    assert [(grant.points, grant.settles) for grant in event.grants] == [(6, 6), (6, 4)]
-    assert member.points() == (2, 0, 0)
+    assert [(grant.points, grant.settles) for grant in event.grants] == [(6, 0), (6, 6)]
+    assert [member.points(NOON + days * DAY) for days in (0, 9)] == [(-4, 6, 0), (2, 0, 0)]
     member.refund("o1", 100)
     assert member.points() == (-10, 0, 0)
 
