@@ -34,10 +34,14 @@ class BrandState:
     launches: dict[str, str] = field(default_factory=dict)
     """Campaign → the month (`YYYY-MM`, brand's timezone) in which it starts."""
 
+    def versions(self) -> list[Brand]:
+        """Every accepted version."""
+        found = [from_content(content) for content in self.contents.values()]
+        return [version for version in found if isinstance(version, Brand)]
+
     def at(self, when: int) -> Brand | None:
         """The version in force at an instant; None before the first definition."""
-        versions = [from_content(content) for content in self.contents.values()]
-        brands = [version for version in versions if isinstance(version, Brand)]
+        brands = self.versions()
         return brand_in_force(brands, when) if brands else None
 
 

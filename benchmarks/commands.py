@@ -175,7 +175,7 @@ def _until_ready(settings: Settings) -> None:
 
 def _define(settings: Settings) -> None:
     documents = definitions.documents(simulation.definitions(DAYS), "the simulation")
-    asyncio.run(definitions.apply_documents(settings, documents, check=False))
+    asyncio.run(definitions.apply_documents(settings, documents))
 
 
 # What

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli_common import (
-    AsJson,
-    DataDir,
-    command,
-    group,
-    settings_of,
-    show_data,
-)
+from service.cli_common import AsJson, DataDir, command, group, refused, settings_of, show_data
 
 if TYPE_CHECKING:
     pass
@@ -51,7 +44,9 @@ def register(app: typer.Typer) -> None:
 
 def apply(
     files: Annotated[list[Path], typer.Argument(metavar="FILE.yaml...", help="Brands and campaigns, in order.")],
-    check: Annotated[bool, typer.Option("--check", help="Only say whether they would be accepted.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what would become of them, and what is seldom meant.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -60,9 +55,19 @@ def apply(
 
     from service import definitions
 
-    definitions.read_definitions(files)  # a bad file is said even where no stack runs
-    lines = asyncio.run(definitions.apply_definitions(settings_of(data_dir), files, check))
-    show_data({"definitions": lines, "checked_only": check}, as_json, lambda _: "\n".join(lines))
+    found = definitions.read_definitions(files)  # a bad file is said even where no stack runs
+    settings = settings_of(data_dir)
+    if check:
+        from service import checking, render
+
+        checks = checking.check(settings, found)
+        lines = [f"{one.definition}: {one.verdict}" for one in checks]
+        body = {"definitions": lines, "checked_only": True, "checks": [one.model_dump() for one in checks]}
+        show_data(body, as_json, lambda _: render.checks(checks))
+        refused(any(one.verdict == "refused" for one in checks))
+        return
+    lines = asyncio.run(definitions.apply_documents(settings, found))
+    show_data({"definitions": lines, "checked_only": False}, as_json, lambda _: "\n".join(lines))
 
 
 def publish(

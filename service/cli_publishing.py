@@ -118,7 +118,7 @@ def define_or_check(settings: Settings, brand: str, text: str | None) -> None:
             ) from None
         return
     documents = definitions.documents(text, f"definitions for {brand}")
-    for line in asyncio.run(definitions.apply_documents(settings, documents, check=False)):
+    for line in asyncio.run(definitions.apply_documents(settings, documents)):
         note(line)
 
 

@@ -23,7 +23,7 @@ from aggregates.program_decisions import (
     evolve_brand,
     evolve_campaign,
 )
-from aggregates.program_events import ProgramEvent
+from aggregates.program_events import CampaignDefined, ProgramEvent
 from service import outbox
 from service.instants import now_ms
 from service.problems import Refusal, Unusable
@@ -58,20 +58,15 @@ def documents(text: str, where: str) -> list[Brand | Campaign]:
     return found
 
 
-async def apply_definitions(settings: Settings, files: list[Path], check: bool) -> list[str]:
-    """Like `apply_documents`, of the documents in YAML files."""
-    return await apply_documents(settings, read_definitions(files), check)
-
-
-async def apply_documents(settings: Settings, definitions: list[Brand | Campaign], check: bool) -> list[str]:
+async def apply_documents(settings: Settings, definitions: list[Brand | Campaign]) -> list[str]:
     """Accept definitions, and return once they stand in every partition before whatever is published next.
 
-    `check` decides only. Returns one line a definition. Raises `Refusal` for one that is refused, with nothing of
-    them applied; `Unusable` when the database is away, or no projector broadcasts them.
+    Returns one line a definition. Raises `Refusal` for one that is refused, with nothing of them applied; `Unusable`
+    when the database is away, or no projector broadcasts them.
     """
     ledger = Ledger(settings.database)
     try:
-        lines, last = await asyncio.to_thread(_define, ledger, definitions, check)
+        lines, last = await asyncio.to_thread(_define, ledger, definitions)
     except Unavailable as error:
         raise Unusable(f"{error}; it is safe to apply the same again") from None
     finally:
@@ -81,71 +76,86 @@ async def apply_documents(settings: Settings, definitions: list[Brand | Campaign
     return lines
 
 
-def _define(ledger: Ledger, definitions: list[Brand | Campaign], check: bool) -> tuple[list[str], int]:
+def _define(ledger: Ledger, definitions: list[Brand | Campaign]) -> tuple[list[str], int]:
     for _ in range(3):
         try:
-            return _define_once(ledger, definitions, check)
+            return _define_once(ledger, definitions)
         except IntegrityError:  # somebody else defined something in between: decide again
             continue
     raise Unusable("other definitions are being applied at the same time: try again")
 
 
-def _define_once(ledger: Ledger, definitions: list[Brand | Campaign], check: bool) -> tuple[list[str], int]:
-    brands: dict[str, BrandState] = {}
-    campaigns: dict[str, CampaignState] = {}
-    versions: dict[str, int] = {}
-    new: dict[str, list[ProgramEvent]] = {}
+def _define_once(ledger: Ledger, definitions: list[Brand | Campaign]) -> tuple[list[str], int]:
+    accepted = Accepted(ledger)
     lines: list[str] = []
-
-    def brand_state(brand: str) -> BrandState:
-        if brand not in brands:
-            brands[brand] = BrandState()
-            versions[brand_aggregate(brand)] = 0
-            for event in ledger.history(brand_aggregate(brand)):
-                evolve_brand(brands[brand], event)  # type: ignore[arg-type]
-                versions[brand_aggregate(brand)] += 1
-        return brands[brand]
-
-    def campaign_state(brand: str, campaign: str) -> CampaignState:
-        aggregate = campaign_aggregate(brand, campaign)
-        if aggregate not in campaigns:
-            campaigns[aggregate] = CampaignState()
-            versions[aggregate] = 0
-            for event in ledger.history(aggregate):
-                evolve_campaign(campaigns[aggregate], event)  # type: ignore[arg-type]
-                versions[aggregate] += 1
-        return campaigns[aggregate]
-
     now = now_ms()
     for definition in definitions:
-        state = brand_state(definition.id if isinstance(definition, Brand) else definition.brand)
         try:
-            if isinstance(definition, Brand):
-                name = f"brand {definition.id}"
-                events: list[ProgramEvent] = list(define_brand(state, definition, now))
-            else:
-                name = f"campaign {definition.brand}/{definition.id}"
-                events = list(define_campaign(state, campaign_state(definition.brand, definition.id), definition, now))
+            events = accepted.define(definition, now)
         except ProgramRefused as no:
-            raise Refusal("definition_refused", f"{name} version {definition.version}: {no}") from None
-        for event in events:
-            aggregate = _aggregate_of(event, definition)
-            new.setdefault(aggregate, []).append(event)
-            if aggregate.startswith("brand:"):
-                evolve_brand(state, event)  # type: ignore[arg-type]
-            else:
-                evolve_campaign(campaigns[aggregate], event)  # type: ignore[arg-type]
-        lines.append(f"{name} version {definition.version}: {'accepted' if events else 'already there'}")
-    if check:
-        return lines, 0
+            raise Refusal("definition_refused", f"{name_of(definition)}: {no}") from None
+        lines.append(f"{name_of(definition)}: {'accepted' if events else 'already there'}")
     # What is there already may not be broadcast yet, if whoever applied it did not wait for that.
-    return lines, ledger.append(new, versions) if new else ledger.last_notification()
+    new = accepted.new
+    return lines, ledger.append(new, accepted.versions) if new else ledger.last_notification()
 
 
-def _aggregate_of(event: ProgramEvent, definition: Brand | Campaign) -> str:
-    if type(event).__name__ == "CampaignDefined":
-        return campaign_aggregate(event.brand, event.campaign)  # type: ignore[union-attr]
-    return brand_aggregate(definition.id if isinstance(definition, Brand) else definition.brand)
+def name_of(definition: Brand | Campaign) -> str:
+    """A version of a brand or campaign, for people."""
+    what = f"brand {definition.id}" if isinstance(definition, Brand) else f"campaign {definition.brand}/{definition.id}"
+    return f"{what} version {definition.version}"
+
+
+class Accepted:
+    """What the ledger has accepted of brands and campaigns, and what it would accept after that; nothing is stored."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.new: dict[str, list[ProgramEvent]] = {}
+        """The events of what was accepted here, by aggregate."""
+        self.versions: dict[str, int] = {}
+        """How many events each aggregate has in the ledger."""
+        self._ledger = ledger
+        self._brands: dict[str, BrandState] = {}
+        self._campaigns: dict[str, CampaignState] = {}
+
+    def brand(self, brand: str) -> BrandState:
+        """A brand's accepted versions and launches."""
+        if brand not in self._brands:
+            state = self._brands[brand] = BrandState()
+            self.versions[brand_aggregate(brand)] = 0
+            for event in self._ledger.history(brand_aggregate(brand)):
+                evolve_brand(state, event)  # type: ignore[arg-type]
+                self.versions[brand_aggregate(brand)] += 1
+        return self._brands[brand]
+
+    def campaign(self, brand: str, campaign: str) -> CampaignState:
+        """A campaign's accepted versions."""
+        aggregate = campaign_aggregate(brand, campaign)
+        if aggregate not in self._campaigns:
+            state = self._campaigns[aggregate] = CampaignState()
+            self.versions[aggregate] = 0
+            for event in self._ledger.history(aggregate):
+                evolve_campaign(state, event)  # type: ignore[arg-type]
+                self.versions[aggregate] += 1
+        return self._campaigns[aggregate]
+
+    def define(self, definition: Brand | Campaign, now: int) -> list[ProgramEvent]:
+        """Accept a definition; no events for one that is there already. Raises `ProgramRefused`."""
+        if isinstance(definition, Brand):
+            events: list[ProgramEvent] = list(define_brand(self.brand(definition.id), definition, now))
+        else:
+            state = self.campaign(definition.brand, definition.id)
+            events = list(define_campaign(self.brand(definition.brand), state, definition, now))
+        for event in events:
+            if isinstance(event, CampaignDefined):
+                aggregate = campaign_aggregate(event.brand, event.campaign)
+                evolve_campaign(self._campaigns[aggregate], event)
+            else:
+                brand = definition.id if isinstance(definition, Brand) else definition.brand
+                aggregate = brand_aggregate(brand)
+                evolve_brand(self._brands[brand], event)  # type: ignore[arg-type]
+            self.new.setdefault(aggregate, []).append(event)
+        return events
 
 
 async def _broadcast(settings: Settings, notification: int) -> None:

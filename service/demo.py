@@ -143,9 +143,7 @@ def _publish(console: Console, settings: Settings, feeds: Iterable[Feed], check:
     with Progress(*bars, console=console, transient=True) as progress:
         for feed in feeds:
             console.print(f"Publishing {feed.title}: {len(feed.lines):,} records", style="bold")
-            asyncio.run(
-                definitions.apply_documents(settings, definitions.documents(feed.definitions, feed.brand), check=False)
-            )
+            asyncio.run(definitions.apply_documents(settings, definitions.documents(feed.definitions, feed.brand)))
             task = progress.add_task(feed.brand, total=len(feed.lines))
             outcome = asyncio.run(
                 publisher.publish(settings, feed.lines, lambda done, task=task: progress.update(task, completed=done))  # type: ignore[misc]

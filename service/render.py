@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         TierReport,
     )
     from projections.verify import Difference, Report
+    from service.checking import Checked
     from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 
 
@@ -51,6 +52,16 @@ def standings(found: Standings) -> RenderableType:
         row(made, (place.member_id, place.tier, place.rank, score))
     title = f"Standings of {found.brand}/{found.campaign} by {found.metric} ({state})"
     return titled(title, made, *_more(found.next_cursor))
+
+
+def checks(found: Iterable[Checked]) -> RenderableType:
+    """What would become of definitions."""
+    lines = []
+    for one in found:
+        lines.append(f"{one.definition}: {one.verdict}{': ' if one.refusal else ''}{one.refusal}")
+        lines += [f"  {note}" for note in one.notes]
+        lines += [f"  warning: {warning}" for warning in one.warnings]
+    return Text("\n".join(lines))
 
 
 def redemption(found: RedemptionAnswer) -> RenderableType:

@@ -367,3 +367,35 @@ def test_whatif_says_what_an_event_of_a_file_would_earn(run: Run, tmp_path: Path
     file.write_text("not JSON")
     assert run("whatif", "acme", "ann", str(file)).code == 2
     assert run("whatif", "acme", "ann", str(tmp_path / "none.json")).code == 2
+
+
+def test_apply_check_says_what_would_become_of_each_definition_and_stores_nothing(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "programs.yaml"
+    file.write_text("""
+campaign: spring
+version: 2
+brand: acme
+effective_at: 2026-03-15T00:00:00Z
+starts_at: 2026-03-01T00:00:00Z
+ends_at: 2027-04-01T00:00:00Z
+earn: [{rule: share, on: interaction, points: 5, caps: {per_day: 0}}]
+---
+campaign: summer
+brand: acme
+starts_at: 2026-03-10T00:00:00Z
+ends_at: 2026-08-01T00:00:00Z
+""")
+    for _ in range(2):
+        done = run("apply", str(file), "--check", "--json")
+        assert done.code == 1, "one of them is refused"
+        accepted, refused = json.loads(done.out)["checks"]
+        assert refused["verdict"] == "refused"
+        assert "from 2026-04-01" in refused["refusal"]
+        assert accepted["verdict"] == "accepted"
+        assert accepted["notes"][0] == "it supersedes version 1 for what occurs from 2026-03-15T00:00:00Z on"
+        assert any("per_day is 0" in warning for warning in accepted["warnings"])
+    text = run("apply", str(file), "--check").out
+    assert "campaign acme/summer version 1: refused: " in text
+    assert "  warning: rule share: per_day is 0, so it never pays" in text
+    file.write_text("campaign: autumn\nbrand: acme\nstarts_at: 2026-09-01T00:00:00Z\nends_at: 2026-10-01T00:00:00Z\n")
+    assert "it takes the free plan's one launch of 2026-09" in run("apply", str(file), "--check").out

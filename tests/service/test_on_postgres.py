@@ -88,7 +88,7 @@ class Roles:
 
     def apply(self, text: str) -> list[str]:
         """Apply definitions; returns once they are broadcast."""
-        return asyncio.run(definitions.apply_documents(self.settings, definitions.documents(text, "test"), check=False))
+        return asyncio.run(definitions.apply_documents(self.settings, definitions.documents(text, "test")))
 
     def stop(self) -> None:
         for process in self.processes:

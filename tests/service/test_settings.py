@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aggregates.database import open_database
-from service import definitions
+from service import checking, definitions
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings, load, running_stack, started
@@ -57,7 +57,7 @@ def test_a_database_that_cannot_be_reached_is_said_so_without_its_password(tmp_p
     assert "hidden" not in str(caught.value)
     brands = definitions.documents("{brand: acme, currency: EUR}", "test")
     with pytest.raises(Unusable, match=r"(?s)is away.*refused.*safe to apply the same again") as caught:
-        asyncio.run(definitions.apply_documents(Settings(kafka="127.0.0.1:1", database=address), brands, check=False))
+        asyncio.run(definitions.apply_documents(Settings(kafka="127.0.0.1:1", database=address), brands))
     assert "hidden" not in str(caught.value)
 
 
@@ -70,7 +70,5 @@ def test_applying_again_what_nobody_has_broadcast_yet_does_not_say_that_it_is_do
     brands = definitions.documents("{brand: acme, currency: EUR}", "test")
     for _ in range(2):
         with pytest.raises(Unusable, match="no projector sends it"):
-            asyncio.run(definitions.apply_documents(settings, brands, check=False))
-    assert asyncio.run(definitions.apply_documents(settings, brands, check=True)) == [
-        "brand acme version 1: already there"
-    ]
+            asyncio.run(definitions.apply_documents(settings, brands))
+    assert [one.verdict for one in checking.check(settings, brands)] == ["already there"]
