@@ -163,7 +163,7 @@ async def load(settings: Settings, told: Callable[[int], None] = lambda _: None)
             async for record in outputs.read(settings.kafka, DEAD_LETTERS, partition, 0, end):
                 read += 1
                 told(read)
-                letter = _letter(record)
+                letter = _letter(partition, record)
                 if letter is None:
                     foreign += 1
                 else:
@@ -175,7 +175,7 @@ async def load(settings: Settings, told: Callable[[int], None] = lambda _: None)
     return Loaded(letters, foreign)
 
 
-def _letter(record: Any) -> Letter | None:
+def _letter(partition: int, record: Any) -> Letter | None:
     """The letter of a record; None for one that has not our headers."""
     ours: dict[str, str] = {}
     theirs: list[tuple[str, bytes]] = []
@@ -193,7 +193,7 @@ def _letter(record: Any) -> Letter | None:
         return None
     redrives, origin = _redriven(theirs) or (0, source)
     return Letter(
-        record.partition,
+        partition,
         record.offset,
         ours["source_topic"],
         source,

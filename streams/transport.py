@@ -22,6 +22,8 @@ from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 from faust.types.tuples import ConsumerMessage
 
+from streams.fetching import as_fetched
+
 SCHEME = "groundswell"
 FETCH_WAIT_MS = 50
 """How long a fetch waits for records."""
@@ -37,10 +39,6 @@ class Chunk(NamedTuple):
     records: list[Any]
     poll: int = 0
     """Which fetch brought them; the chunks of a later one are applied later."""
-
-
-class UnreadableHeader(Exception):
-    """The Kafka client cannot decode a record's header, so the worker cannot pass it, not even as a dead letter."""
 
 
 class ChunkedApp(faust.App):  # type: ignore[misc]
@@ -79,6 +77,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         consumer._isolation_level = "read_committed"
+        consumer._key_deserializer = as_fetched
         consumer._partition_assignment_strategy = [StickyPartitionAssignor]
         return consumer
 
@@ -90,16 +89,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> dict[Any, list[Any]]:
-        try:
-            fetched = await super()._fetch_records(
-                consumer, active_partitions, timeout=timeout, max_records=max_records
-            )
-        except UnicodeDecodeError as error:
-            where = ", ".join(f"{tp.topic} partition {tp.partition} from {at}" for tp, at in self._position.items())
-            raise UnreadableHeader(
-                f"a record has a header whose name is not UTF-8 ({error}), which the Kafka client cannot read: one of "
-                f"{where}. Nothing is committed or lost, and nothing behind it can be read before it is gone."
-            ) from None
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout=timeout, max_records=max_records)
         out: dict[Any, list[Any]] = {}
         self._poll += bool(fetched)
         for tp, records in fetched.items():
@@ -184,8 +174,8 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         self._read_offset[tp] = None  # Faust's own drop and gap logic does not apply: `Chunk.start` is exact
         last = record.records[-1]
         return ConsumerMessage(
-            last.topic,
-            last.partition,
+            tp.topic,
+            tp.partition,
             last.offset,
             last.timestamp / 1000,
             last.timestamp_type,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
@@ -125,7 +125,7 @@ class World:
         offset = asyncio.run(write(self.settings, ACTIVITY, place, [(key, value, names)]))
         return f"{place}:{offset}"
 
-    def log(self) -> list[Any]:
+    def log(self) -> list[Logged]:
         """The records that were put on the log since the worker was here."""
         return asyncio.run(read_from(self.settings, self.at))
 
@@ -229,10 +229,21 @@ async def write(settings: Settings, topic: str, partition: int, records: list[An
     return int(written.offset)
 
 
-async def read_from(settings: Settings, start: dict[int, int]) -> list[Any]:
+class Logged(NamedTuple):
+    """A record of the activity log, and where it stands."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+async def read_from(settings: Settings, start: dict[int, int]) -> list[Logged]:
     ends = await kafka.log_ends(settings.kafka, ACTIVITY)
     return [
-        record
+        Logged(partition, record.offset, record.timestamp, record.key, record.value, record.headers)
         for partition, end in sorted(ends.items())
         async for record in outputs.read(settings.kafka, ACTIVITY, partition, start[partition], end)
     ]
