@@ -62,26 +62,27 @@ def _rewards(
     owed = account.debt
     grants: list[Grant] = []
     refusals: list[Refusal] = []
-    for campaign, rule in _matching(activity):
-        entry = entry_id(activity.type, activity.value["event_id"], campaign.id, rule.name)
-        if entry in account.lots:
-            refusals.append(_refusal(campaign, rule, Reason.DUPLICATE_EVENT))
-            continue
-        if rule.first_time and account.is_customer and rule.on == "purchase":
-            refusals.append(_refusal(campaign, rule, Reason.NOT_THE_FIRST))
-            continue
+    for campaign in activity.campaigns:
         left = budget_left.get(campaign.id)
-        if left is not None:
-            left -= sum(grant.points for grant in grants if grant.campaign == campaign.id)
-        units = int(flat_due) if rule.basis == "flat" else amount
-        grant, refusal = judge(activity, campaign, rule, units, entry, account.used, left)
-        if grant is not None:
-            if owed and grant.active_at <= activity.value["occurred_at"]:
-                grant = replace(grant, settles=min(owed, grant.points))
-                owed -= grant.settles
-            grants.append(grant)
-        elif refusal is not None:
-            refusals.append(refusal)
+        for rule in matching(campaign, activity):
+            entry = entry_id(activity.type, activity.value["event_id"], campaign.id, rule.name)
+            if entry in account.lots:
+                refusals.append(_refusal(campaign, rule, Reason.DUPLICATE_EVENT))
+                continue
+            if rule.first_time and account.is_customer and rule.on == "purchase":
+                refusals.append(_refusal(campaign, rule, Reason.NOT_THE_FIRST))
+                continue
+            units = int(flat_due) if rule.basis == "flat" else amount
+            grant, refusal = judge(activity, campaign, rule, units, entry, account.used, left)
+            if grant is not None:
+                if owed and grant.active_at <= activity.value["occurred_at"]:
+                    grant = replace(grant, settles=min(owed, grant.points))
+                    owed -= grant.settles
+                if left is not None:
+                    left -= grant.points
+                grants.append(grant)
+            elif refusal is not None:
+                refusals.append(refusal)
     return tuple(grants), (*refusals, *_not_taking_part(activity))
 
 

@@ -69,6 +69,9 @@ class Brand:
     value_per_1000: int | None = None
     """What 1,000 points are worth, in minor units of the currency; None: nobody said."""
 
+    expiries: dict[date, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Answers kept by `rules.expires_at`, by the day on which points become active."""
+
     def tier_of(self, followers: int) -> str:
         """The influence tier of that many followers."""
         name = self.tiers[0][0]

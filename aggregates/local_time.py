@@ -71,7 +71,6 @@ def _named(day: date) -> LocalDay:
     return LocalDay(day, f"{day:%Y-%m-%d}", f"{year}-W{week:02d}", f"{day:%Y-%m}")
 
 
-@lru_cache(maxsize=4096)
 def start_of_day(day: date, timezone: str) -> int:
     """The first instant of a calendar day, also where the clock skips midnight."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(timezone))

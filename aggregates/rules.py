@@ -91,10 +91,10 @@ def judge(
 
     `used` has the points that each cap counter has paid this member; `budget_left` is the campaign's, None: no limit.
     """
-    multiplier = rule.multiplier_milli(activity.tier)
-    if rule.first_time and rule.basis == "unit":
+    multiplier, basis = rule.multiplier_milli(activity.tier), rule.basis
+    if rule.first_time and basis == "unit":
         amount = 1
-    entitled = entitlement(rule.basis, rule.points, rule.per, multiplier, amount)
+    entitled = entitlement(basis, rule.points, rule.per, multiplier, amount)
     points, limited_by, counters = _limited(activity, campaign, rule, entitled, used)
     if points > 0 and budget_left is not None and budget_left < points:
         points, limited_by = max(0, budget_left), Reason.BUDGET.value
@@ -108,7 +108,7 @@ def judge(
         rule=rule.name,
         points=points,
         entitled=entitled,
-        basis=rule.basis,
+        basis=basis,
         rate=rule.points,
         per=rule.per,
         multiplier_milli=multiplier,
@@ -125,8 +125,9 @@ def _limited(
 ) -> tuple[int, str, tuple[str, ...]]:
     """The points that the caps leave, the cap that kept most back, and the counters they use up."""
     points, limited_by, counters = entitled, "", []
+    prefix = f"{campaign.id}/{rule.name}/"
     if rule.first_time and rule.on != "purchase":
-        counters.append(f"{campaign.id}/{rule.name}/first")
+        counters.append(f"{prefix}first")
         if used.get(counters[0]):
             return 0, Reason.NOT_THE_FIRST.value, ()
     for cap, limit in rule.caps:
@@ -134,11 +135,11 @@ def _limited(
             if entitled > limit:
                 return 0, cap, ()
             continue
-        counter = f"{campaign.id}/{rule.name}/{_period(cap, activity)}"
+        counter = prefix + _period(cap, activity)
         counters.append(counter)
-        room = max(0, limit - used.get(counter, 0))
-        if room < points:
-            points, limited_by = room, cap
+        room = limit - used.get(counter, 0)
+        if points and room < points:
+            points, limited_by = max(0, room), cap
     return points, limited_by, tuple(counters)
 
 
@@ -159,4 +160,7 @@ def expires_at(active_at: int, brand: Brand) -> int | None:
     if brand.expire_after is None:
         return None
     day = local_day(active_at, brand.timezone).date
-    return start_of_day(brand.expire_after.after(day), brand.timezone)
+    found = brand.expiries.get(day)
+    if found is None:
+        found = brand.expiries[day] = start_of_day(brand.expire_after.after(day), brand.timezone)
+    return found
