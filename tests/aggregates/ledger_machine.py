@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from ledger_model import DAY, PAID, REFUSED, REVERSED, Model, Outcome, day_of, first_instant
+from ledger_model import Lot as ModelLot
 
 from aggregates.account import Account, decide, evolve
 from aggregates.activity import Activity
@@ -277,17 +278,16 @@ class Life(RuleBasedStateMachine):
         assert all(left >= 0 for left, _, _ in held)
         assert model.debt >= 0
         assert model.shortfall >= 0
-        for at in self.instants():
+        for at in (self.now, *self.edges(self.model.lots[-2:])):
             found = account.balance_at(at)
-            assert (found.active, found.pending, found.expired) == (
-                model.active(at), model.pending(at), model.expired(at)
-            )  # fmt: skip
+            assert (found.active, found.pending, found.expired) == model.points_at(at)
             gone = model.spent + found.expired + model.reversed
             assert found.active + found.pending == model.earned + model.adjusted - gone
 
-    def instants(self) -> list[int]:
-        edges = [edge for lot in self.model.lots[-3:] for edge in (lot.active_at, lot.expires_at) if edge is not None]
-        return [self.now, self.now + 10 * DAY, *(edge + around for edge in edges for around in (-1, 0))]
+    def edges(self, of: Iterable[ModelLot]) -> set[int]:
+        """The last instant before each change of these lots, and the first one after it."""
+        edges = [edge for lot in of for edge in (lot.active_at, lot.expires_at) if edge is not None]
+        return {edge + around for edge in edges for around in (-1, 0)}
 
     def teardown(self) -> None:
         """The read models fold to the same, and a statement's rows add up to them."""
@@ -300,9 +300,9 @@ class Life(RuleBasedStateMachine):
         assert [(row["points_left"], row["active_at"], row["expires_at"]) for row in rows] == held
         again, from_rows = statements.balance_of(list(statements.PROJECTION.fold(self.recorded)["statements"]))
         assert (again, from_rows) == (totals, held)
-        for at in self.instants():
+        for at in (self.now, self.now + 10 * DAY, *self.edges(model.lots)):
             judged = balances.judge(model.debt, held, at)
-            assert judged == (model.active(at), model.pending(at), model.expired(at))
+            assert judged == model.points_at(at)
 
 
 def play(examples: int, **more: Any) -> int:

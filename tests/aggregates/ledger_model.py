@@ -114,14 +114,20 @@ class Model:
 
     # What there is
 
-    def pending(self, at: int) -> int:
-        return sum(lot.left for lot in self.lots if lot.is_pending(at))
-
-    def expired(self, at: int) -> int:
-        return sum(lot.left for lot in self.lots if lot.is_expired(at))
+    def points_at(self, at: int) -> tuple[int, int, int]:
+        """Active (net of the debt), pending and expired."""
+        active, pending, expired = -self.debt, 0, 0
+        for lot in self.lots:
+            if lot.is_pending(at):
+                pending += lot.left
+            elif lot.is_expired(at):
+                expired += lot.left
+            else:
+                active += lot.left
+        return active, pending, expired
 
     def active(self, at: int) -> int:
-        return sum(lot.left for lot in self.lots) - self.pending(at) - self.expired(at) - self.debt
+        return self.points_at(at)[0]
 
     def in_order(self, lots: Iterable[Lot]) -> list[Lot]:
         limited = [lot for lot in lots if lot.expires_at is not None]
