@@ -205,7 +205,10 @@ class Life(RuleBasedStateMachine):
     def cancellation(self, data: st.DataObject) -> None:
         self.command("cancel", 0, data.draw(st.sampled_from([*self.model.redemptions, "nobody"])))
 
-    @rule(points=st.integers(-60, 60), kind=st.sampled_from(["adjust", "adjust", "prize", "redeem", "transfer_in"]))
+    @rule(
+        points=st.sampled_from([1, -1, 0]) | st.integers(-60, 60),
+        kind=st.sampled_from(["adjust", "adjust", "prize", "redeem", "transfer_in"]),
+    )
     def other_command(self, points: int, kind: str) -> None:
         self.command(kind, points, "nobody")
 
