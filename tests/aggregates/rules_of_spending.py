@@ -136,6 +136,23 @@ def after_a_reversal_that_was_owed(a: Story) -> None:
 
 
 @rule("Cancellations")
+def more_is_owed(a: Story) -> None:
+    """Where more is owed than comes back, the rest is owed still."""
+    a.rules(SPEND)
+    a.buys("o1", 1_000)
+    a.pays(10)
+    entry = a.redeems(4)
+    a.is_done()
+    a.redeems(6)
+    a.is_done()
+    a.refund("o1", 1_000)
+    a.takes_back(10)
+    a.cancels(entry, "the first redemption")
+    a.is_done()
+    a.has(-6, debt=6, spent=6)
+
+
+@rule("Cancellations")
 def after_a_reversal_that_was_given_up(a: Story) -> None:
     """What was taken back meanwhile and was given up is taken from what comes back to the same lot."""
     a.brand(negative_balance="forbid")
