@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
@@ -30,6 +30,8 @@ from projections.refusals import REFUSALS
 from projections.runner import positions
 from projections.statements import STATEMENTS, balance_of
 
+MAX_DIGITS: Final = 18
+"""Of a number in a cursor: it fits into 64 bits."""
 _B, _L, _S = BALANCES.table, LOTS.table, STATEMENTS.table
 
 
@@ -182,7 +184,7 @@ def statement(
     where = [*_of(brand, member), *until(as_of, known_at)]
     if cursor is not None:
         seq, _, entry = cursor.partition("-")
-        if not seq.isdecimal() or not entry:
+        if not seq.isdecimal() or len(seq) > MAX_DIGITS or not entry:
             raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
         where.append(or_(_S.c.seq > int(seq), and_(_S.c.seq == int(seq), _S.c.entry_id > entry)))
     query = select(_S).where(*where).order_by(_S.c.seq, _S.c.entry_id).limit(limit + 1)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from aggregates.settlement import ranked as places
 from projections.answers import Standing, Standings
 from projections.movements import PRIZE
-from projections.queries import NotFound, read_position, until
+from projections.queries import MAX_DIGITS, NotFound, read_position, until
 from projections.standings import STANDINGS
 from projections.statements import STATEMENTS
 
@@ -54,7 +54,7 @@ def standings(
     cursor: str | None = None,
 ) -> Standings:
     """A page of the ranking of `scores`. Raises `NotFound` for a bad cursor."""
-    if cursor is not None and not cursor.isdecimal():
+    if cursor is not None and not (cursor.isdecimal() and len(cursor) <= MAX_DIGITS):
         raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
     start = int(cursor or 0)
     ordered = ranked(scores, tiers)

@@ -44,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Loyalty points, campaign standings and engagement by influence tier",
         version="1",
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.state.settings = settings
     app.state.reads = Reads(settings)

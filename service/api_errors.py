@@ -87,7 +87,7 @@ class BodyLimit:
             message = await receive()
             taken += len(message.get("body", b"")) if not announced else 0
             if taken > MAX_BODY:
-                raise Refusal("too_large", TOO_LARGE)
+                raise HTTPException(413, TOO_LARGE)  # FastAPI makes a 400 of any other error here
             return message
 
         if taken > MAX_BODY:
@@ -115,6 +115,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         return problem("not_found", f"Nothing is at {request.url.path}; the routes are described at /docs.")
     if error.status_code == 405:
         return problem("method_not_allowed", f"{request.method} is not possible here.", dict(error.headers or {}))
+    if error.status_code == 413:
+        return problem("too_large", str(error.detail))
     body = document("invalid_request", str(error.detail)) | {"status": error.status_code}
     return JSONResponse(body, error.status_code, dict(error.headers or {}), media_type=MEDIA_TYPE)
 

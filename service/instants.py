@@ -11,7 +11,8 @@ from service.problems import Refusal
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LOST_PLUS: Final = re.compile(r"(\d) (\d\d:?\d\d)$")
-_OFFSETS: Final = re.compile(r"\d+:\d+(,\d+:\d+)*")
+_NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
+_OFFSETS: Final = re.compile(r"\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18}){0,1023}", re.ASCII)
 
 
 def now_ms() -> int:
@@ -53,7 +54,7 @@ def wanted(text: str) -> Wanted:
     Raises `Refusal` for anything else.
     """
     clean = text.strip()
-    if clean.isdecimal():
+    if _NUMBER.fullmatch(clean):
         return Wanted(int(clean), {})
     if _OFFSETS.fullmatch(clean):
         pairs = (pair.split(":") for pair in clean.split(","))
