@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from projections import balances, books, lots, outcomes, programs, refusals, standings, statements
+from projections import (
+    balances,
+    books,
+    campaign_results,
+    lots,
+    outcomes,
+    programs,
+    referrals,
+    refusals,
+    standings,
+    statements,
+)
 from projections.digest import DigestSource, of_projection
 from projections.projection import Projection
 
@@ -17,6 +28,8 @@ LEDGER: Final[tuple[Projection, ...]] = (
     outcomes.PROJECTION,
     programs.PROJECTION,
     books.PROJECTION,
+    campaign_results.PROJECTION,
+    referrals.PROJECTION,
 )
 """The read models of the ledger. Balances, statements and standings stay first."""
 

@@ -16,6 +16,7 @@ from service import (
     api_errors,
     api_members,
     api_operations,
+    api_reports,
     heartbeats,
     metrics,
 )
@@ -25,7 +26,7 @@ from service.reads import Reads
 if TYPE_CHECKING:
     from service.settings import Settings
 
-SUBJECTS = (api_members, api_campaigns, api_commands, api_engagement, api_books, api_operations)
+SUBJECTS = (api_members, api_campaigns, api_commands, api_engagement, api_books, api_reports, api_operations)
 """In the order of the documentation."""
 
 

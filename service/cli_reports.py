@@ -1,4 +1,4 @@
-"""Commands that report on a brand as a whole: its books and its liability."""
+"""Commands that report on a brand or a campaign as a whole: books, liability, results, and whom to ask."""
 
 from __future__ import annotations
 
@@ -6,17 +6,36 @@ from typing import Annotated
 
 import typer
 
-from service.cli_common import AsJson, AsOf, Brand, DataDir, KnownAt, MinPosition, command, open_reads, refused, show
+from projections.rates import Window
+from service.cli_common import (
+    AsJson,
+    AsOf,
+    Brand,
+    Campaign,
+    DataDir,
+    KnownAt,
+    Limit,
+    MinPosition,
+    WindowOf,
+    command,
+    open_reads,
+    refused,
+    show,
+)
 
 Position = Annotated[
     int | None, typer.Option("--position", min=0, metavar="P", help="Only the ledger up to this position.")
 ]
+
+TierOf = Annotated[str | None, typer.Option("--tier", metavar="T", help="Only members who are in this tier now.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     command(app, "books", "groundswell books acme --as-of 2026-04-01T00:00:00+02:00")(books)
     command(app, "liability", "groundswell liability acme")(liability)
+    command(app, "report", "groundswell report acme spring")(report)
+    command(app, "ambassadors", "groundswell ambassadors acme --tier nano --limit 10")(ambassadors)
 
 
 def books(
@@ -51,3 +70,41 @@ def liability(
     with open_reads(data_dir) as reads:
         found = reads.liability(brand, as_of=as_of, known_at=known_at, min_position=min_position)
     show(found, as_json, render_reports.liability)
+
+
+def report(
+    brand: Brand,
+    campaign: Campaign,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a campaign brought and cost: engagement by tier, members, referrals, revenue and points, by day."""
+    from service import render_reports
+
+    with open_reads(data_dir) as reads:
+        found = reads.report(brand, campaign, as_of=as_of, known_at=known_at, min_position=min_position)
+    show(found, as_json, render_reports.campaign)
+
+
+def ambassadors(
+    brand: Brand,
+    window: WindowOf = Window.MONTH,
+    tier: TierOf = None,
+    limit: Limit = 20,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show whom to ask: members by how strongly they are answered and by the sales they bring, with the reasons."""
+    from service import render_reports
+
+    with open_reads(data_dir) as reads:
+        found = reads.ambassadors(
+            brand, window, tier=tier, limit=limit, as_of=as_of, known_at=known_at, min_position=min_position
+        )
+    show(found, as_json, render_reports.ambassadors)

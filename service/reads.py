@@ -6,7 +6,8 @@ from service.reads_books import BookReads
 from service.reads_campaigns import CampaignReads
 from service.reads_engagement import EngagementReads
 from service.reads_members import MemberReads
+from service.reads_reports import ReportReads
 
 
-class Reads(MemberReads, CampaignReads, EngagementReads, BookReads):
+class Reads(MemberReads, CampaignReads, EngagementReads, BookReads, ReportReads):
     """The reads over one database; each stands with its subject."""

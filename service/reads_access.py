@@ -77,7 +77,7 @@ class Access:
     def ledger(self, min_position: str | None) -> Iterator[Connection]:
         """A connection whose ledger tables include `min_position`."""
         if min_position is not None:
-            self._wait_for_ledger(min_position)
+            self.wait_for_ledger(min_position)
         with self.connection() as conn:
             yield conn
 
@@ -92,7 +92,7 @@ class Access:
             check(conn, brand, campaign)
             yield conn, self._engagement.included(conn)
 
-    def _wait_for_ledger(self, min_position: str) -> None:
+    def wait_for_ledger(self, min_position: str) -> None:
         """Return once the ledger's read models include a position. Raises `Refusal` when that takes too long."""
         asked = wanted(min_position)
         until = self._patience(min_position)

@@ -17,6 +17,7 @@ from service.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]
 BOOKS, LIABILITY = "/v1/brands/acme/books", "/v1/brands/acme/liability"
+REPORT, ASK = "/v1/brands/acme/campaigns/spring/report", "/v1/brands/acme/ambassadors"
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,32 @@ def test_what_a_brand_owes_stands_by_month_with_no_worth_where_none_is_said(clie
     assert client.get(LIABILITY, params={"as_of": "2026-03-01T02:00:00Z"}).json()["outstanding"] == 50
 
 
+def test_a_campaigns_report_has_money_and_points_of_the_ledger_by_day(client: httpx.Client) -> None:
+    body = client.get(REPORT, params={"min_position": 6}).json()
+    total = body["total"]
+    assert (total["points_paid"], total["points_net"], total["net_revenue_minor"], total["orders"]) == (
+        100,
+        100,
+        5_000,
+        1,
+    )
+    assert (total["rate_by_followers"], body["budget"]) == (None, {"points": None, "used": 100, "left": None})
+    assert [(day["day"], day["points_paid"]) for day in body["days"]] == [("2026-03-01", 100)]
+    assert [tier["tier"] for tier in body["tiers"]] == ["nano", "micro", "mid", "macro"]
+    assert (body["position"], body["ledger_position"]) == ("0:3", 6)
+    earlier = client.get(REPORT, params={"as_of": "2026-03-01T01:05:00Z"}).json()
+    assert (earlier["total"]["points_paid"], earlier["to"]) == (30, "2026-03-01T01:05:00.000Z")
+
+
+def test_whom_to_ask_can_be_narrowed_to_a_tier_and_a_window(client: httpx.Client) -> None:
+    body = client.get(ASK, params={"window": "all"}).json()
+    assert [(one["member_id"], one["rate_by_followers"]) for one in body["members"]] == [("ann", 0.008)]
+    assert (body["from"], body["to"], body["min_posts"], body["candidates"]) == (None, None, 1, 1)
+    assert client.get(ASK, params={"window": "all", "tier": "micro"}).json()["members"] == []
+    late = client.get(ASK, params={"window": "1h", "as_of": "2026-03-02T00:00:00Z"}).json()
+    assert (late["members"], late["from"]) == ([], "2026-03-01T23:00:00.000Z")
+
+
 @pytest.mark.parametrize(
     ("path", "asked", "status", "code"),
     [
@@ -84,6 +111,13 @@ def test_what_a_brand_owes_stands_by_month_with_no_worth_where_none_is_said(clie
         (BOOKS, {"position": -1}, 422, "invalid_request"),
         (BOOKS, {"position": 7}, 504, "position_not_reached"),
         (LIABILITY, {"min_position": "x"}, 422, "invalid_position"),
+        ("/v1/brands/nope/ambassadors", {}, 404, "unknown_brand"),
+        ("/v1/brands/acme/campaigns/nope/report", {}, 404, "unknown_campaign"),
+        (REPORT, {"known_at": "2026-03-01T00:00:00Z"}, 422, "known_at_needs_rederive"),
+        (ASK, {"known_at": "2026-03-01T00:00:00Z"}, 422, "known_at_needs_rederive"),
+        (ASK, {"tier": "giga"}, 422, "invalid_request"),
+        (ASK, {"window": "2h"}, 422, "invalid_request"),
+        (ASK, {"limit": 0}, 422, "invalid_request"),
     ],
 )
 def test_what_cannot_be_read_is_a_problem(
@@ -94,10 +128,13 @@ def test_what_cannot_be_read_is_a_problem(
     assert answer.headers["content-type"].startswith(MEDIA_TYPE)
 
 
-@pytest.mark.parametrize(("command", "path"), [("books", BOOKS), ("liability", LIABILITY)])
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [("books acme", BOOKS), ("liability acme", LIABILITY), ("report acme spring", REPORT), ("ambassadors acme", ASK)],
+)
 def test_json_of_a_report_is_the_http_body(client: httpx.Client, run: Run, command: str, path: str) -> None:
-    time = "2026-03-01T01:30:00Z"
-    code, out, _ = run(command, "acme", "--as-of", time, "--json")
+    time = "2026-03-01T02:30:00Z"
+    code, out, _ = run(*command.split(), "--as-of", time, "--json")
     assert (code, out) == (0, client.get(path, params={"as_of": time}).text + "\n")
 
 
@@ -110,6 +147,11 @@ def test_reports_are_printed_for_people(run: Run) -> None:
     assert "never" in said
     assert "█" in said
     assert "points.value_per_1000" in said
+    _, said, _ = run("report", "acme", "spring")
+    assert "5,000 - 0 = 5,000 (1 orders, 0 refunds)" in said
+    assert "By day (UTC)" in said
+    _, said, _ = run("ambassadors", "acme", "--window", "all")
+    assert "1.0 times the median of tier nano" in said
 
 
 def test_books_that_do_not_tie_out_end_with_1(

@@ -1,0 +1,87 @@
+"""What each campaign brought and cost by stretches of five minutes: orders, referrals and points, from the ledger.
+
+Money counts once for ever here, whatever the duplicates' horizon; five minutes are those of a campaign's panes, so a
+report by days of any timezone adds up both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from aggregates.engagement import MINUTES_5
+from aggregates.events import AccountEvent, PurchaseRecorded, ReferralJudged, RefundRecorded
+from aggregates.refusals import Refusal as Reason
+from projections.movements import EARNED, PRIZE, REVERSED, account_of, movements
+from projections.projection import Changes, Coalesced, Projection, ReadTable, Value, number, read_table, text
+
+if TYPE_CHECKING:
+    from aggregates.ledger import Recorded
+
+SUMS: Final = (
+    *("paid", "reversed", "prizes", "orders", "revenue_minor", "refunds", "refunds_minor"),
+    *("referrals", "referred_revenue_minor", "referred_refunds_minor"),
+)
+"""Points, counts of records, and minor units of the brand's currency; none is below zero."""
+
+RESULTS = ReadTable(
+    read_table(
+        "campaign_results",
+        text("brand", key=True),
+        text("campaign", key=True),
+        number("starts_at", key=True),
+        *map(number, SUMS),
+    ),
+    sums=SUMS,
+)
+"""By when it occurred. What was refunded before its purchase came counts with the purchase, as one refund."""
+
+_REPEATED: Final = frozenset({Reason.DUPLICATE_ORDER.value, Reason.DUPLICATE_REFERRAL.value})
+_POINTS: Final = {EARNED: ("paid", 1), REVERSED: ("reversed", -1), PRIZE: ("prizes", 1)}
+
+
+def fold(events: Sequence[Recorded]) -> Changes:
+    """What these events add to each campaign's stretches."""
+    rows = Coalesced(RESULTS)
+    nothing: dict[str, Value] = dict.fromkeys(SUMS, 0)
+
+    def add(brand: str, campaign: str, occurred_at: int, added: dict[str, int]) -> None:
+        of: dict[str, Value] = {"brand": brand, "campaign": campaign}
+        of["starts_at"] = occurred_at - occurred_at % MINUTES_5
+        rows.add({**of, **nothing, **added})
+
+    for movement in movements(events):
+        if movement.kind in _POINTS:
+            column, sign = _POINTS[movement.kind]
+            campaign: str = movement.entry.campaign  # type: ignore[union-attr]
+            add(movement.brand, campaign, movement.origin.occurred_at, {column: sign * movement.points})
+    for _, originator, event in events:
+        account = account_of(originator)
+        if account is not None and isinstance(event, PurchaseRecorded | RefundRecorded | ReferralJudged):
+            for added in _money(event):
+                for campaign in event.campaigns:
+                    add(account[0], campaign, event.origin.occurred_at, added)
+    return rows.changes()
+
+
+def is_repeated(event: AccountEvent) -> bool:
+    """Whether it is an order or a referral that was recorded before: its money counted then."""
+    return any(refusal.reason in _REPEATED for refusal in getattr(event, "refusals", ()))
+
+
+def _money(event: PurchaseRecorded | RefundRecorded | ReferralJudged) -> Iterator[dict[str, int]]:
+    if isinstance(event, RefundRecorded):
+        yield {"refunds": 1, "refunds_minor": event.amount_minor}
+    elif isinstance(event, ReferralJudged) and event.kind == "refunded":
+        yield {"referred_refunds_minor": event.amount_minor}
+    elif is_repeated(event):
+        return
+    elif isinstance(event, ReferralJudged):
+        yield {"referrals": 1, "referred_revenue_minor": event.amount_minor}
+    else:
+        yield {"orders": 1, "revenue_minor": event.amount_minor}
+        if event.refunded_minor:
+            yield {"refunds": 1, "refunds_minor": event.refunded_minor}
+
+
+PROJECTION = Projection("campaign_results", 1, (RESULTS,), fold)
