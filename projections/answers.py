@@ -108,10 +108,12 @@ class Explained(_Answer):
     tier: str = Field(description="The member's tier as of that record")
     entitled: int = Field(description="Points before caps and budget")
     limited_by: str | None = Field(description="The cap, or `budget`, that kept something back")
-    reverses: str | None = Field(description="The entry that this one takes back")
-    debt: int = Field(description="The part taken as negative balance")
-    shortfall: int = Field(description="The part that could not be taken back")
-    takes: dict[str, int] = Field(description="Lot → points taken from it")
+    reverses: str | None = Field(description="The entry that this one takes back or cancels")
+    debt: int = Field(description="The part taken as negative balance; below zero: the part that paid some of it off")
+    shortfall: int = Field(
+        description="The part that could not be taken back; below zero: what had been given up and was taken now"
+    )
+    takes: dict[str, int] = Field(description="Lot → points taken from it; below zero: given back to it")
 
 
 class Unpaid(_Answer):

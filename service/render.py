@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -179,9 +179,11 @@ def _explained(why: Explained) -> RenderableType:
     lines = [f"{entry.points:+,} {entry.kind} at {entry.occurred_at}, entry {entry.entry_id}"]
     happened = dict(why.happened)
     formula = happened.pop("formula", None)
-    if entry.campaign:
+    if entry.rule:
         tier = f", tier {why.tier}" if why.tier else ""
         lines.append(f"  rule {entry.rule} of {entry.campaign} version {entry.campaign_version}{tier}")
+    elif entry.campaign:
+        lines.append(f"  of {entry.campaign} version {entry.campaign_version}")
     if isinstance(formula, Mapping):
         lines.append(f"  {_formula(formula)} comes to {number(why.entitled)}")
     if why.limited_by:
@@ -191,14 +193,29 @@ def _explained(why: Explained) -> RenderableType:
     lines.append("  it said: " + ", ".join(f"{name} {value}" for name, value in happened.items()))
     if entry.active_at:
         lines.append(f"  to be spent from {entry.active_at}, expires {entry.expires_at or 'never'}")
+    return Text("\n".join([*lines, *_undone(why), *_moved(why)]))
+
+
+def _undone(why: Explained) -> Iterator[str]:
     if why.reverses:
-        lines.append(f"  takes back entry {why.reverses}")
-    lines += [f"  took {number(points)} from lot {lot}" for lot, points in why.takes.items()]
+        yield f"  {'cancels' if why.entry.kind == 'cancelled' else 'takes back'} entry {why.reverses}"
+
+
+def _moved(why: Explained) -> Iterator[str]:
+    """Where the points came from or went; below zero they went the other way."""
+    for lot, points in why.takes.items():
+        if lot != why.entry.entry_id:
+            yield (
+                f"  took {number(points)} from lot {lot}"
+                if points > 0
+                else f"  gave {number(-points)} back to lot {lot}"
+            )
     if why.debt:
-        lines.append(f"  {number(why.debt)} of it became a debt")
-    if why.shortfall:
-        lines.append(f"  {number(why.shortfall)} more could not be taken back")
-    return Text("\n".join(lines))
+        yield f"  {number(abs(why.debt))} of it {'became a debt' if why.debt > 0 else 'paid off debt'}"
+    if why.shortfall > 0:
+        yield f"  {number(why.shortfall)} more could not be taken back"
+    elif why.shortfall:
+        yield f"  {number(-why.shortfall)} of it had been given up before"
 
 
 def _formula(formula: Mapping[str, Any]) -> str:
