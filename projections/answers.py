@@ -39,7 +39,7 @@ class Balance(_Answer):
     reversed: int = Field(description="Points taken back after refunds and unlikes", examples=[40])
     earned: int = Field(description="Points that rules and prizes paid", examples=[860])
     adjusted: int = Field(description="Points that people added less those they took", examples=[0])
-    debt: int = Field(description="Points owed, which the next without a hold pay off; active is net of it", examples=[0])
+    debt: int = Field(description="Points owed, paid off by the next without a hold; active is net of it", examples=[0])
     shortfall: int = Field(description="Points given up: to be taken back, and not there", examples=[0])
     position: int = Field(description="Ledger position that the answer reflects", examples=[48213])
 
