@@ -194,14 +194,16 @@ def _rewarded(account: Account, event: InteractionRewarded) -> None:
         Units(event_id, paid.grant.campaign, paid.grant.rule, quantity, paid, number)
         for paid in _grant(account, event.grants)
     ]
-    judged += [
-        Units(event_id, refusal.campaign, refusal.rule, quantity, None, number)
-        for refusal in event.refusals
-        if refusal.rule and refusal.reason not in NOT_JUDGED
-    ]
+    for refusal in event.refusals:
+        if refusal.rule and refusal.reason not in NOT_JUDGED:
+            judged.append(Units(event_id, refusal.campaign, refusal.rule, quantity, None, number))
     if judged:
         key = PostKey(event.kind, event.surface, event.platform, event.post_id)
-        account.units.setdefault(key, {}).setdefault(event.actor_id, []).extend(judged)
+        actors = account.units.get(key)
+        if actors is None:
+            account.units[key] = {event.actor_id: judged}
+        else:
+            actors.setdefault(event.actor_id, []).extend(judged)
 
 
 def _taken_back(account: Account, event: InteractionTakenBack) -> None:
