@@ -7,8 +7,7 @@ same tier, followers and campaigns.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aggregates.programs import Brand, Campaign
 
@@ -16,8 +15,7 @@ MARKER: Final = "CampaignClosing"
 """The record type of the marker that closes a campaign in a partition; it is of no member."""
 
 
-@dataclass(slots=True, frozen=True)
-class Activity:
+class Activity(NamedTuple):
     """A record that was decoded, validated, found new, and judged against the definitions before it in the log."""
 
     type: str

@@ -90,7 +90,8 @@ class Intake:
         self.limits = limits
         self.changed_profiles: dict[tuple[str, str], str] = {}
         """Member → the tier after the latest change, by the definition in force for the record that changed it."""
-        self._good_keys: set[bytes] = set()
+        self._members: dict[bytes | None, tuple[str, str]] = {}
+        """Good keys that were seen, and whose they are."""
         self._run = self._run_before(state)
         self._window = [0, 0]
         self._last: Rejected | None = None
@@ -114,7 +115,8 @@ class Intake:
         letters: list[DeadLetter] = []
         state = self.state
         for record in records:
-            state.greatest_record_time = max(state.greatest_record_time, record.timestamp)
+            if record.timestamp > state.greatest_record_time:
+                state.greatest_record_time = record.timestamp
             before = state.greatest_event_time
             try:
                 activity = self._accept(record)
@@ -173,19 +175,19 @@ class Intake:
         )
 
     def _check_key(self, key: bytes | None, brand: str, member: str) -> None:
+        if self._members.get(key) == (brand, member):
+            return
         expected = activity_key(brand, member)
         if key != expected:
             raise Rejected(Reason.WRONG_KEY, f"the key is {key!r}, not {expected!r}")
-        if key in self._good_keys:
-            return
         partition = (murmur2(key) & 0x7FFFFFFF) % self.partitions
         if partition != self.partition:
             raise Rejected(
                 Reason.WRONG_KEY, f"key {key!r} belongs to partition {partition} (murmur2), it came in {self.partition}"
             )
-        if len(self._good_keys) > 100_000:
-            self._good_keys.clear()
-        self._good_keys.add(key)
+        if len(self._members) > 100_000:
+            self._members.clear()
+        self._members[key] = brand, member
 
     def _judge(self, kind: str, value: dict[str, Any], brand: str, member: str) -> Judgement:
         at: int = value["occurred_at"]

@@ -45,14 +45,9 @@ class Shared(dict[str, int]):
         self.encoded: Final = _map(counters)
 
 
-class Begin(NamedTuple):
-    """What a name says of the panes under it."""
-
-    value: bytes
-    """How their values begin: up to the first instant."""
-    is_tier: bool
-    """Whether they go to the topic of tiers."""
-    length_ms: int
+Begin = tuple[bytes, bool, int]
+"""What a name says of the panes under it: how their values begin (up to the first instant), whether they go to the
+topic of tiers, and how long they are in milliseconds."""
 
 
 class PaneCodec:
@@ -64,7 +59,7 @@ class PaneCodec:
 
     def __init__(self, epoch: str, partition: int) -> None:
         self._key = f"{SEPARATOR}{epoch}{SEPARATOR}{partition}{SEPARATOR}"
-        self._infix = self._key.encode()
+        self._epoch, self._partition = epoch.encode(), str(partition).encode()
         self._source = _long(partition) + _text(epoch)
         self._begins: dict[Name, Begin] = {}
 
@@ -132,12 +127,17 @@ class PaneCodec:
         if len(self._begins) > _CACHED:
             self._begins.clear()
         made = _NOT_OURS
-        scope, _, ids = name.partition(self._infix)
-        if ids.count(_SEPARATOR) == 5 and _SEPARATOR not in scope:
-            text = scope.decode()
-            value = b"".join([_HEADER, *(_sized(part) for part in (scope, *ids.split(_SEPARATOR)))])
-            length_ms = SCOPES[text].length_ms if text in SCOPES else 0
-            made = Begin(value, text in TIER_SCOPES, length_ms)
+        parts = name.split(_SEPARATOR)
+        if len(parts) == 9 and parts[1] == self._epoch and parts[2] == self._partition:
+            scope, _, _, brand, campaign, tier, member, platform, post = parts
+            begin, is_tier, length_ms = _SCOPES.get(scope) or (_HEADER + _sized(scope), False, 0)
+            if len(name) < 4096:
+                size = _LONGS
+                begin += size[len(brand)] + brand + size[len(campaign)] + campaign + size[len(tier)] + tier
+                begin += size[len(member)] + member + size[len(platform)] + platform + size[len(post)] + post
+            else:
+                begin += b"".join([_sized(part) for part in parts[3:]])
+            made = begin, is_tier, length_ms
         self._begins[name] = made
         return made
 
@@ -183,13 +183,17 @@ def _long(number: int) -> bytes:
 
 
 _SEPARATOR: Final = SEPARATOR.encode()
-_NOT_OURS: Final = Begin(b"", False, 0)
+_NOT_OURS: Final = b"", False, 0
 _FEW: Final = 10_000
 """Counters that are shared among panes that were read."""
 _NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 _NAMES: dict[str, bytes] = {}
 """Counter names, of which there are a few dozen."""
 _LONGS: Final = tuple(_long(number) for number in range(4096))
+_SCOPES: Final = {
+    name.encode(): (_HEADER + _text(name), name in TIER_SCOPES, scope.length_ms) for name, scope in SCOPES.items()
+}
+"""`Begin` of a scope with nothing behind it."""
 
 
 def member_record(

@@ -25,9 +25,11 @@ class Recent:
     Timestamps play no part: they are the publishers' to set, and one wrong clock must not switch this off.
     """
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_oldest", "_seen")
 
     def __init__(self) -> None:
+        self._oldest = -1
+        """No offset here is smaller."""
         self._seen: OrderedDict[bytes, int] = OrderedDict()
 
     def __len__(self) -> int:
@@ -38,6 +40,9 @@ class Recent:
         seen = self._seen
         before = seen.pop(ident, None)
         seen[ident] = offset
-        while next(iter(seen.values())) < tail_start(offset):
-            seen.popitem(last=False)
-        return before is not None and before >= tail_start(offset)
+        start = offset - HORIZON_OFFSETS + 1
+        if self._oldest < start:
+            while (oldest := next(iter(seen.values()))) < start:
+                seen.popitem(last=False)
+            self._oldest = oldest
+        return before is not None and before >= start

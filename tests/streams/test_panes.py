@@ -50,6 +50,16 @@ def test_a_written_pane_is_the_one_of_the_general_codec(scope, ids, starts_at, s
     assert headers == []
 
 
+def test_ids_of_any_length_can_be_written():
+    subject: Any = ("member", "acme", "", "", "m" * 5_000, "x", "")
+    codec = PaneCodec("e", 7)
+    [(key, value, _)], _ = codec.write(SPAN, {codec.name(subject): {"likes": 1}}, 3)
+    assert key is not None
+    assert value is not None
+    assert read_pane(value) == (subject, SPAN, "e", 3, {"likes": 1})
+    assert list(codec.read({key: value}, lambda _: True, 0)) == [(codec.name(subject), SPAN, 3, {"likes": 1})]
+
+
 def test_a_pane_of_the_first_release_is_read_with_what_it_did_not_have_yet():
     from pathlib import Path
 
