@@ -1,7 +1,7 @@
 """Run as a program by `test_ledger_crashes`: a ledger that dies by SIGKILL at each stage of a commit, then goes on.
 
 Each stage is a child of its own, forked before any database is open. It takes the partition, does its batches, and
-kills itself in its third one.
+kills itself in its third one. The last one but one stops there (SIGSTOP), and wakes up when its heir has done the rest.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ledger_batches import SOURCE, batch, buy, limited
 
-from aggregates.ledger import Ledger
+from aggregates.ledger import Fenced, Ledger
 from aggregates.ledger_store import Encoded, LedgerStore
 
 STAGES = ("before it begins", "after the move", "in the middle of the rows", "before the commit", "before it is told")
 RECORDS = 400
 BATCH = 20
-DIES_IN = 3
+ENDS_IN = 3
+FENCED = 17
+"""The exit code of one who finds that the partition is another one's."""
 CAMPAIGN = limited(3_456)
 """Of the 4,000 points that are asked for."""
 
@@ -42,55 +44,77 @@ class Half(list[Encoded]):
             yield row
 
 
-def arm(store: LedgerStore, stage: str) -> None:
-    """From now on the next write ends this process at that stage."""
+def stop() -> None:
+    """Until SIGCONT; as a machine that is suspended."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def arm(store: LedgerStore, stage: str, end: Callable[[], None]) -> None:
+    """From now on the next write comes to that end at that stage."""
     write, move, writing = store.write, store.move, store.writing
 
-    def dying_write(rows: Sequence[Encoded], tracking: Any = None) -> range:
-        if stage == "before it begins":
-            die()
+    def at(here: str) -> None:
+        if here == stage:
+            end()
+
+    def ending_write(rows: Sequence[Encoded], tracking: Any = None) -> range:
+        at("before it begins")
         return write(Half(rows) if stage == "in the middle of the rows" else rows, tracking)
 
-    def dying_move(*arguments: Any) -> None:
+    def ending_move(*arguments: Any) -> None:
         move(*arguments)
-        if stage == "after the move":
-            die()
+        at("after the move")
 
     @contextmanager
-    def dying_writing() -> Iterator[Any]:
+    def ending_writing() -> Iterator[Any]:
         with writing() as cursor:
             yield cursor
-            if stage == "before the commit":
-                die()
-        die()
+            at("before the commit")
+        at("before it is told")
 
-    store.write, store.move = dying_write, dying_move  # type: ignore[method-assign]
-    store.writing = dying_writing  # type: ignore[method-assign]
+    store.write, store.move = ending_write, ending_move  # type: ignore[method-assign]
+    store.writing = ending_writing  # type: ignore[method-assign]
 
 
-def work(address: str, stage: str | None = None) -> None:
-    """From the ledger's position to the end, or to the stage at which this process dies."""
-    ledger, writer = Ledger(address), stage or "clean"
+def work(address: str, writer: str, stage: str = "", end: Callable[[], None] = die) -> None:
+    """From the ledger's position to the end of the log, or to the stage at which this process comes to its own."""
+    ledger = Ledger(address)
     position = ledger.take(SOURCE, writer, 0)
     for number, start in enumerate(range(position, RECORDS, BATCH), 1):
-        if stage is not None and number == DIES_IN:
-            arm(ledger.store, stage)
+        if stage and number == ENDS_IN:
+            arm(ledger.store, stage, end)
         bought = [buy(offset, f"m{offset % 7}", CAMPAIGN) for offset in range(start, start + BATCH)]
         ledger.consume(batch(start, start + BATCH, *bought, writer=writer, number=number))
     ledger.close()
 
 
+def child(*arguments: Any) -> int:
+    """A process that does this work; its id."""
+    forked = os.fork()
+    if forked == 0:
+        try:
+            work(*arguments)
+        except Fenced:
+            os._exit(FENCED)
+        os._exit(0)
+    return forked
+
+
+def ended(process: int, flags: int = 0) -> int:
+    """How a child has ended, or (with WUNTRACED) by what signal it stopped."""
+    _, status = os.waitpid(process, flags)
+    return os.WSTOPSIG(status) if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
+
+
 def main(address: str) -> None:
     """Prints how each child ended."""
-    ended = {}
-    for stage in (*STAGES, None):
-        child = os.fork()
-        if child == 0:
-            work(address, stage)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        ended[stage or "clean"] = os.waitstatus_to_exitcode(status)
-    print(json.dumps(ended))
+    ends = {stage: ended(child(address, stage, stage)) for stage in STAGES}
+    suspended = child(address, "suspended", "before it begins", stop)
+    ends["stopped"] = ended(suspended, os.WUNTRACED)
+    ends["heir"] = ended(child(address, "heir"))
+    os.kill(suspended, signal.SIGCONT)
+    ends["suspended"] = ended(suspended)
+    print(json.dumps(ends))
 
 
 if __name__ == "__main__":
