@@ -44,6 +44,8 @@ class Lock(IntEnum):
     MIGRATE_LEDGER = 0x67730003
     PROJECT = 0x67730004
     """The one projector at work."""
+    REBUILD = 0x67730005
+    """The one rebuild of read models at work."""
 
 
 class Unavailable(Exception):

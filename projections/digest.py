@@ -1,8 +1,8 @@
 """One number for the content of a read model: two builds of one ledger, at one position, must agree on it.
 
-The digest is the sum, modulo 2^128, of a 16-byte BLAKE2b of every canonical row: a JSON object with sorted column
-names, integers and strings only, absent values left out, volatile columns left out. So the order of rows, the
-database and the sizes of pages do not matter.
+A digest is the sum, modulo 2^128, of a 16-byte BLAKE2b of every canonical row, so the order of rows, the database and
+the sizes of pages do not matter. Those of the ledger's read models are kept with the rows (`projections/rows.py`) and
+only read here; those of other topics are added up from their rows, each a JSON object with sorted column names.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, Engine, select
 
 from projections.projection import Projection, ReadTable, Value
-from projections.runner import positions
+from projections.rows import MODULUS, NOTHING, Digest, Stored
+from projections.runner import Kept, kept
 
-_MODULUS: Final = 1 << 128
 _FETCH: Final = 5_000
 _json: Final = msgspec.json.Encoder(order="sorted").encode
 
@@ -33,8 +33,8 @@ class DigestSource(NamedTuple):
     version: int
     position: Callable[[Connection], int | str]
     """What its rows include: the ledger's notification id, or `partition:offset,…` of a topic."""
-    rows: Callable[[Connection], Iterable[CanonicalRow]]
-    """Its canonical rows, in any order."""
+    content: Callable[[Connection], Digest]
+    """The digest of its rows."""
 
 
 class ProjectionDigest(BaseModel):
@@ -60,25 +60,17 @@ class DigestReport(BaseModel):
     projections: tuple[ProjectionDigest, ...] = Field(description="Balances, statements and standings first")
 
 
-class Digester:
-    """Adds rows up to a digest."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._sum = 0
-
-    def add(self, row: CanonicalRow) -> None:
-        """Count one canonical row."""
+def of_canonical(rows: Iterable[CanonicalRow]) -> Digest:
+    """The digest of canonical rows, in any order: a JSON object each, without what is None."""
+    count, total = 0, 0
+    for row in rows:
         present = {name: value for name, value in row.items() if value is not None}
-        self._sum += int.from_bytes(blake2b(_json(present), digest_size=16).digest(), "big")
-        self.rows += 1
-
-    def hexadecimal(self) -> str:
-        """The digest of the rows so far: 32 hexadecimal digits."""
-        return f"{self._sum % _MODULUS:032x}"
+        total += int.from_bytes(blake2b(_json(present), digest_size=16).digest(), "big")
+        count += 1
+    return Digest(count, total % MODULUS)
 
 
-def table_rows(conn: Connection, target: ReadTable) -> Iterator[tuple[Value, ...]]:
+def table_rows(conn: Connection, target: ReadTable) -> Iterator[Stored]:
     """The rows of a table as tuples of its columns, ordered by primary key (text by its bytes)."""
     table = target.table
     query = select(table).order_by(*[table.c[name] for name in target.key])
@@ -86,39 +78,27 @@ def table_rows(conn: Connection, target: ReadTable) -> Iterator[tuple[Value, ...
         yield tuple(row)
 
 
-def stable_columns(target: ReadTable) -> tuple[tuple[int, str], ...]:
-    """Index and name of the columns that are in the digest."""
-    names = [column.name for column in target.table.columns]
-    return tuple((index, name) for index, name in enumerate(names) if name not in target.volatile)
-
-
 def of_projection(projection: Projection) -> DigestSource:
-    """A ledger projection as a digest source. A row of its second, third… table also has that table's name."""
+    """A ledger projection as a digest source: its kept digest."""
 
-    def rows(conn: Connection) -> Iterator[CanonicalRow]:
-        for number, target in enumerate(projection.tables):
-            columns = stable_columns(target)
-            extra: dict[str, Value] = {"#table": target.name} if number else {}
-            for row in table_rows(conn, target):
-                yield {name: row[index] for index, name in columns} | extra
+    def now(conn: Connection) -> Kept:
+        there = kept(conn).get(projection.name)
+        return there if there is not None and there.version == projection.version else Kept(0, 0, NOTHING)
 
     return DigestSource(
-        projection.name, projection.version, lambda conn: positions(conn, (projection,))[projection.name], rows
+        projection.name, projection.version, lambda conn: now(conn).position, lambda conn: now(conn).digest
     )
 
 
 def digest_of(conn: Connection, source: DigestSource) -> ProjectionDigest:
-    """The digest of one read model, from its rows as they are."""
-    digester = Digester()
-    for row in source.rows(conn):
-        digester.add(row)
-    position = source.position(conn)
+    """The digest of one read model."""
+    content = source.content(conn)
     return ProjectionDigest(
         name=source.name,
         version=source.version,
-        position=position,
-        rows=digester.rows,
-        digest=digester.hexadecimal(),
+        position=source.position(conn),
+        rows=content.rows,
+        digest=content.hexadecimal(),
     )
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Table, create_engine, select, true
 
 from aggregates.engagement import TIER_SCOPES
-from projections.digest import DigestSource, digest_of
+from projections.digest import DigestSource, digest_of, of_canonical
 from projections.engagement import apply, positions
 from projections.engagement_queries import position_text
 from projections.engagement_sums import totals
@@ -139,7 +138,7 @@ def _source(table: str) -> DigestSource:
     def at(conn: Connection) -> str:
         return position_text(positions(conn, TOPIC_OF[table]))
 
-    return DigestSource(table, VERSION, at, partial(digest_rows, table=table))
+    return DigestSource(table, VERSION, at, lambda conn: of_canonical(digest_rows(conn, table)))
 
 
 DIGESTED: Final[tuple[DigestSource, ...]] = tuple(_source(table) for table in TOPIC_OF)

@@ -6,7 +6,7 @@ A movement is a grant (`earned`), a prize (`prize`), an adjustment (`adjusted`),
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -26,6 +26,7 @@ from aggregates.events import (
     Reversal,
     Take,
 )
+from projections.projection import Page
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -82,8 +83,16 @@ def account_of(originator: str) -> tuple[str, str] | None:
     return brand, member
 
 
-def movements(events: Iterable[Recorded]) -> Iterator[Movement]:
-    """Every movement in `events`, in order; the grants of an event before its reversals."""
+def movements(events: Sequence[Recorded]) -> Sequence[Movement]:
+    """Every movement in `events`, in order; the grants of an event before its reversals. Worked out once for a page."""
+    return events.once(_movements) if isinstance(events, Page) else _movements(events)
+
+
+def _movements(events: Sequence[Recorded]) -> Sequence[Movement]:
+    return list(_each(events))
+
+
+def _each(events: Iterable[Recorded]) -> Iterator[Movement]:
     for seq, originator, event in events:
         account = account_of(originator)
         if account is None:

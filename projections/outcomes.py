@@ -32,6 +32,7 @@ OUTCOMES = ReadTable(
         number("source_partition"),
         number("source_offset"),
     ),
+    mostly_new=True,
     volatile=frozenset({"seq", "recorded_at", "source_topic", "source_partition", "source_offset"}),
 )
 """`points` as asked for, of a cancellation those given back; `reference`: what it referred to, `words`: why an

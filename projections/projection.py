@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
 from sqlalchemy.dialects import postgresql
@@ -17,6 +18,8 @@ from sqlalchemy.types import TypeEngine
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
+
+T = TypeVar("T")
 
 METADATA: Final = MetaData()
 """Every table of the ledger's read models."""
@@ -45,16 +48,19 @@ class ReadTable:
     volatile: frozenset[str] = frozenset()
     """Columns that differ between two runs of one log (recorded times, notification ids, where in the log a record
     stood): they are in no digest."""
+    mostly_new: bool = False
+    """Nearly every change makes a new row: then rows are written first, and old ones read only when that fails."""
+    name: str = ""
+    """What folds and digests call it: the table's name, also where the table is a copy under another one."""
     key: tuple[str, ...] = field(init=False)
     """The primary key's columns, in order."""
+    columns: tuple[str, ...] = field(init=False)
+    """All columns, in order."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or str(self.table.name))
         object.__setattr__(self, "key", tuple(column.name for column in self.table.primary_key))
-
-    @property
-    def name(self) -> str:
-        """The table's name in the database."""
-        return self.table.name
+        object.__setattr__(self, "columns", tuple(column.name for column in self.table.columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +74,33 @@ class Projection:
     """Pure: the row changes of these events, in their order. Never fails on a stored event."""
 
 
+class Page(list["Recorded"]):
+    """The events of a page, which nobody changes: what several folds derive from them is worked out once."""
+
+    def __init__(self, events: Iterable[Recorded]) -> None:
+        super().__init__(events)
+        self._derived: dict[Callable[[Sequence[Recorded]], Any], Any] = {}
+
+    def once(self, derive: Callable[[Sequence[Recorded]], T]) -> T:
+        """What `derive` makes of the events."""
+        if derive not in self._derived:
+            self._derived[derive] = derive(self)
+        made: T = self._derived[derive]
+        return made
+
+
 class Coalesced:
     """The rows that one page changes in one table, merged by key as the database would merge them."""
 
     def __init__(self, target: ReadTable) -> None:
         self._target = target
-        self._rows: dict[Key, Row] = {}
+        self._key = itemgetter(*target.key)
+        self._rows: dict[Value | Key, Row] = {}
 
     def add(self, row: Row) -> None:
         """Merge a full row (every column of the table) into what the page has for its key."""
         target = self._target
-        key = tuple([row[name] for name in target.key])
-        known = self._rows.setdefault(key, row)
+        known = self._rows.setdefault(self._key(row), row)
         if known is row:
             return
         for name in target.sums:

@@ -35,6 +35,7 @@ REFUSALS = ReadTable(
         number("source_offset"),
         Index("refusals_in_order", "brand", "member", "seq"),
     ),
+    mostly_new=True,
     volatile=frozenset({"seq", "recorded_at", "source_topic", "source_partition", "source_offset"}),
 )
 """`rule` is empty where a whole campaign was refused, `campaign` too where a referral named none."""

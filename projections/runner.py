@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, and_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, select
+from sqlalchemy import text as sql
 
-from projections.projection import METADATA, Changes, Projection, ReadTable, Source, number, read_table, text
+from projections.projection import METADATA, Changes, Page, Projection, Source, number, read_table, text
+from projections.rows import NOTHING, Digest, digest_of_rows, write
 
 PAGE: Final = 2_000
 """Events a transaction."""
+_FETCH: Final = 5_000
 
 POSITIONS: Final[Table] = read_table(
     "projection_positions", text("name", key=True), number("version", key=True), number("position")
 )
 """The notification id of the last event that each projection's rows include."""
+
+DIGESTS: Final[Table] = read_table(
+    "projection_digests", text("name", key=True), number("version", key=True), number("rows"), text("digest")
+)
+"""The kept digest of each projection's rows: written with them and with the position, never read off the rows."""
+
+NEXT: Final = "__next"
+"""Ends the names of what a rebuild is building (`projections/rebuild.py`)."""
+OLD: Final = "__old"
+"""Ends the names of what served before the last swap."""
 
 
 class PositionMoved(Exception):
@@ -27,6 +39,18 @@ class NewerProjection(Exception):
     """The database has rows of a newer release's projection, which this release must not overwrite."""
 
 
+class NotPrepared(Exception):
+    """The database has no tables of this version of a projection."""
+
+
+class Kept(NamedTuple):
+    """A projection's version and position, and its kept digest."""
+
+    version: int
+    position: int
+    digest: Digest
+
+
 def prepare(engine: Engine, projections: Sequence[Projection]) -> None:
     """Make the tables and positions that are missing, and make those of an older version anew, at position 0.
 
@@ -34,23 +58,77 @@ def prepare(engine: Engine, projections: Sequence[Projection]) -> None:
     time (`service/migrate.py` sees to it), and before the runners start.
     """
     with engine.begin() as conn:
-        METADATA.create_all(conn, tables=[POSITIONS])
-        stored = {(row.name, row.version) for row in conn.execute(select(POSITIONS))}
+        METADATA.create_all(conn, tables=[POSITIONS, DIGESTS])
+        stored = kept(conn)
         for projection in projections:
             tables = [target.table for target in projection.tables]
-            versions = [version for name, version in stored if name == projection.name]
-            if any(version > projection.version for version in versions):
-                raise NewerProjection(
-                    f"read model {projection.name}: the database has version {max(versions)}, this release builds "
-                    f"version {projection.version}. Run the newer release, or another database."
-                )
-            if versions and projection.version not in versions:
-                METADATA.drop_all(conn, tables=tables)
-                conn.execute(POSITIONS.delete().where(POSITIONS.c.name == projection.name))
+            there = stored.get(projection.name)
+            if there is not None and there.version > projection.version:
+                raise _newer(projection, there.version)
+            if there is not None and there.version < projection.version:
+                for ending in ("", NEXT, OLD):
+                    drop(conn, projection, ending)
+                there = None
             METADATA.create_all(conn, tables=tables)
-            if projection.version not in versions:
-                row = {"name": projection.name, "version": projection.version, "position": 0}
-                conn.execute(POSITIONS.insert(), row)
+            if there is None:
+                begin(conn, projection)
+        _keep_missing(conn, projections)
+
+
+def _keep_missing(conn: Connection, projections: Sequence[Projection]) -> None:
+    """Work out the digests of rows that were written before there were kept ones."""
+    has = set(conn.execute(select(DIGESTS.c.name)).scalars())
+    for projection in projections:
+        if projection.name not in has:
+            conn.execute(DIGESTS.insert(), _row(projection, digest_of(conn, projection)))
+
+
+def _newer(projection: Projection, version: int) -> NewerProjection:
+    return NewerProjection(
+        f"read model {projection.name}: the database has version {version}, this release builds version "
+        f"{projection.version}. Run the newer release, or another database."
+    )
+
+
+def begin(conn: Connection, projection: Projection) -> None:
+    """The position and digest of a projection without rows."""
+    conn.execute(POSITIONS.insert(), {"name": projection.name, "version": projection.version, "position": 0})
+    conn.execute(DIGESTS.insert(), _row(projection, NOTHING))
+
+
+def drop(conn: Connection, projection: Projection, ending: str) -> None:
+    """Remove the build of this ending, whichever version made it: its tables, position and digest."""
+    for target in projection.tables:
+        conn.execute(sql(f"DROP TABLE IF EXISTS {target.table.name}{ending}"))
+    for table in (POSITIONS, DIGESTS):
+        conn.execute(table.delete().where(table.c.name == projection.name + ending))
+
+
+def kept(conn: Connection) -> dict[str, Kept]:
+    """Versions, positions and digests by name."""
+    digests = {(row.name, row.version): Digest(row.rows, int(row.digest, 16)) for row in conn.execute(select(DIGESTS))}
+    return {
+        row.name: Kept(row.version, row.position, digests.get((row.name, row.version), NOTHING))
+        for row in conn.execute(select(POSITIONS).order_by(POSITIONS.c.version))
+    }
+
+
+def _row(projection: Projection, digest: Digest) -> dict[str, object]:
+    return {
+        "name": projection.name,
+        "version": projection.version,
+        "rows": digest.rows,
+        "digest": digest.hexadecimal(),
+    }
+
+
+def digest_of(conn: Connection, projection: Projection) -> Digest:
+    """The digest of a projection's rows as they are, read one by one."""
+    digest = NOTHING
+    for target in projection.tables:
+        rows = conn.execution_options(yield_per=_FETCH).execute(select(target.table))
+        digest = digest.plus(digest_of_rows(target, map(tuple, rows)))
+    return digest
 
 
 def positions(conn: Connection, projections: Iterable[Projection]) -> dict[str, int]:
@@ -60,7 +138,10 @@ def positions(conn: Connection, projections: Iterable[Projection]) -> dict[str, 
 
 
 class Runner:
-    """Keeps some projections of one database up with the ledger. Any number of runners can share a database."""
+    """Keeps some projections of one database up with the ledger. Any number of runners can share a database.
+
+    A step raises `NotPrepared` before `prepare`, and `NewerProjection` once a newer release has taken over.
+    """
 
     def __init__(self, engine: Engine, source: Source, projections: Sequence[Projection], *, page: int = PAGE) -> None:
         """`page`: events read and written at a time, ≥ 1. Call `prepare` before the first step."""
@@ -86,8 +167,9 @@ class Runner:
             if not events:
                 return 0
             reached = events[-1].id
+            pages = {at: Page(events if at == after else [r for r in events if r.id > at]) for at in known.values()}
             work = {
-                projection: projection.fold([r for r in events if r.id > known[projection.name]])
+                projection: projection.fold(pages[known[projection.name]])
                 for projection in self._projections
                 if known[projection.name] < reached
             }
@@ -118,7 +200,14 @@ class Runner:
     def _known(self) -> dict[str, int]:
         if self._positions is None:
             with self._engine.connect() as conn:
-                self._positions = positions(conn, self._projections)
+                stored = kept(conn)
+            for projection in self._projections:
+                there = stored.get(projection.name)
+                if there is None or there.version < projection.version:
+                    raise NotPrepared(f"the read model {projection.name} has no tables yet: run `groundswell migrate`")
+                if there.version > projection.version:
+                    raise _newer(projection, there.version)
+            self._positions = {p.name: stored[p.name].position for p in self._projections}
         return self._positions
 
     def _write(self, work: Mapping[Projection, Changes], known: Mapping[str, int], reached: int) -> None:
@@ -126,32 +215,36 @@ class Runner:
             for projection in work:
                 _move(conn, projection, known[projection.name], reached)
             for projection, changes in work.items():
-                for target in projection.tables:
-                    upsert(conn, target, changes.get(target.name, ()))
+                store(conn, projection, changes)
+
+
+def _of(table: Table, projection: Projection) -> ColumnElement[bool]:
+    return and_(table.c.name == projection.name, table.c.version == projection.version)
 
 
 def _move(conn: Connection, projection: Projection, old: int, new: int) -> None:
-    of_projection = and_(POSITIONS.c.name == projection.name, POSITIONS.c.version == projection.version)
-    moved = conn.execute(
-        POSITIONS.update().where(of_projection, POSITIONS.c.position == old).values(position=new)
-    ).rowcount
-    if moved != 1:
+    here = _of(POSITIONS, projection) & (POSITIONS.c.position == old)
+    if conn.execute(POSITIONS.update().where(here).values(position=new)).rowcount != 1:
         raise PositionMoved(f"{projection.name} version {projection.version} is no longer at {old}")
 
 
-def upsert(conn: Connection, target: ReadTable, rows: Iterable[dict[str, int | str | None]]) -> None:
-    """Write rows (each key once) by the table's own rules: add up its sums, set its latest, keep the rest."""
-    values = list(rows)
-    if not values:
+def store(conn: Connection, projection: Projection, changes: Changes) -> None:
+    """Write what a fold answered, and bring the kept digest up to it. The transaction holds the position's row."""
+    came = NOTHING
+    for target in projection.tables:
+        came = came.plus(write(conn, target, changes.get(target.name, ())))
+    if came == NOTHING:
         return
-    table = target.table
-    insert = sqlite.insert(table) if conn.dialect.name == "sqlite" else postgresql.insert(table)
-    change = {name: table.c[name] + insert.excluded[name] for name in target.sums}
-    change |= {name: insert.excluded[name] for name in target.latest}
-    key = [table.c[name] for name in target.key]
-    written = (
-        insert.on_conflict_do_update(index_elements=key, set_=change)
-        if change
-        else (insert.on_conflict_do_nothing(index_elements=key))
-    )
-    conn.execute(written, values)
+    here = _of(DIGESTS, projection)
+    row = conn.execute(select(DIGESTS.c.rows, DIGESTS.c.digest).where(here)).one()
+    digest = Digest(row.rows, int(row.digest, 16)).plus(came)
+    conn.execute(DIGESTS.update().where(here).values(rows=digest.rows, digest=digest.hexadecimal()))
+
+
+def advance(conn: Connection, source: Source, projection: Projection, upto: int) -> None:
+    """Bring a projection up to the event of id `upto`, in the caller's transaction. For a few pages, not for many."""
+    at = kept(conn)[projection.name].position
+    while at < upto and (events := [recorded for recorded in source(at, PAGE) if recorded.id <= upto]):
+        _move(conn, projection, at, events[-1].id)
+        store(conn, projection, projection.fold(events))
+        at = events[-1].id

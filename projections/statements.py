@@ -64,6 +64,7 @@ STATEMENTS = ReadTable(
         Index("statements_by_campaign", "brand", "campaign", "occurred_at"),
     ),
     sums=("points", "entitled", "debt", "shortfall"),
+    mostly_new=True,
     volatile=frozenset({"seq", "recorded_at", "source_topic", "source_partition", "source_offset"}),
 )
 """Kept once an entry is there, but for the points: an id seen twice (a record sent again after the horizon of

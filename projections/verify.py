@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, Engine
 
 from aggregates.database import open_database
-from projections.digest import Digester, snapshot, stable_columns, table_rows
+from projections.digest import snapshot, table_rows
 from projections.projection import Key, Projection, ReadTable, Source, Value
 from projections.registry import LEDGER
-from projections.runner import Runner, positions, prepare
+from projections.rows import NOTHING, Digest, Stored, digest_of_rows
+from projections.runner import Runner, kept, positions, prepare
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -61,13 +64,16 @@ class Verified(_Answer):
     rows: int
     digest: str = Field(description="Of the rows as they are")
     rebuilt: str = Field(description="Digest of the rows as the ledger says")
+    kept: str | None = Field(
+        default=None, description="The digest that is kept with the rows and `digest` shows; null where none is kept"
+    )
     differing: int = Field(description="Rows that differ, also in what no digest includes")
     first: Difference | None = Field(description="The first of them, by table and key")
 
     @property
     def same(self) -> bool:
-        """Whether every row is what the ledger says."""
-        return self.differing == 0 and self.digest == self.rebuilt
+        """Whether every row is what the ledger says, and the kept digest that of the rows."""
+        return self.differing == 0 and self.digest == self.rebuilt and self.kept in (None, self.digest)
 
 
 class Report(_Answer):
@@ -120,11 +126,11 @@ def verify(
                 at = positions(live, projections)
                 _rebuild(scratch, source, at, projections, told)
                 with snapshot(scratch) as rebuilt:
-                    compared = [_compare(live, rebuilt, projection, at[projection.name]) for projection in projections]
+                    compared = [compare(live, rebuilt, projection, projection) for projection in projections]
                 others = [one(live, told) for one in extra]
         finally:
             scratch.dispose()
-    named = _with_events(compared, source, at)
+    named = with_events(compared, source, at)
     return Report(position=min(at.values(), default=0), projections=[*named, *others])
 
 
@@ -138,46 +144,45 @@ def _rebuild(
         Runner(scratch, source, behind, page=PAGE).catch_up(stop, lambda reached: told(reached, to_reach))
 
 
-class _Compared(NamedTuple):
+class Compared(NamedTuple):
+    """Two builds of a projection beside each other; the report does not name the events behind the difference yet."""
+
     projection: Projection
     report: Verified
     table: ReadTable | None
     first: Differing | None
 
 
-def _compare(live: Connection, rebuilt: Connection, projection: Projection, position: int) -> _Compared:
-    digests = Digester(), Digester()
+def compare(live: Connection, rebuilt: Connection, projection: Projection, other: Projection) -> Compared:
+    """The rows of two builds of one projection, `other` as it stands in `rebuilt`, at the position of both."""
+    digests: tuple[list[Digest], list[Digest]] = ([], [])
     differing, table, first = 0, None, None
-    for number, target in enumerate(projection.tables):
-        tag: dict[str, Value] = {"#table": target.name} if number else {}
-        sides = [
-            _counted(table_rows(conn, target), target, digester, tag)
-            for conn, digester in zip((live, rebuilt), digests, strict=True)
-        ]
-        for found in differences(target, *sides):
+    for one, two in zip(projection.tables, other.tables, strict=True):
+        stored = _counted(table_rows(live, one), one, digests[0])
+        for found in differences(one, stored, _counted(table_rows(rebuilt, two), two, digests[1])):
             differing += 1
             if first is None:
-                table, first = target, found
+                table, first = one, found
+    here, there = (reduce(Digest.plus, some, NOTHING) for some in digests)
+    its = kept(live)[projection.name]
     report = Verified(
         name=projection.name,
         version=projection.version,
-        position=position,
-        rows=digests[0].rows,
-        digest=digests[0].hexadecimal(),
-        rebuilt=digests[1].hexadecimal(),
+        position=its.position,
+        rows=here.rows,
+        digest=here.hexadecimal(),
+        rebuilt=there.hexadecimal(),
+        kept=its.digest.hexadecimal(),
         differing=differing,
         first=None,
     )
-    return _Compared(projection, report, table, first)
+    return Compared(projection, report, table, first)
 
 
-def _counted(
-    rows: Iterable[tuple[Value, ...]], target: ReadTable, digester: Digester, tag: dict[str, Value]
-) -> Iterator[tuple[Value, ...]]:
-    columns = stable_columns(target)
-    for row in rows:
-        digester.add({name: row[index] for index, name in columns} | tag)
-        yield row
+def _counted(rows: Iterator[Stored], target: ReadTable, digests: list[Digest]) -> Iterator[Stored]:
+    while some := list(islice(rows, PAGE)):
+        digests.append(digest_of_rows(target, some))
+        yield from some
 
 
 def differences(
@@ -207,7 +212,7 @@ def differences(
             have, want = next(left, None), next(right, None)
 
 
-def _with_events(compared: Sequence[_Compared], source: Source, at: Mapping[str, int]) -> list[Verified]:
+def with_events(compared: Sequence[Compared], source: Source, at: Mapping[str, int]) -> list[Verified]:
     """The reports, with the events behind each first difference: found by folding every event by itself again."""
     wanted = [one for one in compared if one.first is not None]
     events: dict[str, list[Recorded]] = {one.projection.name: [] for one in wanted}
@@ -228,14 +233,14 @@ def _events(source: Source, stop: int) -> Iterator[Recorded]:
         after = page[-1].id
 
 
-def _touches(one: _Compared, recorded: Recorded) -> bool:
+def _touches(one: Compared, recorded: Recorded) -> bool:
     assert one.table is not None
     assert one.first is not None
     rows = one.projection.fold([recorded]).get(one.table.name, ())
     return any(tuple([row[name] for name in one.table.key]) == one.first.key for row in rows)
 
 
-def _named(one: _Compared, events: Sequence[Recorded]) -> Verified:
+def _named(one: Compared, events: Sequence[Recorded]) -> Verified:
     if one.table is None or one.first is None:
         return one.report
     first = Difference(

@@ -13,6 +13,7 @@ from service import (
     cli_dead_letters,
     cli_input,
     cli_reads,
+    cli_replay,
     cli_reports,
     cli_roles,
     cli_schemas,
@@ -30,7 +31,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for part in (cli_roles, cli_schemas, cli_input, cli_commands, cli_reads, cli_reports, cli_dead_letters, cli_archive):
+for part in (
+    cli_roles,
+    cli_schemas,
+    cli_input,
+    cli_commands,
+    cli_reads,
+    cli_reports,
+    cli_replay,
+    cli_dead_letters,
+    cli_archive,
+):
     part.register(app)
 
 

@@ -16,6 +16,7 @@ from service.problems import COULD_NOT_RUN, REFUSED, Refusal, Unusable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Task
 
     from service.reads import Reads
     from service.settings import Settings
@@ -57,6 +58,7 @@ _SAYS = {
     "aggregates.database.Unavailable": COULD_NOT_RUN,
     "aggregates.events.UnknownEvent": COULD_NOT_RUN,
     "projections.runner.NewerProjection": COULD_NOT_RUN,
+    "projections.runner.NotPrepared": COULD_NOT_RUN,
     "aggregates.definitions.DefinitionError": REFUSED,
 }
 """Errors whose message is the line to print, by name (so that none is imported before it is needed) → exit code."""
@@ -149,14 +151,31 @@ class Told(Protocol):
 
 
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Told]:
-    """A progress bar on standard error when that is a terminal; yields a function that takes how many are done."""
+def progress(what: str, total: int | None = None, rate: str = "") -> Iterator[Told]:
+    """A progress bar on standard error when that is a terminal; yields a function that takes how many are done.
+
+    `rate`: a unit, such as `events/s`, has it show how fast it goes and how long it will take.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total=None: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed or 0:,.0f} {rate}")
+
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [Rate(), TimeRemainingColumn()] if rate else [TimeElapsedColumn()]
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, total=None: bar.update(task, completed=done, total=total)

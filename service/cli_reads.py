@@ -22,10 +22,7 @@ from service.cli_common import (
     PlatformOf,
     WindowOf,
     command,
-    group,
     open_reads,
-    progress,
-    refused,
     settings_of,
     show,
 )
@@ -45,9 +42,6 @@ def register(app: typer.Typer) -> None:
     command(app, "explain", "groundswell explain acme ann")(explain)
     command(app, "whatif", "groundswell whatif acme ann event.json")(whatif)
     command(app, "digest", "groundswell digest --json")(digest)
-    replay = group("replay", "Build again from the ledger and compare.")
-    command(replay, "verify", "groundswell replay verify")(replay_verify)
-    app.add_typer(replay)
 
 
 def balance(
@@ -247,16 +241,3 @@ def digest(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     from service import render, verification
 
     show(verification.digest(settings_of(data_dir)), as_json, render.digest)
-
-
-def replay_verify(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Rebuild every read model in the side and compare; names the first row that differs, and ends with 1."""
-    import asyncio
-
-    from service import render, verification
-
-    settings = settings_of(data_dir)
-    with progress("rebuilding") as done:
-        report = asyncio.run(verification.verify(settings, done))
-    show(report, as_json, render.verification)
-    refused(not report.same)

@@ -28,6 +28,7 @@ from service import (
     online_retail,
     publisher,
     render,
+    render_replay,
     simulation,
     stack,
     tweets,
@@ -255,7 +256,7 @@ def _show_refused(console: Console, settings: Settings, feeds: Iterable[Feed], r
 def _verify(console: Console, settings: Settings) -> bool:
     console.rule("[bold]Verification")
     report = asyncio.run(verification.verify(settings))
-    console.print(render.verification(report))
+    console.print(render_replay.verification(report))
     total: int = _read(settings, books_queries.trial_balance)
     console.print(f"Every account of every brand's books added up: {total} (it must be 0).")
     return bool(report.same) and total == 0

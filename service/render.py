@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         PostReport,
         TierReport,
     )
-    from projections.verify import Difference, Report
     from service.checking import Checked
     from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 
@@ -238,28 +237,6 @@ def digest(found: DigestReport) -> RenderableType:
     for one in found.projections:
         row(made, (one.name, one.digest, str(one.position), one.version, one.rows))
     return titled(f"Digests at ledger position {number(found.position)}", made)
-
-
-def verification(found: Report) -> RenderableType:
-    """What differs from a rebuild, down to the row."""
-    made = table(("read model", "digest", "result"), ("rows", "differing"))
-    for one in found.projections:
-        row(made, (one.name, one.digest, "same" if one.same else "DIFFERS", one.rows, one.differing))
-    said = "Every read model is what the log says." if found.same else "Some rows are not what the log says:"
-    differences = [_difference(one.first) for one in found.projections if one.first is not None]
-    title = f"Rebuilt at ledger position {number(found.position)}"
-    return titled(title, made, Text(said, style="bold"), *differences)
-
-
-def _difference(first: Difference) -> RenderableType:
-    key = ", ".join(f"{name}={value}" for name, value in first.key.items())
-    lines = [f"{first.table}: the row {key} is {first.what}"]
-    if first.column:
-        lines.append(f"  {first.column} is {first.stored!r} and must be {first.rebuilt!r}")
-    lines += [f"  from event {event.event_id} {event.source} (ledger {event.notification})" for event in first.events]
-    if first.events_total > len(first.events):
-        lines.append(f"  and {number(first.events_total - len(first.events))} more events")
-    return Text("\n".join(lines))
 
 
 def schemas(found: Mapping[str, Any]) -> RenderableType:

@@ -1,0 +1,59 @@
+"""Commands that build read models again: in the side to compare, or to take the place of what serves."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from service.cli_common import AsJson, DataDir, command, group, progress, refused, settings_of, show
+
+Names = Annotated[list[str], typer.Argument(metavar="NAME…|all", help="Read models as `digest` lists them, or all.")]
+StopAt = Annotated[
+    int | None,
+    typer.Option("--stop-at", metavar="P", min=0, help="Build up to this ledger position, and swap nothing."),
+]
+Rollback = Annotated[bool, typer.Option("--rollback", help="Have what served before the last swap serve again.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    replay = group("replay", "Build again from the ledger and compare.")
+    command(replay, "verify", "groundswell replay verify")(verify)
+    command(replay, "rebuild", "groundswell replay rebuild statements balances")(rebuild)
+    app.add_typer(replay)
+
+
+def verify(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Rebuild every read model in the side and compare; names the first row that differs, and ends with 1."""
+    import asyncio
+
+    from service import render_replay, verification
+
+    settings = settings_of(data_dir)
+    with progress("rebuilding") as done:
+        report = asyncio.run(verification.verify(settings, done))
+    show(report, as_json, render_replay.verification)
+    refused(not report.same)
+
+
+def rebuild(
+    names: Names, stop_at: StopAt = None, rollback: Rollback = False, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Build read models anew beside those that serve, compare, and swap; ends with 1 when a row that served differed.
+
+    Interrupted, it goes on where it was when it is run again. What served before the swap is kept until the next one.
+    """
+    from service import rebuilding, render_replay
+    from service.problems import Unusable
+
+    settings = settings_of(data_dir)
+    if rollback:
+        if stop_at is not None:
+            raise Unusable("--rollback swaps what is there, --stop-at builds: give one of them")
+        report = rebuilding.go_back(settings, names)
+    else:
+        with progress("building", rate="events/s") as done:
+            report = rebuilding.run(settings, names, stop_at, done)
+    show(report, as_json, render_replay.rebuilt)
+    refused(not report.same)
