@@ -118,8 +118,7 @@ def _records() -> Sequence[Activity]:
 def _ledger(empty: Empty, records: Sequence[Activity]) -> float:
     with empty() as address, _opened(address) as ledger:
         done = rate(len(records), lambda: consume(ledger, records, BATCH))
-        stored = _folded(ledger.store.histories([account_id("acme", member) for member in _members(records)]))
-        _same({name.partition("/")[2]: account for name, account in stored.items()}, records)
+        _same(_stored(ledger, _members(records)), records)
         return done
 
 
@@ -185,7 +184,8 @@ def _rows(empty: Empty, records: Sequence[Activity]) -> Sequence[Encoded]:
     """What the ledger stores of the records, in its order."""
     with empty() as address, _opened(address) as ledger:
         consume(ledger, records, BATCH)
-        return [(row.originator, row.version, row.name, row.state) for row in ledger.store.page(0, 2 * len(records))]
+        pages = (ledger.store.page(after, BATCH) for after in range(0, ledger.store.last(), BATCH))
+        return [(row.originator, row.version, row.name, row.state) for page in pages for row in page]
 
 
 # The check
@@ -195,11 +195,14 @@ def _members(records: Iterable[Activity]) -> list[str]:
     return sorted({activity.value["member_id"] for activity in records})
 
 
-def _folded(stored: Iterable[Encoded]) -> Mapping[str, Account]:
-    accounts: dict[str, Account] = {}
-    for aggregate, _, name, state in stored:
-        evolve(accounts.setdefault(aggregate, Account()), from_stored(name, state))  # type: ignore[arg-type]
-    return accounts
+def _stored(ledger: Ledger, members: Sequence[str]) -> Mapping[str, Account]:
+    """The members' accounts, folded from what is stored."""
+    accounts = {account_id("acme", member): Account() for member in members}
+    names = list(accounts)
+    for start in range(0, len(names), BATCH):
+        for aggregate, _, name, state in ledger.store.histories(names[start : start + BATCH]):
+            evolve(accounts[aggregate], from_stored(name, state))  # type: ignore[arg-type]
+    return dict(zip(members, accounts.values(), strict=True))
 
 
 @cache
