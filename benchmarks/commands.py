@@ -142,7 +142,11 @@ def _real() -> Iterator[Settings]:
         for role in ("projector", "worker", "api"):
             log = ending.enter_context((directory / f"{role}.log").open("wb"))
             process = subprocess.Popen(
-                [sys.executable, "-m", "service", role], env=_environment(settings), stdout=log, stderr=log
+                [sys.executable, "-m", "service", role],
+                env=_environment(settings),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # as services are: none takes another's share of the processors
             )
             ending.callback(_end, process)
         _until_ready(settings)

@@ -65,7 +65,8 @@ class Commands:
         """Over the Kafka and the database of `settings`; neither is reached for before the first command."""
         self._engine = open_database(settings.database, read_only=True)
         self._sender = Sender(settings)
-        self._deciding = Deciding(self._engine)
+        # Each look is a few statements that may see what came in between: a transaction would cost two round trips.
+        self._deciding = Deciding(self._engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     @classmethod
     @asynccontextmanager
@@ -137,7 +138,8 @@ class Commands:
         async with self._deciding.expecting(key) as coming:
             outcome = await self._deciding.known(key)
             if outcome is None:
-                await self._sender.send("Command", command.record(now_ms()), timeout)
+                left = max(0.1, deadline - time.monotonic())
+                await self._sender.send("Command", command.record(now_ms()), left)
                 done, _ = await asyncio.wait({coming}, timeout=max(0.0, deadline - time.monotonic()))
                 outcome = coming.result() if done else None
         if outcome is None:

@@ -1,7 +1,9 @@
 """Batches of accepted records on their way into the ledger: in a thread of their own, in order, patiently.
 
-The ledger decides and commits while the next chunk is decoded. When the database is away a batch is tried again until
-it is back or the partition is given up; whoever submits waits, so no more than a few chunks are ever in memory.
+The ledger decides and commits while the next chunk is decoded; the chunks that come meanwhile are its next batch, so
+that under load batches grow and no record waits behind many small commits. When the database is away a batch is tried
+again until it is back or the partition is given up; whoever submits waits, so no more than a few chunks are ever in
+memory.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import structlog
 
@@ -23,10 +26,21 @@ log = structlog.get_logger()
 RETRY_SECONDS = 0.5
 WAITING = 2
 """Batches of one partition that may wait for the ledger."""
+MOST_ACTIVITIES = 5_000
+"""Activities of a batch that is made of several chunks, at most."""
 
 
 class GivenUp(Exception):
     """The partition was given up while the database was away; nothing of the batch was stored, or all of it."""
+
+
+class _Part(NamedTuple):
+    """What one chunk brings."""
+
+    position: int
+    """The next offset before it."""
+    end: int
+    activities: Sequence[Activity]
 
 
 class Rewards:
@@ -49,6 +63,10 @@ class Rewards:
         self._clock = clock
         self._thread = thread
         self._number = 0
+        """Of the batch that was stored last, or is being stored."""
+        self._next: list[_Part] = []
+        """What the next batch takes: all that came while the ledger was at the one before."""
+        self._turn = threading.Lock()
         self._waiting: deque[Future[None]] = deque()
         self._given_up = threading.Event()
 
@@ -60,16 +78,30 @@ class Rewards:
         new = activities
         if activities and activities[0].offset < position:
             new = [activity for activity in activities if activity.offset >= position]
-        self._number += 1
-        batch = Batch(self._source, position, end, new, self._clock(), self._writer, self._number)
         self.position = end
+        part = _Part(position, end, new)
+        with self._turn:
+            if self._next and sum(len(one.activities) for one in self._next) + len(new) <= MOST_ACTIVITIES:
+                self._next.append(part)
+                return
+            parts = self._next = [part]
         if self._thread is None:
-            self._ledger.consume(batch)
+            self._ledger.consume(self._batch(parts))
         else:
-            self._waiting.append(self._thread.submit(self._store, batch))
+            self._waiting.append(self._thread.submit(self._store, parts))
 
-    def _store(self, batch: Batch) -> None:
-        said = False
+    def _batch(self, parts: list[_Part]) -> Batch:
+        """What waits, as one batch; from now on nothing is added to it."""
+        with self._turn:
+            if self._next is parts:
+                self._next = []
+        self._number += 1
+        activities = parts[0].activities if len(parts) == 1 else [a for part in parts for a in part.activities]
+        position, end = parts[0].position, parts[-1].end
+        return Batch(self._source, position, end, activities, self._clock(), self._writer, self._number)
+
+    def _store(self, parts: list[_Part]) -> None:
+        batch, said = self._batch(parts), False
         with METRICS.ledger_seconds.time():
             while not self._given_up.is_set():
                 try:
