@@ -6,14 +6,14 @@ report by days of any timezone adds up both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from aggregates.engagement import MINUTES_5
 from aggregates.events import AccountEvent, PurchaseRecorded, ReferralJudged, RefundRecorded
 from aggregates.refusals import Refusal as Reason
 from projections.movements import EARNED, PRIZE, REVERSED, account_of, movements
-from projections.projection import Changes, Coalesced, Projection, ReadTable, Value, number, read_table, text
+from projections.projection import Changes, Projection, ReadTable, number, read_table, text
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -42,26 +42,34 @@ _POINTS: Final = {EARNED: ("paid", 1), REVERSED: ("reversed", -1), PRIZE: ("priz
 
 def fold(events: Sequence[Recorded]) -> Changes:
     """What these events add to each campaign's stretches."""
-    rows = Coalesced(RESULTS)
-    nothing: dict[str, Value] = dict.fromkeys(SUMS, 0)
+    found: dict[tuple[str, str, int], dict[str, int]] = {}
 
-    def add(brand: str, campaign: str, occurred_at: int, added: dict[str, int]) -> None:
-        of: dict[str, Value] = {"brand": brand, "campaign": campaign}
-        of["starts_at"] = occurred_at - occurred_at % MINUTES_5
-        rows.add({**of, **nothing, **added})
+    def sums(brand: str, campaign: str, occurred_at: int) -> dict[str, int]:
+        key = brand, campaign, occurred_at - occurred_at % MINUTES_5
+        known = found.get(key)
+        if known is None:
+            known = found[key] = dict.fromkeys(SUMS, 0)
+        return known
 
     for movement in movements(events):
         if movement.kind in _POINTS:
             column, sign = _POINTS[movement.kind]
             campaign: str = movement.entry.campaign  # type: ignore[union-attr]
-            add(movement.brand, campaign, movement.origin.occurred_at, {column: sign * movement.points})
+            sums(movement.brand, campaign, movement.origin.occurred_at)[column] += sign * movement.points
     for _, originator, event in events:
         account = account_of(originator)
-        if account is not None and isinstance(event, PurchaseRecorded | RefundRecorded | ReferralJudged):
-            for added in _money(event):
-                for campaign in event.campaigns:
-                    add(account[0], campaign, event.origin.occurred_at, added)
-    return rows.changes()
+        if account is None or not isinstance(event, PurchaseRecorded | RefundRecorded | ReferralJudged):
+            continue
+        for campaign in event.campaigns:
+            of_campaign = sums(account[0], campaign, event.origin.occurred_at)
+            for column, amount in _money(event):
+                of_campaign[column] += amount
+    return {
+        RESULTS.name: [
+            {"brand": brand, "campaign": campaign, "starts_at": starts_at, **added}
+            for (brand, campaign, starts_at), added in found.items()
+        ]
+    }
 
 
 def is_repeated(event: AccountEvent) -> bool:
@@ -69,19 +77,18 @@ def is_repeated(event: AccountEvent) -> bool:
     return any(refusal.reason in _REPEATED for refusal in getattr(event, "refusals", ()))
 
 
-def _money(event: PurchaseRecorded | RefundRecorded | ReferralJudged) -> Iterator[dict[str, int]]:
+def _money(event: PurchaseRecorded | RefundRecorded | ReferralJudged) -> tuple[tuple[str, int], ...]:
+    """What an event adds to which column."""
     if isinstance(event, RefundRecorded):
-        yield {"refunds": 1, "refunds_minor": event.amount_minor}
-    elif isinstance(event, ReferralJudged) and event.kind == "refunded":
-        yield {"referred_refunds_minor": event.amount_minor}
-    elif is_repeated(event):
-        return
-    elif isinstance(event, ReferralJudged):
-        yield {"referrals": 1, "referred_revenue_minor": event.amount_minor}
-    else:
-        yield {"orders": 1, "revenue_minor": event.amount_minor}
-        if event.refunded_minor:
-            yield {"refunds": 1, "refunds_minor": event.refunded_minor}
+        return ("refunds", 1), ("refunds_minor", event.amount_minor)
+    if isinstance(event, ReferralJudged) and event.kind == "refunded":
+        return (("referred_refunds_minor", event.amount_minor),)
+    if is_repeated(event):
+        return ()
+    if isinstance(event, ReferralJudged):
+        return ("referrals", 1), ("referred_revenue_minor", event.amount_minor)
+    early = (("refunds", 1), ("refunds_minor", event.refunded_minor)) if event.refunded_minor else ()
+    return ("orders", 1), ("revenue_minor", event.amount_minor), *early
 
 
 PROJECTION = Projection("campaign_results", 1, (RESULTS,), fold)
