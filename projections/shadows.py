@@ -59,7 +59,9 @@ def add_indexes(conn: Connection, projection: Projection, shadow: Projection) ->
             if tuple(columns) in has:
                 continue
             name = next(free for n in count(2) if (free := f"{index.name}_{n}") not in taken)
-            Index(name, *[copy.table.c[column] for column in columns], unique=index.unique).create(conn)
+            Index(
+                name, *[copy.table.c[column] for column in columns], unique=index.unique, **index.dialect_kwargs
+            ).create(conn)
 
 
 def lock(conn: Connection, projections: Iterable[Projection]) -> dict[str, Kept]:
