@@ -14,7 +14,7 @@ import typer
 
 from schemas.topics import ACTIVITY
 from service import kafka, publisher, simulation
-from service.settings import from_environment
+from service.settings import Settings, from_environment
 
 MEMBERS: Final = 3_000
 DAYS: Final = 30
@@ -44,13 +44,13 @@ def main(
         for number, line in enumerate(islice(good, count))
     ]
     print(READY, flush=True)
-    took = asyncio.run(_send(settings.kafka, records, rate))
+    took = asyncio.run(_send(settings, records, rate))
     print(f"{len(records)} {took:.1f}", flush=True)
 
 
-async def _send(bootstrap: str, records: list[tuple[bytes, bytes, list[tuple[str, bytes]]]], rate: int) -> float:
+async def _send(settings: Settings, records: list[tuple[bytes, bytes, list[tuple[str, bytes]]]], rate: int) -> float:
     portion = max(1, rate // SLICES)
-    async with kafka.producer(bootstrap) as client:
+    async with kafka.producer(settings) as client:
         started = time.monotonic()
         last = None
         for start in range(0, len(records), portion):

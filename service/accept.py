@@ -15,7 +15,7 @@ from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import kafka
 from service.problems import Unusable
 from service.settings import Settings
-from streams import broker, outputs, readstate
+from streams import outputs, readstate
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Change:
 
 async def changes(settings: Settings) -> list[Change]:
     """One for each partition whose log is not the one that was read. Raises `Unusable` for what cannot be accepted."""
-    found = await broker.describe(settings.kafka, ACTIVITY)
+    epoch = await kafka.epoch(settings)
     ends = await kafka.log_ends(settings.kafka, ACTIVITY)
     bounds = await outputs.bounds_of(settings.kafka, ACTIVITY, sorted(ends))
     engine = open_database(settings.database)
@@ -53,7 +53,7 @@ async def changes(settings: Settings) -> list[Change]:
     made = []
     for row in rows:
         lost = await _lost_outputs(settings.kafka, row.partition, json.loads(row.outputs))
-        source = Source(ACTIVITY, found.epoch, row.partition)
+        source = Source(ACTIVITY, epoch, row.partition)
         change = _change(row, source, bounds[row.partition][0], ends[row.partition], lost)
         if change is not None:
             made.append(change)

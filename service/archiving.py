@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from aiokafka.errors import KafkaError
 from aggregates.ledger import Source
 from schemas.topics import ACTIVITY
 from service import kafka
+from service.archived import PATIENCE_SECONDS, POLL_SECONDS, Ends
 from service.problems import Unusable
 from service.settings import Settings
 from streams import broker, outputs
@@ -55,6 +58,8 @@ async def create(
     is damaged.
     """
     try:
+        if settings.archived is not None and directory == directory_of(settings, None):
+            return await _kept(settings, directory, settings.archived)
         with writing(directory) as archive:
             return await _copy(settings, archive, told, increment)
     except Locked as error:
@@ -91,18 +96,29 @@ async def _copy(settings: Settings, archive: Archive, told: Callable[[int, int],
     return Created(archive.directory, increments, added, archive.number, archive.head, known)
 
 
+async def _kept(settings: Settings, directory: Path, says: Path) -> Created:
+    """What the embedded stack's own archive has, once it has what is on the log now: its archiver copies."""
+    ends = await kafka.log_ends(settings.kafka, ACTIVITY)
+    archived = Ends(says)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(archived.of(partition) < end for partition, end in ends.items()):
+        if time.monotonic() > deadline:
+            raise Unusable(f"the stack's archiver did not take everything within {PATIENCE_SECONDS:g} s")
+        await asyncio.sleep(POLL_SECONDS)
+    archive = Archive(directory)
+    return Created(directory, 0, 0, archive.number, archive.head, ends)
+
+
 async def _log(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
     """The log's epoch, and by partition where it begins and where what is committed ends."""
-    async with kafka.producer(settings.kafka) as client:
+    async with kafka.producer(settings) as client:
         partitions = range(await kafka.partition_count(client))
     found = await broker.describe(settings.kafka, ACTIVITY)
-    if not found.epoch:
-        raise Unusable(f"Kafka at {settings.kafka} tells no topic ids: version 2.8 or later is needed")
     bounds = await outputs.bounds_of(settings.kafka, ACTIVITY, partitions)
     if not found.has_transactions:  # then the end that the broker says may be behind
         ends = await kafka.log_ends(settings.kafka, ACTIVITY)
         bounds = {p: (low, ends[p]) for p, (low, _) in bounds.items()}
-    return found.epoch, bounds
+    return await kafka.epoch(settings), bounds
 
 
 def _starts(archive: Archive, epoch: str, bounds: dict[int, tuple[int, int]]) -> dict[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +30,7 @@ def register(app: typer.Typer) -> None:
     command(app, "worker", "groundswell worker --data-dir ./stack")(worker)
     command(app, "projector", "groundswell projector --data-dir ./stack")(projector)
     command(app, "api", "groundswell api --data-dir ./stack")(api)
+    command(app, "archiver", "groundswell archiver --data-dir ./stack")(archiver)
     topics = group("topics", "Make and check the Kafka topics.")
     command(topics, "create", "groundswell topics create --replication-factor 3")(topics_create)
     command(topics, "check", "groundswell topics check")(topics_check)
@@ -42,6 +45,9 @@ def up(
     data_dir: DataDir = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; default: 8080.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set what a stack before left there aside.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from what a stack before left there; without any, start anew.")
+    ] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Without a worker: start it yourself.")] = False,
 ) -> None:
     """Run the embedded stack on loopback until Ctrl-C: broker, worker, projector and API in one command."""
@@ -50,7 +56,12 @@ def up(
 
     settings = from_environment()
     where = data_dir or settings.data_dir
-    raise typer.Exit(stack.up(where, port or settings.port, fresh=fresh, no_worker=no_worker))
+    port = port or settings.port
+
+    def telling() -> AbstractContextManager[Callable[[str], None]]:
+        return progress_line("resuming")
+
+    raise typer.Exit(stack.up(where, port, fresh=fresh, resuming=resume, no_worker=no_worker, telling=telling))
 
 
 def demo(
@@ -93,6 +104,15 @@ def api(data_dir: DataDir = None) -> None:
 
     logs.for_a_role()
     raise typer.Exit(api_server.run(settings_of(data_dir)))
+
+
+def archiver(data_dir: DataDir = None) -> None:
+    """Run the archiver of the embedded stack: puts the activity log on disk before anybody counts on it."""
+    from service import archiver as role
+    from service import logs
+
+    logs.for_a_role()
+    raise typer.Exit(role.run(settings_of(data_dir)))
 
 
 def topics_create(

@@ -4,33 +4,65 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from aggregates.database import open_database
 from schemas.topics import ACTIVITY
+from service.archived import ArchivedProducer
 from service.problems import Unusable
+from service.settings import Settings
+from streams import broker, epochs
 from streams.outputs import POLL_MS, STUCK_POLLS, has_all
 
 
-def new_producer(bootstrap: str, linger_ms: int = 5) -> AIOKafkaProducer:
-    """A producer that waits for every replica, to be started; `linger_ms`: how long a record waits for others."""
-    return AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=linger_ms, max_batch_size=1 << 18)
+def new_producer(settings: Settings, linger_ms: int = 5) -> AIOKafkaProducer:
+    """A producer, to be started; what it acknowledges is kept: by every replica, or by the embedded stack's archive.
+
+    `linger_ms`: how long a record waits for others.
+    """
+    options: dict[str, Any] = {"acks": "all", "linger_ms": linger_ms, "max_batch_size": 1 << 18}
+    if settings.archived is None:
+        return AIOKafkaProducer(bootstrap_servers=settings.kafka, **options)
+    return ArchivedProducer(settings.archived, bootstrap_servers=settings.kafka, **options)
 
 
 @asynccontextmanager
-async def producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
-    """A started producer that waits for every replica. Raises `Unusable` when the broker does not answer."""
-    client = new_producer(bootstrap)
+async def producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
+    """The same, started. Raises `Unusable` when the broker does not answer."""
+    client = new_producer(settings)
+    async with _started(client, settings.kafka):
+        yield client
+
+
+@asynccontextmanager
+async def _started(client: AIOKafkaProducer, bootstrap: str) -> AsyncIterator[None]:
     try:
         await client.start()
     except KafkaError as error:
         await client.stop()
         raise Unusable(f"Kafka at {bootstrap} does not answer: {error}") from None
     try:
-        yield client
+        yield
     finally:
         await client.stop()
+
+
+async def epoch(settings: Settings) -> str:
+    """The epoch of the log in the activity log's topic. Raises `Unusable` when the broker tells no topic ids."""
+    try:
+        found = await broker.describe(settings.kafka, ACTIVITY)
+    except KafkaError as error:
+        raise Unusable(f"Kafka at {settings.kafka} does not answer: {error}") from None
+    if not found.epoch:
+        raise Unusable(f"Kafka at {settings.kafka} tells no topic ids: version 2.8 or later is needed")
+    engine = open_database(settings.database, read_only=True)
+    try:
+        return epochs.epoch_of(engine, ACTIVITY, found.epoch)
+    finally:
+        engine.dispose()
 
 
 async def partition_count(client: AIOKafkaProducer) -> int:
@@ -46,7 +78,8 @@ async def partition_count(client: AIOKafkaProducer) -> int:
 
 async def log_ends(bootstrap: str, topic: str) -> dict[int, int]:
     """The end offset of every partition, read until nothing more comes: a latest offset may be behind."""
-    async with producer(bootstrap) as client:
+    client = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    async with _started(client, bootstrap):
         try:
             partitions = await client.partitions_for(topic)
         except KafkaError:

@@ -7,7 +7,7 @@ from aggregates.ledger import Ledger
 from projections import engagement_tables, registry, runner
 from service import dead_letters, heartbeats, outbox
 from service.problems import Unusable
-from streams import readstate
+from streams import epochs, readstate
 
 
 def migrate(database: str) -> None:
@@ -30,6 +30,7 @@ def _create(database: str) -> None:
     ledger.close()
     engine = open_database(database)
     readstate.create_tables(engine)
+    epochs.METADATA.create_all(engine)
     outbox.METADATA.create_all(engine)
     heartbeats.METADATA.create_all(engine)
     dead_letters.METADATA.create_all(engine)

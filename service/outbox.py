@@ -119,6 +119,20 @@ def _check(record_type: str, value: dict[str, Any]) -> None:
         raise RuntimeError(f"the outbox made a {record_type} that the intake would refuse: {fault.message}")
 
 
+async def send_outputs_again(engine: sa.Engine, ledger: Ledger, client: AIOKafkaProducer, secret: bytes) -> None:
+    """Fill topics that are nobody's input, such as the definitions', as far as the outbox was: on a new broker."""
+    with engine.connect() as connection:
+        reached = position(connection)
+    after = 0
+    while page := ledger.notifications(after, PAGE, reached):
+        for recorded in page:
+            for m in messages(recorded, secret, 0):
+                if m.topic != ACTIVITY:
+                    await client.send(m.topic, m.value, key=m.key, partition=m.partition, headers=m.headers)
+        after = page[-1].id
+    await client.flush()
+
+
 class Outbox:
     """Sends what follows from the ledger's events, page by page."""
 

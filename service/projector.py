@@ -104,7 +104,7 @@ async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> 
         return await asyncio.to_thread(runner.step)
 
     try:
-        async with kafka.producer(settings.kafka) as client:
+        async with kafka.producer(settings) as client:
             partitions = await kafka.partition_count(client)
             outbox = await asyncio.to_thread(Outbox, engine, ledger, client, settings.signing_key, partitions)
             async with asyncio.TaskGroup() as group:

@@ -58,7 +58,7 @@ async def publish(
 ) -> Outcome:
     """Publish every good line and count it once the broker has it. Raises `Unusable` without a broker."""
     outcome = Outcome()
-    async with kafka.producer(settings.kafka) as client:
+    async with kafka.producer(settings) as client:
         await kafka.partition_count(client)
         flying: set[Future[Any]] = set()
         for n, line in enumerate(lines, 1):
@@ -126,7 +126,7 @@ class Sender:
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._client is None:
-                client = kafka.new_producer(self._settings.kafka, linger_ms=0)
+                client = kafka.new_producer(self._settings, linger_ms=0)
                 try:
                     await client.start()
                 except BaseException:

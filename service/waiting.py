@@ -34,7 +34,7 @@ async def wait(settings: Settings, timeout: float, on_progress: Callable[[str], 
         while True:
             if ends is None:
                 ends = await kafka.log_ends(settings.kafka, ACTIVITY)
-            behind = await asyncio.to_thread(_behind, engine, ends)
+            behind = await asyncio.to_thread(behind_of, engine, ends)
             if not behind:
                 again = await kafka.log_ends(settings.kafka, ACTIVITY)
                 if again == ends:
@@ -49,7 +49,7 @@ async def wait(settings: Settings, timeout: float, on_progress: Callable[[str], 
         engine.dispose()
 
 
-def _behind(engine: sa.Engine, ends: dict[int, int]) -> str:
+def behind_of(engine: sa.Engine, ends: dict[int, int]) -> str:
     """What has not caught up with the log's `ends`, for a person; empty when all has."""
     with engine.connect() as connection:
         rows = {row.partition: row for row in readstate.positions(connection)}

@@ -18,10 +18,11 @@ from aggregates.database import is_unavailable, open_database
 from aggregates.ledger import Ledger
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import heartbeats, kafka
+from service.archived import Ends
 from service.problems import Unusable
 from service.role_port import RolePort
 from service.settings import Settings
-from streams import broker
+from streams import broker, epochs
 from streams.app import GROUP, make_app
 from streams.intake import Limits
 from streams.ownership import StageConfig
@@ -37,21 +38,21 @@ def _clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _surroundings(bootstrap: str) -> tuple[int, broker.Broker]:
-    async with kafka.producer(bootstrap) as client:
+async def _surroundings(settings: Settings) -> tuple[int, broker.Broker]:
+    async with kafka.producer(settings) as client:
         partitions = await kafka.partition_count(client)
     try:
-        found = await broker.describe(bootstrap, ACTIVITY)
+        found = await broker.describe(settings.kafka, ACTIVITY)
     except KafkaError as error:
-        raise Unusable(f"Kafka at {bootstrap} does not answer: {error}") from None
+        raise Unusable(f"Kafka at {settings.kafka} does not answer: {error}") from None
     if not found.epoch:
-        raise Unusable(f"Kafka at {bootstrap} tells no topic ids: version 2.8 or later is needed")
+        raise Unusable(f"Kafka at {settings.kafka} tells no topic ids: version 2.8 or later is needed")
     return partitions, found
 
 
 def run(settings: Settings) -> int:
     """Work until a signal; the exit code. A failure of the stage ends it with 1, said in its log."""
-    partitions, found = asyncio.run(_surroundings(settings.kafka))
+    partitions, found = asyncio.run(_surroundings(settings))
     engine = open_database(settings.database)
     ledger = Ledger(settings.database)
     name = uuid.uuid4().hex
@@ -60,11 +61,13 @@ def run(settings: Settings) -> int:
         group=GROUP,
         topic=ACTIVITY,
         outputs=(WINDOWS, TIERS),
-        epoch=found.epoch,
+        epoch=epochs.epoch_of(engine, ACTIVITY, found.epoch),
+        topic_id=found.epoch,
         has_transactions=found.has_transactions,
         worker=name,
         flush_seconds=settings.flush_interval_ms / 1000,
         patience_seconds=settings.session_seconds / 2,
+        readable=None if settings.archived is None else Ends(settings.archived).of,
     )
     folds = ActivityFolds(
         bootstrap=settings.kafka,

@@ -66,8 +66,8 @@ def manifest_name(number: int) -> str:
 
 def chain(directory: Path) -> Iterator[Link]:
     """Every manifest that there is or must be, in order, each compared with what the next one says of it."""
+    head, head_problem = _head(directory)  # first: whoever writes the archive meanwhile writes it last
     numbers = {int(found[1]) for path in directory.glob("*.json") if (found := _MANIFEST.fullmatch(path.name))}
-    head, head_problem = _head(directory)
     last = max(numbers | {0 if head is None else head.number}, default=0)
     contents = {n: (directory / manifest_name(n)).read_bytes() for n in numbers}
     manifests = {n: _manifest(content, n) for n, content in contents.items()}

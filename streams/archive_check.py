@@ -10,7 +10,7 @@ from pathlib import Path
 from aggregates.ledger import Source
 from streams.archive import chain, leftovers, manifest_name
 from streams.archive_files import Damaged, FileEntry, read_blocks
-from streams.journal import journals, read_frames
+from streams.journal import Frame, journals, read_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Checked:
 def verify(directory: Path, told: Callable[[int], None] = lambda _: None) -> Checked:
     """Check everything; `told` gets the records read so far. An OSError where a file cannot be read at all."""
     checked = Checked()
+    journaled = _journals(directory, checked)  # first: a journal that is sealed meanwhile is in the files then
     ends: dict[Source, int] = {}
     named: set[str] = set()
     for link in chain(directory):
@@ -65,7 +66,9 @@ def verify(directory: Path, told: Callable[[int], None] = lambda _: None) -> Che
     extra = {path.name for path in directory.glob("*.avro")} - named
     extra -= {path.name for path in leftovers(directory, checked.manifests)}
     checked.problems += [Problem(name, None, None, f"{name} is in no manifest") for name in sorted(extra)]
-    _check_journals(directory, checked, ends)
+    for number, name, frames in journaled:
+        if number > checked.manifests:  # else it is in the files
+            _check_frames(name, frames, checked, ends)
     return checked
 
 
@@ -118,20 +121,25 @@ def _first_bad(directory: Path, file: FileEntry) -> int:
     return good
 
 
-def _check_journals(directory: Path, checked: Checked, ends: dict[Source, int]) -> None:
+def _journals(directory: Path, checked: Checked) -> list[tuple[int, str, list[Frame]]]:
+    found = []
     for number, path in journals(directory):
-        if number <= checked.manifests:
-            continue  # it is in the files, and only its removal was interrupted
         try:
-            frames, _ = read_frames(path)
+            found.append((number, path.name, read_frames(path)[0]))
+        except FileNotFoundError:
+            continue
         except Damaged as error:
             checked.problems.append(Problem(path.name, None, None, str(error)))
-            continue
-        for frame in frames:
-            for run in frame.runs:
-                source = Source(frame.topic, frame.epoch, run.partition)
-                if ends.get(source, run.start) != run.start:
-                    says = f"{path.name}: partition {run.partition} goes on at {run.start}, and {ends[source]} was next"
-                    checked.problems.append(Problem(path.name, run.partition, ends[source], says))
-                ends[source] = run.end
-                checked.journaled += run.records
+    return found
+
+
+def _check_frames(name: str, frames: list[Frame], checked: Checked, ends: dict[Source, int]) -> None:
+    for frame in frames:
+        for run in frame.runs:
+            source = Source(frame.topic, frame.epoch, run.partition)
+            end = ends.get(source, run.start)
+            if end != run.start:
+                says = f"{name}: partition {run.partition} goes on at offset {run.start}, and {end} was next"
+                checked.problems.append(Problem(name, run.partition, end, says))
+            ends[source] = run.end
+            checked.journaled += run.records

@@ -35,7 +35,7 @@ class StageConfig:
     outputs: Sequence[str]
     """Topics that hold the folds' state, read back on recovery."""
     epoch: str
-    """Names this creation of the input topic, so that offsets that start over are never taken for old ones."""
+    """Names the log in the input topic, so that offsets that start over are never taken for old ones."""
     has_transactions: bool
     worker: str
     """Names this process; no two have the same."""
@@ -43,6 +43,10 @@ class StageConfig:
     watch_seconds: float = 5.0
     patience_seconds: float = 4.0
     """How long a revocation may wait for a last flush before the partition's unsaved state is dropped."""
+    topic_id: str = ""
+    """What the broker calls the topic, where it is not the epoch: it continues an older log."""
+    readable: Callable[[int], int] | None = None
+    """Partition → the offset before which records may be folded; None where the broker itself keeps what it has."""
 
 
 FoldMaker = Callable[[Source, ReadState, str], Awaitable[Fold]]

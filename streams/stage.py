@@ -31,6 +31,7 @@ from streams.watch import Watch
 
 log = structlog.get_logger()
 RETRY_SECONDS = 0.5
+KEPT_POLL_SECONDS = 0.005
 PAUSE_SECONDS = 1.0
 """A chunk that waits for another store this long pauses its partition."""
 
@@ -121,6 +122,7 @@ class Stage:
             log.warning("the broker does not say what log it is, fetching again", error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)
             return Applied.GAP
+        await self._until_kept(owned, chunk)
         async with owned.lock:
             # A revocation may have come meanwhile: then the partition may be somebody else's already.
             if not self._ready or not self.is_ours(owned):
@@ -129,6 +131,14 @@ class Stage:
             outcome = owned.part.apply(chunk, self.app.consumer_thread.epoch(self.tp(owned.part.source.partition)))
             METRICS.fold_seconds.observe(perf_counter() - started)
             return outcome
+
+    async def _until_kept(self, owned: Owned, chunk: Chunk) -> None:
+        """Wait until a chunk is where a crash leaves it, on a broker that has its records in memory only."""
+        readable = self.config.readable
+        while readable is not None and readable(owned.part.source.partition) <= chunk.records[-1].offset:
+            if not self._ready or not self.is_ours(owned):
+                return
+            await asyncio.sleep(KEPT_POLL_SECONDS)
 
     async def _make_room(self, owned: Owned) -> None:
         """Wait until the ledger has all but the last chunks; a partition that waits long is paused meanwhile."""

@@ -74,9 +74,11 @@ class Watch:
     async def _check_epoch(self, partition: int | None) -> None:
         config = self._stage.config
         found = await self._asker.describe(partition)
-        if found.epoch != config.epoch:
+        if found.epoch != (config.topic_id or config.epoch):
             now = f"is {found.epoch}" if found.epoch else "is gone"
-            raise LogLost(f"{config.topic} was made anew: its id was {config.epoch} and {now}. {WHAT_TO_DO}")
+            raise LogLost(
+                f"{config.topic} was made anew: its id was {config.topic_id or config.epoch} and {now}. {WHAT_TO_DO}"
+            )
 
     async def stop(self) -> None:
         """Give back the connection."""

@@ -17,6 +17,9 @@ from typing import Any
 
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("GROUNDSWELL_")}
 COMMAND = [sys.executable, "-m", "service"]
+SEED, MEMBERS, DAYS = 11, 250, 14
+SIMULATION = ("simulate", "--seed", str(SEED), "--members", str(MEMBERS), "--days", str(DAYS))
+"""A community of 3,000 records."""
 
 
 def free_port() -> int:
@@ -65,6 +68,14 @@ class Running:
         log.close()
         self.workers.append(worker)
         return worker
+
+    def kill(self) -> None:
+        """SIGKILL every process of the stack, at once."""
+        parts = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
+        self.process.send_signal(signal.SIGSTOP)  # or it would see a part end, and stop the others in order
+        for pid in [*parts.stdout.split(), str(self.process.pid)]:
+            os.kill(int(pid), signal.SIGKILL)
+        self.process.wait()
 
     def part(self, name: str) -> int:
         """The process id of a part of the stack."""

@@ -5,19 +5,10 @@ from __future__ import annotations
 import random
 import subprocess
 import time
-from pathlib import Path
 
-from running import Running, stack, until
+from running import SIMULATION, Running, stack, until
 
 KILLS = 4
-SIMULATION = ("simulate", "--seed", "11", "--members", "250", "--days", "14")
-
-
-def undisturbed(directory: Path) -> dict[str, tuple[int, str]]:
-    with stack(directory) as up:
-        up.run(*SIMULATION)
-        up.run("wait", "--timeout", "120")
-        return up.digests()
 
 
 def wait_for_progress(up: Running, worker: subprocess.Popen[bytes], rnd: random.Random) -> None:
@@ -26,10 +17,9 @@ def wait_for_progress(up: Running, worker: subprocess.Popen[bytes], rnd: random.
     time.sleep(rnd.uniform(0, 1.5))  # the instant is what is random here
 
 
-def test_workers_killed_at_random_instants_end_as_an_undisturbed_run(tmp_path):
+def test_workers_killed_at_random_instants_end_as_an_undisturbed_run(tmp_path, undisturbed):
     seed = random.randrange(1 << 32)
     rnd = random.Random(seed)
-    expected = undisturbed(tmp_path / "clean")
     with stack(tmp_path / "killed", "--no-worker") as up:
         worker = up.start_worker()
         publisher = subprocess.Popen(
@@ -43,7 +33,7 @@ def test_workers_killed_at_random_instants_end_as_an_undisturbed_run(tmp_path):
             worker = up.start_worker()
         assert publisher.wait(120) == 0
         up.run("wait", "--timeout", "120")
-        assert up.digests() == expected, f"seed {seed}"
+        assert up.digests() == undisturbed, f"seed {seed}"
         up.run("replay", "verify")
 
 

@@ -30,7 +30,7 @@ RECORDS = 12_000
 
 def publish(settings: Settings, count: int, start: int = 0) -> None:
     async def send() -> None:
-        async with kafka.producer(settings.kafka) as client:
+        async with kafka.producer(settings) as client:
             for n in range(start, start + count):
                 headers = [("ce_id", b"%d" % n), ("n", None)] if n % 3 else []
                 value = None if n % 11 == 0 else b"%d" % n * 20

@@ -200,7 +200,7 @@ def test_a_worker_takes_the_log_into_the_database_and_outlives_the_server(broker
             value |= {"member_id": "ann", "campaign_id": None, "referrer_id": None}
 
             async def send() -> None:
-                async with kafka.producer(broker) as client:
+                async with kafka.producer(up.settings) as client:
                     await publisher.send(client, up.settings.signing_key, "Purchase", value)
 
             asyncio.run(send())

@@ -76,7 +76,7 @@ def test_what_was_sent_and_not_noted_is_sent_again(broker: str, tmp_path: Path):
     async def scenario() -> tuple[int, int, int]:
         await create(Settings(kafka=broker, partitions=2))
         before = await written()
-        async with kafka.producer(broker) as client:
+        async with kafka.producer(Settings(kafka=broker)) as client:
             crashed = Outbox(engine, ledger, client, SECRET, 2)
 
             def dies(_reached: int) -> None:
