@@ -58,6 +58,7 @@ check: $(VENV)/dev ## format, lint, types
 bench: $(VENV)/dev real-parts ## side-by-side timings, Faust, Quix and Kafka Streams among them; writes benchmarks/results.json (30 min)
 	$(BIN)/python -m benchmarks $(ARGS)
 	$(BIN)/python -m benchmarks.peers.run --workload sparse --results benchmarks/results.json $(ARGS)
+	$(BIN)/python -m benchmarks.commands --results benchmarks/results.json
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
