@@ -127,7 +127,11 @@ class Intake:
                 state.counts[f"rejected_{no.reason}"] += 1
                 self._limit(record.offset, no)
                 continue
-            self._limit(record.offset, None)
+            if self._window[0] + 1 < self.limits.window:  # `_limit`, where it has nothing to look at
+                self._window[0] += 1
+                self._run = 0
+            else:
+                self._limit(record.offset, None)
             if activity is not None:
                 activities.append((activity, before))
         return activities, letters
@@ -230,17 +234,23 @@ class Intake:
             return None
         followers: int | None = None
         is_self = False
+        profile = state.profiles.get((brand_id, member))
         if kind == "Interaction":
             is_self = value["actor_id"] == member and value["kind"] != "post"
-            if value["surface"] == "member_post":
-                followers = value["followers"]
-                if followers is not None:
-                    self._profile(judged, value, followers)
-        profile = state.profiles.get((brand_id, member))
-        if kind == "Interaction" and followers is None and profile:
-            followers = profile.get(value["platform"])
+            known = profile.get(value["platform"]) if profile else None
+            followers = value["followers"] if value["surface"] == "member_post" else None
+            if followers is None:
+                followers = known
+            elif followers != known:
+                self._profile(judged, value, followers)
+                profile = state.profiles[brand_id, member]
         assert judged.brand is not None
-        tier = self._tier(kind, judged, value)
+        if kind == "ReferralDue":
+            # Where a derived record stands among the member's others depends on when it was sent: log order would make
+            # its tier a matter of chance.
+            tier = state.tier_at(brand_id, member, at)
+        else:
+            tier = judged.brand.tier_of(max(profile.values())) if profile else UNKNOWN_TIER
         if kind in PANE_TYPES and at > state.greatest_event_time:
             state.greatest_event_time = at
         if judged.not_live:
@@ -257,19 +267,6 @@ class Intake:
             tier = judged.brand.tier_of(max(self.state.profiles[brand, member].values()))
             self.state.set_tier(brand, member, value["occurred_at"], tier)
             self.changed_profiles[brand, member] = tier
-
-    def _tier(self, kind: str, judged: Judgement, value: dict[str, Any]) -> str:
-        """The member's tier as of this record in log order; of a derived record as of the event that caused it.
-
-        Where a derived record stands among the member's others depends on when it was sent, so log order would make
-        its tier a matter of chance.
-        """
-        brand, member = value["brand_id"], value["member_id"]
-        if kind == "ReferralDue":
-            return self.state.tier_at(brand, member, value["occurred_at"])
-        profile = self.state.profiles.get((brand, member))
-        assert judged.brand is not None
-        return judged.brand.tier_of(max(profile.values())) if profile else UNKNOWN_TIER
 
     def _limit(self, offset: int, no: Rejected | None) -> None:
         self._run = self._run + 1 if no else 0

@@ -7,6 +7,7 @@ block of offsets has passed. So memory holds the panes of the grace and of one b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from aggregates.engagement import ON_TIME, SEGMENT_OFFSETS, Counters, Span, Subject, block_of
 from schemas.topics import TIERS, WINDOWS
@@ -38,6 +39,8 @@ class PaneStore:
         self._buckets: dict[Span, _Bucket] = {}
         self._dirty: dict[Span, _Bucket] = {}
         self._codec = PaneCodec(epoch, partition)
+        self.name: Final[Callable[[Subject], Name]] = self._codec.name
+        """What `add` wants a subject to be called."""
         self._grace_ms = grace_ms
 
     def __len__(self) -> int:
@@ -47,10 +50,6 @@ class PaneStore:
     def spans(self) -> list[Span]:
         """Of the panes in memory."""
         return list(self._buckets)
-
-    def name(self, subject: Subject) -> Name:
-        """What `add` wants a subject to be called."""
-        return self._codec.name(subject)
 
     def add(self, span: Span, names: Iterable[Name], added: Shared, offset: int) -> None:
         """Add to the counters of each named pane what the record at `offset` brings."""

@@ -65,7 +65,8 @@ class PaneCodec:
 
     def name(self, subject: Subject) -> Name:
         """The name of a subject's panes."""
-        return (subject[0] + self._key + SEPARATOR.join(subject[1:])).encode()
+        scope, brand, campaign, tier, member, platform, post = subject
+        return f"{scope}{self._key}{brand}\x1f{campaign}\x1f{tier}\x1f{member}\x1f{platform}\x1f{post}".encode()
 
     def write(self, span: Span, panes: Mapping[Name, Counters], stamp: int) -> tuple[list[Record], list[Record]]:
         """The absolute values as of `stamp` of panes of one span: those of windows, and those of tiers."""
