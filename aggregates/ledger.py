@@ -46,7 +46,7 @@ from aggregates.program_events import MarkerPassed, ProgramEvent
 
 CACHED_ACCOUNTS: Final = 50_000
 """Accounts kept in memory between batches; the others are read again from their events."""
-CACHED_EVENTS: Final = 250_000
+CACHED_EVENTS: Final = 500_000
 """So many events may the accounts in memory have in all: an account forgets nothing, so its size goes with them, at
 about 1.6 kB each (`python -m benchmarks.ledger_memory`)."""
 
