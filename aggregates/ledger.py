@@ -48,7 +48,7 @@ CACHED_ACCOUNTS: Final = 50_000
 """Accounts kept in memory between batches; the others are read again from their events."""
 CACHED_EVENTS: Final = 500_000
 """So many events may the accounts in memory have in all: an account forgets nothing, so its size goes with them, at
-about 1.6 kB each (`python -m benchmarks.ledger_memory`)."""
+about 1.3 kB each (`python -m benchmarks.ledger_memory`)."""
 
 
 class Fenced(Exception):

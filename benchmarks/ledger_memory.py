@@ -66,7 +66,7 @@ def memory(
             if position % (count // 10) < BATCH:
                 table.add_row(*_measured(ledger, position, address))
         ledger.close()
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def _batches(count: int) -> Iterator[Sequence[Activity]]:
