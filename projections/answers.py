@@ -86,6 +86,7 @@ class Standing(_Answer):
     member_id: str
     tier: str = Field(description="The member's influence tier now")
     score: Number = Field(description="By the metric: points, interactions, minor units, or a rate; null comes last")
+    prize: int | None = Field(None, description="Points won when the campaign was settled; null for none")
 
 
 class Standings(_Answer):
@@ -97,6 +98,47 @@ class Standings(_Answer):
     final: bool = Field(description="True once the campaign is settled")
     entries: tuple[Standing, ...]
     next_cursor: str | None
+    position: int
+
+
+class CampaignSummary(_Answer):
+    """One campaign as it is now, by its version in force."""
+
+    campaign: str = Field(examples=["spring"])
+    version: int
+    status: str = Field(description="draft, scheduled, live, ended or settled", examples=["live"])
+    starts_at: str
+    ends_at: str = Field(description="First instant at which it is over")
+    join: str = Field(description="open or opt_in")
+    standings: str = Field(description="The metric of its standings")
+    budget: int | None = Field(description="Points it may pay in all; null: no limit")
+    budget_spent: int | None = Field(description="Points it has paid of that; null without a budget")
+    prizes: dict[int, int] = Field(description="Points by rank")
+    closed_at: str | None = Field(description="When its markers were due; null while it is not closed")
+    settled_at: str | None
+
+
+class Campaigns(_Answer):
+    """The campaigns of a brand, by start and id."""
+
+    brand: str
+    campaigns: tuple[CampaignSummary, ...]
+    position: int
+
+
+class Settlement(_Answer):
+    """What the settlement of a campaign came to; asking again gets the same."""
+
+    brand: str
+    campaign: str
+    version: int = Field(description="The version whose metric and prizes counted")
+    metric: str
+    closed_at: str
+    settled_at: str
+    members: int = Field(description="Places in its standings")
+    winners: int
+    points: int = Field(description="Points of all prizes together")
+    prizes: tuple[Standing, ...] = Field(description="The places that won a prize, the best first; at most 100")
     position: int
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from projections import rates
 from projections.engagement_models import (
@@ -212,12 +212,19 @@ def member_tiers(conn: Connection, brand: str, members: Iterable[str]) -> dict[s
 
 
 def campaign_scores(
-    conn: Connection, brand: str, campaign: str, metric: str, as_of: int | None = None, min_posts: int = 1
+    conn: Connection,
+    brand: str,
+    campaign: str,
+    metric: str,
+    as_of: int | None = None,
+    min_posts: int = 1,
+    *only: ColumnElement[bool],
 ) -> list[Score]:
     """Everyone who did anything for a campaign before `as_of` (floored to the hour), best first, None last, then by id.
 
     `interactions` sums engagements on member and brand posts; `engagement_rate` is by followers, None for those with
-    fewer than `min_posts` posts; `referred_revenue` is in minor units. Raises UnknownMetric for another metric.
+    fewer than `min_posts` posts; `referred_revenue` is in minor units. `only`: of which panes. Raises UnknownMetric for
+    another metric.
     """
     if metric not in ("interactions", "engagement_rate", "referred_revenue"):
         raise UnknownMetric(
@@ -227,7 +234,7 @@ def campaign_scores(
     panes = member_panes(brand, campaign, None, held)
     scores = [
         Score(str(keys[0]), _score(metric, counters, min_posts))
-        for keys, counters in totals(conn, ENGAGEMENT, (ENGAGEMENT.c.member,), *panes)
+        for keys, counters in totals(conn, ENGAGEMENT, (ENGAGEMENT.c.member,), *panes, *only)
     ]
     return sorted(scores, key=lambda one: (one.score is None, -(one.score or 0), one.member))
 

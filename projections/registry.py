@@ -13,6 +13,7 @@ from projections import (
     programs,
     referrals,
     refusals,
+    settlements,
     standings,
     statements,
 )
@@ -30,6 +31,7 @@ LEDGER: Final[tuple[Projection, ...]] = (
     books.PROJECTION,
     campaign_results.PROJECTION,
     referrals.PROJECTION,
+    settlements.PROJECTION,
 )
 """The read models of the ledger. Balances, statements and standings stay first."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Final
 
 from sqlalchemy import Connection, func, select
 
@@ -15,6 +16,8 @@ from projections.standings import STANDINGS
 from projections.statements import STATEMENTS
 
 _S = STATEMENTS.table
+POINTS: Final = "points"
+"""The standings metric that the ledger scores; the others come from the panes."""
 COUNTS = _S.c.kind != PRIZE
 """Which of a campaign's movements its standings by points count: a prize comes of them, and is none."""
 
@@ -38,9 +41,16 @@ def points_scores(
 def ranked(scores: Sequence[tuple[str, int | Decimal | None]], tiers: Mapping[str, str]) -> list[Standing]:
     """Places by score, greatest first, null last; equal scores share a rank (1, 2, 2, 4), in the order of their ids."""
     return [
-        Standing(rank=rank, member_id=member, tier=tiers.get(member, "unknown"), score=score)
+        Standing(rank=rank, member_id=member, tier=tiers.get(member, "unknown"), score=score, prize=None)
         for rank, member, score in places(scores)
     ]
+
+
+def start_of(cursor: str | None) -> int:
+    """The first place of a page, from 0. Raises `NotFound` for a cursor that no answer gave."""
+    if cursor is not None and not (cursor.isdecimal() and len(cursor) <= MAX_DIGITS):
+        raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
+    return int(cursor or 0)
 
 
 def standings(
@@ -54,9 +64,7 @@ def standings(
     cursor: str | None = None,
 ) -> Standings:
     """A page of the ranking of `scores`. Raises `NotFound` for a bad cursor."""
-    if cursor is not None and not (cursor.isdecimal() and len(cursor) <= MAX_DIGITS):
-        raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
-    start = int(cursor or 0)
+    start = start_of(cursor)
     ordered = ranked(scores, tiers)
     end = start + limit
     return Standings(

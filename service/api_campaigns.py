@@ -1,14 +1,39 @@
-"""Routes of a campaign: its standings."""
+"""Routes of campaigns: which there are, their standings, and their settlement."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import TYPE_CHECKING, Annotated
 
-from projections.answers import Standings
-from service import api_errors
+from fastapi import APIRouter, Query, Request, Response
+
+from projections.answers import Campaigns, Settlement, Standings
+from service import api_errors, closing
 from service.api_params import AsOf, BrandId, CampaignId, Cursor, KnownAt, Limit, MinPosition, ReadsOf, answer
 
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+SETTLEMENT_SECONDS = 10.0
+"""How long a settlement is waited for before the answer is 503; it goes on by itself."""
+
 routes = APIRouter(prefix="/v1/brands/{brand}", tags=["campaigns"], responses=api_errors.DOCUMENTED)
+
+
+@routes.get("/campaigns", response_model=Campaigns)
+def campaigns(reads: ReadsOf, brand: BrandId, min_position: MinPosition = None) -> Response:
+    """A brand's campaigns: version in force, status (draft, scheduled, live, ended, settled), window, budget spent."""
+    return answer(reads.campaigns(brand, min_position=min_position))
+
+
+@routes.post(
+    "/campaigns/{campaign}/settlement",
+    response_model=Settlement,
+    responses={409: api_errors.described("The campaign is a draft, or not over yet")},
+)
+async def settle(request: Request, brand: BrandId, campaign: CampaignId) -> Response:
+    """Close a campaign that is over, and pay its prizes; asking again gets what was done."""
+    settings: Settings = request.app.state.settings
+    return answer(await closing.settle(settings, brand, campaign, SETTLEMENT_SECONDS, "api"))
 
 
 @routes.get("/campaigns/{campaign}/standings", response_model=Standings)
@@ -16,6 +41,9 @@ def standings(
     reads: ReadsOf,
     brand: BrandId,
     campaign: CampaignId,
+    settled: Annotated[
+        bool, Query(description="The standings that the prizes are of, which late records do not correct")
+    ] = False,
     cursor: Cursor = None,
     limit: Limit = 100,
     as_of: AsOf = None,
@@ -25,6 +53,13 @@ def standings(
     """A campaign's members by its metric; equal scores share a rank (1, 2, 2, 4)."""
     return answer(
         reads.standings(
-            brand, campaign, cursor=cursor, limit=limit, as_of=as_of, known_at=known_at, min_position=min_position
+            brand,
+            campaign,
+            settled=settled,
+            cursor=cursor,
+            limit=limit,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
         )
     )

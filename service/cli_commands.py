@@ -1,4 +1,4 @@
-"""Commands on a member's account: each is put on the activity log and answered when the ledger has decided."""
+"""Commands on a member's account, answered when the ledger has decided, and the one that ends a campaign."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     signed = {"ignore_unknown_options": True}  # -50 is a number and no option
     app.command("adjust", epilog=f"Example: {example}", context_settings=signed)(adjust)
     command(app, "enrol", "groundswell enrol acme ann spring")(enrol)
+    command(app, "settle", "groundswell settle acme spring")(settle)
 
 
 def redeem(
@@ -138,3 +139,19 @@ def enrol(
             return await commands.enrol(brand, member, campaign, leave, timeout)
 
     show(asyncio.run(ask()), as_json, render.enrolment)
+
+
+def settle(
+    brand: Brand,
+    campaign: Campaign,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the settlement.")] = 60.0,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Close a campaign that is over, keep its standings and pay its prizes; again it says what was done."""
+    import asyncio
+
+    from service import closing, render_campaigns
+
+    found = asyncio.run(closing.settle(settings_of(data_dir), brand, campaign, timeout, "cli"))
+    show(found, as_json, render_campaigns.settlement)

@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     command(app, "balance", "groundswell balance acme ann --as-of 2026-03-15T12:00:00Z")(balance)
     command(app, "statement", "groundswell statement acme ann --limit 20")(statement)
+    command(app, "campaigns", "groundswell campaigns acme")(campaigns)
     command(app, "standings", "groundswell standings acme spring --limit 10")(standings)
     command(app, "engagement", "groundswell engagement acme --window 7d --campaign spring")(engagement)
     command(app, "posts", "groundswell posts acme ann --window 7d")(posts)
@@ -82,9 +83,21 @@ def statement(
     show(found, as_json, render.statement)
 
 
+def campaigns(
+    brand: Brand, min_position: MinPosition = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
+    """Show a brand's campaigns: version, status, window, and what each has spent of its budget."""
+    from service import render_campaigns
+
+    with open_reads(data_dir) as reads:
+        found = reads.campaigns(brand, min_position=min_position)
+    show(found, as_json, render_campaigns.campaigns)
+
+
 def standings(
     brand: Brand,
     campaign: Campaign,
+    settled: Annotated[bool, typer.Option("--settled", help="Those that the prizes are of.")] = False,
     limit: Limit = 100,
     cursor: Cursor = None,
     as_of: AsOf = None,
@@ -94,13 +107,20 @@ def standings(
     as_json: AsJson = False,
 ) -> None:
     """Show a campaign's ranking; equal scores share a rank."""
-    from service import render
+    from service import render_campaigns
 
     with open_reads(data_dir) as reads:
         found = reads.standings(
-            brand, campaign, cursor=cursor, limit=limit, as_of=as_of, known_at=known_at, min_position=min_position
+            brand,
+            campaign,
+            settled=settled,
+            cursor=cursor,
+            limit=limit,
+            as_of=as_of,
+            known_at=known_at,
+            min_position=min_position,
         )
-    show(found, as_json, render.standings)
+    show(found, as_json, render_campaigns.standings)
 
 
 def engagement(

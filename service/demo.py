@@ -28,6 +28,7 @@ from service import (
     online_retail,
     publisher,
     render,
+    render_campaigns,
     render_replay,
     simulation,
     stack,
@@ -171,7 +172,7 @@ def _show(console: Console, settings: Settings, reads: Reads, feed: Feed) -> Non
         console.print(render.tiers(reads.tiers(feed.brand, "all")))
     console.print()
     standings = reads.standings(feed.brand, feed.campaign, limit=TOP, as_of=as_of)
-    console.print(render.standings(standings))
+    console.print(render_campaigns.standings(standings))
     console.print()
     console.print(_top_balances(settings, reads, feed, as_of))
     if standings.entries:

@@ -1,7 +1,8 @@
 """The outbox: records that follow from committed ledger events, sent in order, at least once, with a stored position.
 
-Definitions go to every partition of the activity log and to their own topic; a referred purchase, or its refund, goes
-to the referrer's key. Ids are computed from the event that caused them, so a repetition is a duplicate downstream.
+Definitions go to every partition of the activity log and to their own topic, a closed campaign's marker to every
+partition; a referred purchase, or its refund, goes to the referrer's key, a prize to the winner's. Ids are computed
+from the event that caused them, so a repetition is a duplicate downstream.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 
 from aggregates.events import PurchaseRecorded, RefundRecorded
 from aggregates.ledger import Ledger, Recorded
-from aggregates.program_events import BrandDefined, CampaignDefined
+from aggregates.program_events import BrandDefined, CampaignClosed, CampaignDefined, StandingsKept
 from schemas.codec import encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, DEFINITIONS
@@ -55,6 +56,10 @@ def messages(recorded: Recorded, secret: bytes, partitions: int) -> Iterator[Mes
     event = recorded.event
     if isinstance(event, BrandDefined | CampaignDefined):
         yield from _definition(event, secret, partitions)
+    elif isinstance(event, CampaignClosed):
+        yield from _closing(event, secret, partitions)
+    elif isinstance(event, StandingsKept):
+        yield from _prizes(event, secret)
     elif isinstance(event, PurchaseRecorded) and event.referral == "due":
         yield _referral(recorded, event, "completed", secret)
     elif isinstance(event, RefundRecorded) and event.referrer_id is not None:
@@ -83,6 +88,41 @@ def _definition(event: BrandDefined | CampaignDefined, secret: bytes, partitions
     output = {**value, "recorded_at": event.recorded_at}
     del output["occurred_at"]
     yield Message(DEFINITIONS, None, name.encode(), encode("ProgramDefinition", output), [])
+
+
+def _closing(event: CampaignClosed, secret: bytes, partitions: int) -> Iterator[Message]:
+    value = {
+        "event_id": _id("closing", event.brand, event.campaign),
+        "occurred_at": event.closed_at,
+        "brand_id": event.brand,
+        "campaign_id": event.campaign,
+    }
+    _check("CampaignClosing", value)
+    key, data = event.brand.encode(), encode("CampaignClosing", value)
+    for partition in range(partitions):
+        yield Message(ACTIVITY, partition, key, data, [(SIGNATURE_HEADER, sign(secret, key, data))])
+
+
+def _prizes(event: StandingsKept, secret: bytes) -> Iterator[Message]:
+    for place in event.places:
+        if not place.prize:
+            continue
+        value = {
+            "event_id": _id("prize", event.brand, event.campaign, str(place.rank), place.member),
+            "occurred_at": event.closed_at,
+            "brand_id": event.brand,
+            "member_id": place.member,
+            "kind": "prize",
+            "points": place.prize,
+            "reference": event.campaign,
+            "reason": None,
+            "campaign_version": event.version,
+            "rank": place.rank,
+            "requested_by": "settlement",
+        }
+        _check("Command", value)
+        key, data, headers = record(secret, "Command", value)
+        yield Message(ACTIVITY, None, key, data, headers)
 
 
 def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind: str, secret: bytes) -> Message:

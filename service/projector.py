@@ -1,4 +1,4 @@
-"""The projector role: read models from the ledger, engagement tables from the pane topics, and the outbox.
+"""The projector role: read models from the ledger, engagement tables from the pane topics, the outbox, settlements.
 
 One projector of a database works; others stand by and take over. While the database is away it waits.
 """
@@ -24,8 +24,11 @@ from service.outbox import Outbox
 from service.problems import Unusable
 from service.role_port import RolePort
 from service.settings import Settings
+from service.settlement import HOUR_MS, Settlements
 
 IDLE_SECONDS = 0.05
+SETTLE_SECONDS = 1.0
+"""How often campaigns are looked at that end."""
 POLL_MS = 200
 WAITING = "waiting for the database:"
 STAND_BY_SECONDS = 1.0
@@ -80,6 +83,19 @@ def _apply(engine: sa.Engine, tp: TopicPartition, start: int, end: int, values: 
         engagement.apply(connection, tp.topic, tp.partition, start, end, values)
 
 
+async def _settle(settings: Settings, ledger: Ledger, partitions: int, stop: asyncio.Event) -> None:
+    """Close campaigns and settle them as they are due."""
+    engine = open_database(settings.database, read_only=True)
+    grace_ms = settings.grace_hours * HOUR_MS
+    settlements = Settlements(engine, ledger, partitions, grace_ms, settings.min_posts)
+    try:
+        while not stop.is_set():
+            await asyncio.to_thread(settlements.step)
+            await _pause(stop, SETTLE_SECONDS)
+    finally:
+        engine.dispose()
+
+
 async def _keep_lead(lock: Exclusive, engine: sa.Engine, stop: asyncio.Event) -> None:
     """Say every second that we are at work, for as long as we are the one who may."""
     while not stop.is_set():
@@ -111,6 +127,7 @@ async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> 
                 group.create_task(_keep_lead(lock, engine, stop))
                 group.create_task(_forever(project, stop))
                 group.create_task(_forever(outbox.step, stop))
+                group.create_task(_settle(settings, ledger, partitions, stop))
                 group.create_task(_engagement(settings, engine, partitions, stop))
         await asyncio.to_thread(heartbeats.leave, engine, "projector")
     finally:

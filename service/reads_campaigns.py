@@ -1,47 +1,87 @@
-"""Reads of a campaign: its standings."""
+"""Reads of campaigns: which there are, and their standings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Final
 
 from sqlalchemy import Connection
 
-from projections import engagement_queries, queries, standings_queries
-from projections.answers import Standings
-from service.reads_access import Access, effective, instants
-
-POINTS: Final = "points"
-"""The standings metric that the ledger scores; the others come from the panes."""
+from projections import campaign_queries, engagement_queries, queries, settlement_queries, standings_queries
+from projections.answers import Campaigns, Standings
+from service.problems import Refusal
+from service.reads_access import Access, check, effective, instants
 
 
 class CampaignReads(Access):
-    """Reads of one campaign."""
+    """Reads of a brand's campaigns."""
+
+    def campaigns(self, brand: str, *, min_position: str | None = None) -> Campaigns:
+        """A brand's campaigns as they are now. Raises `Refusal`."""
+        with self.ledger(min_position) as conn:
+            check(conn, brand, None)
+            return campaign_queries.campaigns(conn, brand, self.clock())
 
     def standings(
         self,
         brand: str,
         campaign: str,
         *,
+        settled: bool = False,
         cursor: str | None = None,
         limit: int = 100,
         as_of: str | None = None,
         known_at: str | None = None,
         min_position: str | None = None,
     ) -> Standings:
-        """A page of a campaign's ranking by its metric, each member with the tier of now. Raises `Refusal`."""
+        """A page of a campaign's ranking by its metric, each member with the tier of now. Raises `Refusal`.
+
+        Late records correct it also when the campaign is settled; `settled` asks for the one that the prizes are of.
+        """
         at, known = instants(as_of, known_at)
+        if settled:
+            return self._settled(brand, campaign, cursor, limit, at, known, min_position)
         with self.ledger(min_position) as conn:
             now = self.clock()
             metric = queries.campaign_definition(conn, brand, campaign, now if at is None else at).standings
-            if metric == POINTS:
+            if metric == standings_queries.POINTS:
                 paid = standings_queries.points_scores(conn, brand, campaign, at, known)
-                return _page(conn, brand, campaign, metric, paid, limit, cursor)
+                return _page(conn, brand, campaign, metric, paid, limit, cursor, known)
         effective(as_of, known_at)
         with self.panes(min_position, brand, campaign) as (conn, _):
             scores = engagement_queries.campaign_scores(conn, brand, campaign, metric, at, self.min_posts)
-            return _page(conn, brand, campaign, metric, scores, limit, cursor)
+            return _page(conn, brand, campaign, metric, scores, limit, cursor, None)
+
+    def _settled(
+        self,
+        brand: str,
+        campaign: str,
+        cursor: str | None,
+        limit: int,
+        at: int | None,
+        known: int | None,
+        min_position: str | None,
+    ) -> Standings:
+        """A page of the standings that a campaign was settled by."""
+        if at is not None or known is not None:
+            raise Refusal("invalid_request", "settled: these standings never change; ask without as_of and known_at.")
+        with self.ledger(min_position) as conn:
+            check(conn, brand, campaign)
+            end = settlement_queries.settlement(conn, brand, campaign)
+            if end is None or end.settled_at is None:
+                raise Refusal("not_settled", f"The campaign {brand}/{campaign} is not settled.")
+            start = standings_queries.start_of(cursor)
+            places = settlement_queries.settled_places(conn, brand, campaign, start, limit)
+            following = start + len(places)
+            return Standings(
+                brand=brand,
+                campaign=campaign,
+                metric=end.metric,
+                final=True,
+                entries=campaign_queries.with_tiers(conn, brand, places),
+                next_cursor=str(following) if following < end.members else None,
+                position=queries.read_position(conn),
+            )
 
 
 def _page(
@@ -52,9 +92,14 @@ def _page(
     scores: Sequence[tuple[str, int | Decimal | None]],
     limit: int,
     cursor: str | None,
+    known_at: int | None,
 ) -> Standings:
-    """A page of the ranking of these scores; tiers are looked up for the page alone."""
+    """A page of the ranking of these scores; tiers and prizes are looked up for the page alone."""
     page = standings_queries.standings(conn, brand, campaign, metric, scores, {}, limit, cursor)
-    tiers = engagement_queries.member_tiers(conn, brand, [place.member_id for place in page.entries])
-    entries = tuple(place.model_copy(update={"tier": tiers[place.member_id]}) for place in page.entries)
-    return page.model_copy(update={"entries": entries})
+    entries = campaign_queries.with_tiers(conn, brand, page.entries)
+    end = settlement_queries.settlement(conn, brand, campaign)
+    if end is None or end.settled_at is None or (known_at is not None and known_at < end.settled_at):
+        return page.model_copy(update={"entries": entries})
+    won = settlement_queries.prizes(conn, brand, campaign, [place.member_id for place in entries])
+    entries = tuple(place.model_copy(update={"prize": won.get(place.member_id)}) for place in entries)
+    return page.model_copy(update={"entries": entries, "final": True})

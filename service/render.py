@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from service.render_tables import NOTHING, bar, number, percent, plain, row, table, titled
+from service.render_tables import NOTHING, bar, more, number, percent, plain, row, table, titled
 
 if TYPE_CHECKING:
-    from projections.answers import Balance, Explained, Explanation, Standings, Statement, Unpaid
+    from projections.answers import Balance, Explained, Explanation, Statement, Unpaid
     from projections.digest import DigestReport
     from projections.engagement_models import (
         EngagementReport,
@@ -39,18 +39,7 @@ def statement(found: Statement) -> RenderableType:
         by = f"{entry.campaign} v{entry.campaign_version} {entry.rule}" if entry.campaign else NOTHING
         source = f"{entry.source.partition}:{entry.source.offset} {entry.source.event_id}"
         row(made, (entry.occurred_at, entry.kind, by, source, entry.entry_id, f"{entry.points:+,}"))
-    return titled(f"Statement of {found.brand}/{found.member_id}", made, *_more(found.next_cursor))
-
-
-def standings(found: Standings) -> RenderableType:
-    """A page of a ranking."""
-    state = "final" if found.final else "not final"
-    made = table(("member", "tier"), ("rank", "score"))
-    for place in found.entries:
-        score = place.score if place.score is None or isinstance(place.score, int) else plain(place.score)
-        row(made, (place.member_id, place.tier, place.rank, score))
-    title = f"Standings of {found.brand}/{found.campaign} by {found.metric} ({state})"
-    return titled(title, made, *_more(found.next_cursor))
+    return titled(f"Statement of {found.brand}/{found.member_id}", made, *more(found.next_cursor))
 
 
 def checks(found: Iterable[Checked]) -> RenderableType:
@@ -278,7 +267,3 @@ def _facts(facts: Mapping[str, object], title: str = "") -> RenderableType:
     for name, value in facts.items():
         row(made, (name, value))
     return titled(title, made) if title else made
-
-
-def _more(cursor: str | None) -> list[RenderableType]:
-    return [Text(f"more: --cursor {cursor}")] if cursor else []

@@ -62,3 +62,8 @@ def bar(value: Decimal | None, greatest: Decimal | None) -> Text:
     if value is None or not greatest or value <= 0:
         return Text("")
     return Text("█" * max(1, round(value / greatest * BAR)), style="cyan")
+
+
+def more(cursor: str | None) -> list[Text]:
+    """How to ask for the next page, if there is one."""
+    return [Text(f"more: --cursor {cursor}")] if cursor else []

@@ -320,29 +320,34 @@ async def read(bootstrap: str, topic: str, partition: int, start: int, end: int 
             yield record
 
 
-async def last_values(bootstrap: str, topic: str, partition: int, written: int = 0) -> dict[bytes, bytes]:
-    """Every key of an output partition with its greatest value: the last one, unless a stale owner wrote that.
+async def last_values(bootstrap: str, topic: str, partition: int, written: int = 0) -> tuple[dict[bytes, bytes], int]:
+    """Every key of an output partition with its greatest value, which is the last one unless a stale owner wrote that.
+
+    And the offset after the last record.
 
     Raises `LogLost` when it ends before `written`.
     """
     end = await end_of(bootstrap, topic, partition)
     if end < written:
         raise LogLost(f"{topic} partition {partition} ends at offset {end}, and {written} was written. {WHAT_TO_DO}")
-    return (await _fold_log(bootstrap, topic, partition, None))[0]
+    values, _, reached = await _fold_log(bootstrap, topic, partition, None)
+    return values, reached
 
 
 async def _overwritten(bootstrap: str, topic: str, partition: int, keys: set[bytes]) -> list[Record]:
-    values, behind = await _fold_log(bootstrap, topic, partition, keys)
+    values, behind, _ = await _fold_log(bootstrap, topic, partition, keys)
     return [(key, values[key], []) for key in behind]
 
 
 async def _fold_log(
     bootstrap: str, topic: str, partition: int, keys: set[bytes] | None
-) -> tuple[dict[bytes, bytes], set[bytes]]:
-    """Greatest value by key, and the keys whose last value in the log is not the greatest."""
+) -> tuple[dict[bytes, bytes], set[bytes], int]:
+    """Greatest value by key, the keys whose last value is not the greatest, and the offset after the last record."""
     values: dict[bytes, bytes] = {}
     behind: set[bytes] = set()
+    reached = 0
     async for batch in read_batches(bootstrap, topic, partition, 0):
+        reached = batch[-1].offset + 1 if batch else reached
         for record in batch:
             key, value = record.key, record.value
             if keys is not None and key not in keys:
@@ -353,4 +358,4 @@ async def _fold_log(
                 continue
             values[key] = value
             behind.discard(key)
-    return values, behind
+    return values, behind, reached

@@ -128,8 +128,9 @@ class Recovery:
                 state = await uninterrupted(readstate.take, self._engine, source, token)
                 check_watermark(source, state.saved, low)
             if is_ours():
-                owned = Owned(await self._read(source, state, token), writer, token)
-                writer.ends = {**state.outputs, **writer.ends}
+                part, ends = await self._read(source, state, token)
+                owned = Owned(part, writer, token)
+                writer.ends = {**state.outputs, **ends, **writer.ends}
         except readstate.OtherLog as error:
             raise LogLost(f"{error}. {WHAT_TO_DO}") from None
         finally:
@@ -138,15 +139,20 @@ class Recovery:
                 await asyncio.wait({stopping}, timeout=config.patience_seconds)
         return owned
 
-    async def _read(self, source: Source, state: ReadState, token: str) -> Partition:
+    async def _read(self, source: Source, state: ReadState, token: str) -> tuple[Partition, dict[str, int]]:
+        """The partition as it goes on, and where its outputs end.
+
+        They may end behind what the read-state says, if the last owner wrote and died: what it wrote is not written
+        again, and whoever waits for the tables to have all must wait for that too.
+        """
         config = self._config
         fold = await self._make_fold(source, state, token)
-        written = {}
+        written, ends = {}, {}
         for topic in config.outputs:
             end = state.outputs.get(topic, 0)
-            written[topic] = await outputs.last_values(config.bootstrap, topic, source.partition, end)
+            written[topic], ends[topic] = await outputs.last_values(config.bootstrap, topic, source.partition, end)
         fold.recover(written, state.saved)
-        return Partition(source, state.saved, fold)
+        return Partition(source, state.saved, fold), ends
 
     async def _writer(self, partition: int) -> Writer:
         config = self._config

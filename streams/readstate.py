@@ -386,3 +386,10 @@ def _upsert(connection: sa.Connection, table: sa.Table, change: Sequence[str] | 
 def positions(connection: sa.Connection) -> Iterable[Any]:
     """Every partition's saved row: `source, partition, position, counts, outputs, …`."""
     return connection.execute(sa.select(POSITIONS).order_by(POSITIONS.c.source)).all()
+
+
+def behind_marker(connection: sa.Connection, brand: str, campaign: str) -> list[Any]:
+    """The saved row of every partition whose position is behind the campaign's marker."""
+    of_campaign = (CLOSINGS.c.brand == brand) & (CLOSINGS.c.campaign == campaign)
+    closed = sa.select(CLOSINGS.c.source).where(of_campaign)
+    return list(connection.execute(sa.select(POSITIONS).where(POSITIONS.c.source.in_(closed))).all())

@@ -166,7 +166,7 @@ async def run(options: Namespace, grace_ms: int = GRACE_MS) -> str:
     await counting.stage.flush()
     line = interval.end("Groundswell's stage", options.records)
     if options.dump:
-        values = [(await outputs.last_values(options.bootstrap, WINDOWS, n)).values() for n in range(PARTITIONS)]
+        values = [(await outputs.last_values(options.bootstrap, WINDOWS, n))[0].values() for n in range(PARTITIONS)]
         panes = [read_pane(value) for several in values for value in several]
         dump(options.dump, _campaigns(panes), _members(panes))
     await counting.app.stop()

@@ -1,0 +1,113 @@
+"""What brings campaigns to their end: closes those that are due, and settles those whose markers are passed.
+
+The projector alone does it, every second. Each step is one optimistic write of the campaign, decided on its events, so
+whoever is killed between two steps, or does one twice, changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+import sqlalchemy as sa
+import structlog
+
+from aggregates.ledger import Ledger
+from aggregates.program_decisions import CampaignState
+from aggregates.settlement import Score, close, closes_at, settle
+from projections import engagement, queries, settlement_queries
+from service.closing import load, store
+from service.instants import now_ms
+from streams import readstate
+
+log = structlog.get_logger()
+HOUR_MS: Final = 3_600_000
+
+
+class Settlements:
+    """The campaigns of one database, on their way from ended to settled."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        ledger: Ledger,
+        partitions: int,
+        grace_ms: int,
+        min_posts: int,
+        clock: Callable[[], int] = now_ms,
+    ) -> None:
+        """`engine` only reads; `partitions` are those of the activity log."""
+        self._engine = engine
+        self._ledger = ledger
+        self._partitions = partitions
+        self._grace_ms = grace_ms
+        self._min_posts = min_posts
+        self._clock = clock
+        self._seen = -1
+        self._due: dict[tuple[str, str], int] = {}
+        """When each open campaign that closes by itself does, by the definitions seen so far."""
+
+    def step(self) -> int:
+        """Close what is due and settle what can be. Returns how many campaigns changed."""
+        now = self._clock()
+        self._look(now)
+        due = [key for key, at in self._due.items() if at <= now]
+        with self._engine.connect() as conn:
+            ready = [key for key in settlement_queries.unsettled(conn) if self._is_ready(conn, *key)]
+        return sum(self._close(*key) for key in due) + sum(self._settle(*key) for key in ready)
+
+    def _look(self, now: int) -> None:
+        """Note when open campaigns are due, again whenever a definition came."""
+        with self._engine.connect() as conn:
+            latest = settlement_queries.last_definition(conn)
+            if latest == self._seen:
+                return
+            states: dict[tuple[str, str], CampaignState] = {}
+            for one in settlement_queries.open_campaigns(conn):
+                state = states.setdefault((one.brand, one.campaign), CampaignState())
+                state.contents[one.version] = one.content
+                state.accepted_at[one.version] = one.accepted_at
+        found = {key: closes_at(state, self._grace_ms) for key, state in states.items()}
+        self._due = {key: at for key, at in found.items() if at is not None}
+        self._seen = latest
+
+    def _close(self, brand: str, campaign: str) -> int:
+        state, version = load(self._ledger, brand, campaign)
+        at, now = closes_at(state, self._grace_ms), self._clock()
+        if at is None:
+            del self._due[brand, campaign]
+            return 0
+        if at > now or not store(self._ledger, brand, campaign, version, [*close(state, now)]):
+            return 0  # a definition came in between: it is seen at the next step
+        log.info("campaign closed", brand=brand, campaign=campaign)
+        return 1
+
+    def _is_ready(self, conn: sa.Connection, brand: str, campaign: str) -> bool:
+        """Whether the read models of the ledger, and the engagement tables, have passed every marker."""
+        markers = settlement_queries.markers(conn, brand, campaign)
+        if len(markers) < self._partitions or queries.read_position(conn) < max(markers.values()):
+            return False
+        saved = readstate.behind_marker(conn, brand, campaign)
+        return len(saved) >= self._partitions and all(
+            engagement.position(conn, topic, row.partition) >= end
+            for row in saved
+            for topic, end in json.loads(row.outputs).items()
+        )
+
+    def _settle(self, brand: str, campaign: str) -> int:
+        state, version = load(self._ledger, brand, campaign)
+        events = settle(state, self._scores(state), self._min_posts, self._clock())
+        if not events or not store(self._ledger, brand, campaign, version, [*events]):
+            return 0
+        log.info("campaign settled", brand=brand, campaign=campaign)
+        return 1
+
+    def _scores(self, state: CampaignState) -> list[tuple[str, Score]]:
+        closed = state.closed
+        assert closed is not None
+        metric = next(one.standings for one in state.versions() if one.version == closed.version)
+        with self._engine.connect() as conn:
+            return settlement_queries.scores_before_markers(
+                conn, closed.brand, closed.campaign, metric, self._min_posts
+            )
