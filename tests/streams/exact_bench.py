@@ -152,6 +152,10 @@ class Bench:
     grace_ms: int = 3_600_000
     written: dict[str, dict[bytes, bytes]] = field(default_factory=lambda: {WINDOWS: {}, TIERS: {}})
     """Topic → key → value, as compaction leaves it."""
+    partition: int = 0
+    partitions: int = 1
+    appended: dict[str, list[bytes]] = field(default_factory=lambda: {WINDOWS: [], TIERS: []})
+    """Topic → every value that was written, in order."""
     letters: dict[int, str] = field(default_factory=dict)
     """Source offset → reason: a repeated dead letter is the same one."""
 
@@ -161,7 +165,7 @@ class Bench:
         self.engine = open_database(self.database)
         readstate.create_tables(self.engine)
         Ledger(self.database).migrate()
-        self.source = Source(ACTIVITY, "epoch", 0)
+        self.source = Source(ACTIVITY, "epoch", self.partition)
         self.workers = 0
         self.tokens: dict[Partition, str] = {}
 
@@ -176,7 +180,7 @@ class Bench:
         for one in self.log[tail_start(start) : start]:
             if one.offset not in rejected:
                 remember(recent, one)
-        intake = Intake(0, 1, state, recent, SECRET, self.limits)
+        intake = Intake(self.partition, self.partitions, state, recent, SECRET, self.limits)
         ledger, recorded = Ledger(self.database), NOW + self.workers
         position = ledger.take(self.source, token, start)
         rewards = Rewards(ledger, self.source, position, token, lambda: recorded)
@@ -200,6 +204,7 @@ class Bench:
             for key, value, _ in records[: int(len(records) * share)]:
                 assert key is not None
                 assert value is not None
+                self.appended[topic].append(value)
                 kept = self.written[topic].get(key)
                 if kept is None or stamp_of(value) >= stamp_of(kept):
                     self.written[topic][key] = value
@@ -219,7 +224,8 @@ class Bench:
         async def save(flush: Flush) -> None:
             if dies == "in save":
                 raise Died
-            readstate.save(self.engine, self.source, flush.delta, self.tokens[part], {})
+            ends = {topic: len(values) for topic, values in self.appended.items()}
+            readstate.save(self.engine, self.source, flush.delta, self.tokens[part], ends)
             if dies == "after":
                 raise Died
 
