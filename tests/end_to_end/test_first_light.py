@@ -247,3 +247,58 @@ def test_a_command_without_a_stack_says_how_to_start_one(tmp_path):
         refused = command(*arguments, "--data-dir", str(tmp_path))
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
         assert "groundswell up" in refused.stderr
+
+
+RACE = """
+brand: gala
+plan: pro
+currency: EUR
+---
+campaign: race
+brand: gala
+starts_at: 2025-03-01T00:00:00Z
+ends_at: 2025-04-01T00:00:00Z
+earn: [{rule: share, on: interaction, kind: [share], points: 10}]
+standings: interactions
+prizes: {1: 500, 2: 300}
+"""
+
+
+def test_a_campaign_that_is_over_is_settled_and_its_prizes_are_paid_once(running: Running, tmp_path: Path) -> None:
+    def shares(name: str, by_member: dict[str, int]) -> None:
+        rows = [
+            {"brand_id": "gala", "event_id": f"{name}-{member}", "occurred_at": "2025-03-10T12:00:00Z",
+             "member_id": member, "kind": "share", "surface": "brand_post", "quantity": count, "platform": "x"}
+            for member, count in by_member.items()
+        ]  # fmt: skip
+        running.run("publish", "interactions", write(tmp_path, name, rows))
+        running.run("wait")
+
+    (tmp_path / "race.yaml").write_text(RACE)
+    running.run("apply", str(tmp_path / "race.yaml"))
+    shares("first", {"ann": 3, "bob": 7, "cat": 3, "dan": 1})
+    assert running.json("campaigns", "gala")["campaigns"][0]["status"] == "ended"
+    assert running.json("standings", "gala", "race")["final"] is False
+    running.run("standings", "gala", "race", "--settled", code=1)
+    settled = running.json("settle", "gala", "race")
+    won = {"bob": 500, "ann": 300, "cat": 300}
+    assert {one["member_id"]: one["prize"] for one in settled["prizes"]} == won
+    running.run("wait")
+    balances = {member: running.json("balance", "gala", member)["active"] for member in ("ann", "bob", "cat", "dan")}
+    assert balances == {"ann": 330, "bob": 570, "cat": 330, "dan": 10}
+    digests = running.digests()
+    again = running.json("settle", "gala", "race")
+    running.run("wait")
+    assert (again, running.digests()) == (settled, digests)
+    shares("late", {"dan": 9})
+    live = get(running, "/v1/brands/gala/campaigns/race/standings")
+    assert live["final"] is True
+    assert [(one["member_id"], one["score"], one["prize"]) for one in live["entries"]] == [
+        ("dan", 10, None), ("bob", 7, 500), ("ann", 3, 300), ("cat", 3, 300)
+    ]  # fmt: skip
+    kept = get(running, "/v1/brands/gala/campaigns/race/standings?settled=true")["entries"]
+    assert [(one["rank"], one["member_id"], one["score"], one["prize"]) for one in kept] == [
+        (1, "bob", 7, 500), (2, "ann", 3, 300), (2, "cat", 3, 300), (4, "dan", 1, None)
+    ]  # fmt: skip
+    assert running.json("campaigns", "gala")["campaigns"][0]["status"] == "settled"
+    running.run("replay", "verify")

@@ -10,7 +10,7 @@ import pytest
 from aggregates.database import open_database
 from aggregates.events import Origin, PurchaseRecorded, RefundRecorded
 from aggregates.ledger import Ledger, Recorded, brand_aggregate
-from aggregates.program_events import BrandDefined
+from aggregates.program_events import BrandDefined, CampaignClosed, Place, StandingsKept
 from schemas.codec import decode
 from schemas.signing import SIGNATURE_HEADER, verify
 from schemas.topics import ACTIVITY, DEFINITIONS
@@ -56,6 +56,30 @@ def test_a_refund_that_came_before_its_purchase_is_off_what_the_referrer_is_judg
 def test_nothing_follows_from_a_purchase_without_a_due_referral():
     assert sent(PurchaseRecorded(ORIGIN, "o1", 5_000, "EUR", "nano", (), None, "ann", "self_referral")) == []
     assert sent(RefundRecorded(ORIGIN, 100, "EUR", "o1", True)) == []
+
+
+def test_a_closed_campaigns_marker_goes_to_every_partition_the_same():
+    closed = CampaignClosed("acme", "spring", 2, 1_772_500_000_000, 1_772_600_000_000)
+    found = sent(closed, "campaign:acme/spring")
+    assert [(m.topic, m.partition) for m in found] == [(ACTIVITY, 0), (ACTIVITY, 1), (ACTIVITY, 2)]
+    assert len({(m.key, m.value) for m in found}) == 1
+    assert verify(SECRET, found[0].key, found[0].value, dict(found[0].headers)[SIGNATURE_HEADER])
+    kind, value = decode(found[0].value)
+    assert (kind, value["brand_id"], value["campaign_id"]) == ("CampaignClosing", "acme", "spring")
+
+
+def test_a_prize_goes_to_each_winners_key_as_a_command_of_its_own():
+    places = (Place("bob", 1, 9, 500), Place("ann", 2, 7, 300), Place("cat", 2, 7, 300), Place("dan", 4, 1))
+    kept = StandingsKept("acme", "spring", 2, 1_772_600_000_000, 0, places)
+    found = sent(kept, "campaign:acme/spring")
+    assert [(m.key, m.partition) for m in found] == [(b"acme/bob", None), (b"acme/ann", None), (b"acme/cat", None)]
+    values = [decode(m.value)[1] for m in found]
+    assert [(v["kind"], v["points"], v["reference"], v["campaign_version"], v["rank"]) for v in values] == [
+        ("prize", 500, "spring", 2, 1), ("prize", 300, "spring", 2, 2), ("prize", 300, "spring", 2, 2)
+    ]  # fmt: skip
+    assert len({v["event_id"] for v in values}) == 3
+    assert all(verify(SECRET, m.key, m.value, dict(m.headers)[SIGNATURE_HEADER]) for m in found)
+    assert sent(kept, "campaign:acme/spring") == found, "sent again they are the same records"
 
 
 def test_what_was_sent_and_not_noted_is_sent_again(broker: str, tmp_path: Path):
