@@ -29,7 +29,15 @@ from aggregates.events import (
 )
 from aggregates.ledger import Recorded
 from aggregates.parsing import parse
-from aggregates.program_events import BrandDefined, CampaignDefined
+from aggregates.program_events import (
+    BrandDefined,
+    CampaignClosed,
+    CampaignDefined,
+    CampaignSettled,
+    MarkerPassed,
+    Place,
+    StandingsKept,
+)
 
 HOUR = 3_600_000
 START = 1_772_323_200_000  # 2026-03-01
@@ -68,6 +76,7 @@ class Stream:
     open_points: dict[str, int] = field(default_factory=dict)
     redemptions: list[tuple[str, str, PointsRedeemed]] = field(default_factory=list)
     movements: int = 0
+    settled: dict[tuple[str, str], tuple[Place, ...]] = field(default_factory=dict)
 
     def origin(self, at: int) -> Origin:
         n = len(self.events) + 1
@@ -219,6 +228,25 @@ class Stream:
         account.debt -= settled
         return settled
 
+    def settle(self, brand: str, campaign: str) -> None:
+        """Close and settle a campaign by the points that its members have now, once."""
+        if (brand, campaign) in self.settled:
+            return
+        at = START + len(self.events) * HOUR
+        originator = f"campaign:{brand}/{campaign}"
+        self.put(originator, CampaignClosed(brand, campaign, 1, at, at))
+        self.put(f"marker:{brand}/{campaign}/1", MarkerPassed(self.origin(at), brand, campaign))
+        scores = {m: points for (b, c, m), points in self.standings.items() if (b, c) == (brand, campaign)}
+        places = tuple(
+            Place(member, rank, scores[member], 10 * (rank == 1))
+            for rank, member in enumerate(sorted(scores, key=lambda m: (-scores[m], m)), 1)
+        )
+        for first in range(0, len(places), 2):
+            self.put(originator, StandingsKept(brand, campaign, 1, at, first, places[first : first + 2]))
+        won = sum(place.prize > 0 for place in places)
+        self.put(originator, CampaignSettled(brand, campaign, 1, "points", len(places), won, 10 * won, at, at + 1))
+        self.settled[brand, campaign] = places
+
     @staticmethod
     def _out_of(account: Member, points: int, at: int, *, pending: bool) -> tuple[tuple[Take, ...], int]:
         takes = []
@@ -267,6 +295,7 @@ _adjustments = st.tuples(
     st.just("adjust"), st.sampled_from(BRANDS), st.sampled_from(MEMBERS), st.integers(-60, 60).filter(bool), _times
 )
 _prizes = st.tuples(st.just("prize"), st.sampled_from(BRANDS), st.sampled_from(MEMBERS), _points, _times)
+_settlements = st.tuples(st.just("settle"), st.sampled_from(BRANDS), st.sampled_from(CAMPAIGNS))
 
 
 @st.composite
@@ -299,4 +328,5 @@ def long_stream(steps: int) -> Stream:
             stream.prize(brand, member, 50, at)
         else:
             stream.reward(brand, member, n % 31 + 1, CAMPAIGNS[n % 5 % 2], at, n % 7, None if n % 3 else 24)
+    stream.settle(BRANDS[0], CAMPAIGNS[0])
     return stream

@@ -21,6 +21,7 @@ from projections.outcomes import OUTCOMES
 from projections.refusals import REFUSALS
 from projections.registry import DIGESTED, LEDGER
 from projections.runner import Runner, prepare
+from projections.settlement_queries import settled_places, unsettled
 from projections.standings import STANDINGS
 from projections.statements import STATEMENTS, balance_of
 
@@ -98,6 +99,19 @@ def test_a_balance_is_the_fold_of_the_members_statement(stream: Stream, hours: i
             judged = judge(totals.debt, lots, at)
             assert judged == judge(model.debt, held, at)
             assert sum(judged) == model.earned + model.adjusted - model.reversed - model.spent
+
+
+@settings(max_examples=30)
+@given(streams(), st.integers(1, 9))
+def test_settled_standings_are_kept_as_they_were_whatever_comes_after(stream: Stream, page: int) -> None:
+    with built(stream, page) as engine, engine.connect() as conn:
+        for (brand, campaign), places in stream.settled.items():
+            found = settled_places(conn, brand, campaign, 0, 10)
+            assert [(p.member_id, p.rank, p.score, p.prize) for p in found] == [
+                (place.member, place.rank, place.score, place.prize or None) for place in places
+            ]
+            assert settled_places(conn, brand, campaign, 1, 1) == found[1:2]
+        assert unsettled(conn) == []
 
 
 def test_points_on_hold_are_pending_even_when_they_expire_as_the_hold_ends() -> None:
