@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from conftest import CAMPAIGN, HOUR, MARCH
 from serving import serving
 
 from aggregates.database import open_database
@@ -21,6 +20,9 @@ from service.problems import Refusal
 from service.reads import Reads
 from service.settings import Settings
 
+HOUR = 3_600_000
+MARCH = 1_772_323_200_000
+"""2026-03-01T00:00:00Z, when the campaign that is there begins."""
 APRIL = MARCH + 31 * 24 * HOUR
 PLACES = (Place("bob", 1, 50, 500), Place("ann", 2, 40, 300), Place("cat", 2, 40, 300), Place("dan", 4, None))
 
@@ -66,7 +68,8 @@ def test_a_campaigns_status_goes_from_scheduled_to_settled(settings: Settings) -
 
 def test_campaigns_are_listed_by_start_with_what_they_spent_of_their_budget(settings: Settings) -> None:
     for name, more in (("later", {"budget": 70}), ("idea", {"draft": True, "starts_at": "2026-01-01T00:00:00Z"})):
-        document = {**CAMPAIGN, "campaign": name, "starts_at": "2026-03-20T00:00:00Z", **more}
+        window = {"starts_at": "2026-03-20T00:00:00Z", "ends_at": "2026-04-01T00:00:00Z"}
+        document = {"campaign": name, "brand": "acme", **window, **more}
         content = content_of(parse(document, "test"))
         append(settings, campaign_aggregate("acme", name), 0, CampaignDefined("acme", name, 1, MARCH, content, MARCH))
     engine = open_database(settings.database)
