@@ -36,7 +36,9 @@ class Settings(BaseSettings):
         0, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz of a worker or projector; 0: none."
     )
     flush_interval_ms: int = Field(1000, ge=10, description="How often panes and read-state are written.")
-    grace_hours: int = Field(24, ge=1, description="How long after its end a pane stays open to late events.")
+    grace_hours: int = Field(
+        24, ge=1, description="How long a pane waits for late events after its end, and a campaign before it closes."
+    )
     session_seconds: float = Field(6.0, ge=2, description="How long a silent worker keeps its partitions.")
     dead_letter_run: int = Field(1_000, ge=1, description="So many rejected records in a row stop the worker.")
     dead_letter_percent: int = Field(50, ge=1, le=100, description="So many rejected of each 2,000 stop the worker.")
