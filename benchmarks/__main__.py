@@ -6,13 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 
-from aggregates.ledger import Ledger
 from benchmarks import decoding, ledger, read_models, stage
 from benchmarks.contest import Contest, merge, play, table
 from benchmarks.feed import Feed, make_feed
@@ -41,14 +39,10 @@ def bench(
 
 
 def _contests(feed: Feed, stack: ExitStack) -> Iterator[Contest]:
-    directory = Path(stack.enter_context(TemporaryDirectory()))
-    stored = Ledger(f"sqlite:///{directory / 'ledger.db'}")
-    stack.callback(stored.close)
-    stored.migrate()
     yield decoding.contest(feed)
     yield from ledger.contests(stack)
     yield stage.contest(feed)
-    yield read_models.contest(feed, stored)
+    yield from read_models.contests(stack)
 
 
 if __name__ == "__main__":

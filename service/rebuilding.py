@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -86,7 +88,8 @@ def run(settings: Settings, names: Sequence[str], stop_at: int | None, told: Pro
     try:
         _alone(lock)
         work = Rebuild(engine, reading, ledger.notifications, ledger.last_notification, projections)
-        built = work.build(stop_at, told)
+        with without_garbage():
+            built = work.build(stop_at, told)
         if stop_at is not None:
             return RebuildReport(swapped=False, projections=[_rebuilt(p, built[p.name]) for p in projections])
         compared = work.compare(told)
@@ -112,6 +115,16 @@ def go_back(settings: Settings, names: Sequence[str]) -> RebuildReport:
     finally:
         lock.release()
         engine.dispose()
+
+
+@contextmanager
+def without_garbage() -> Iterator[None]:
+    """Pages hold no cycles: looking for some, over and over in all of a page, took a fifth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _alone(lock: Exclusive) -> None:
