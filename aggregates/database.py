@@ -152,14 +152,15 @@ class Exclusive:
         self.release()
 
 
-def open_database(url: str, *, read_only: bool = False) -> Engine:
+def open_database(url: str, *, read_only: bool = False, cache_kib: int = 0) -> Engine:
     """An engine for `sqlite:///FILE` or `postgresql://…`. Raises ValueError for another address.
 
     A `read_only` one sees one snapshot a transaction and never waits for a writer. On SQLite any other transaction
     takes the write lock when it begins (so that what it reads cannot be outdated when it writes); on PostgreSQL it
-    does not, there whoever writes what it has read compares and sets.
+    does not, there whoever writes what it has read compares and sets. `cache_kib`: memory that a connection to SQLite
+    may keep pages in, instead of its 2 MiB; for one that writes much, all over large tables.
     """
-    return _open_postgres(url, read_only) if is_postgres(url) else _open_sqlite(url, read_only)
+    return _open_postgres(url, read_only) if is_postgres(url) else _open_sqlite(url, read_only, cache_kib)
 
 
 def _open_postgres(url: str, read_only: bool) -> Engine:
@@ -181,7 +182,7 @@ def _open_postgres(url: str, read_only: bool) -> Engine:
     return engine
 
 
-def _open_sqlite(url: str, read_only: bool) -> Engine:
+def _open_sqlite(url: str, read_only: bool, cache_kib: int) -> Engine:
     engine = create_engine(make_url(url), connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 
@@ -191,6 +192,8 @@ def _open_sqlite(url: str, read_only: bool) -> Engine:
         if not read_only:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        if cache_kib:
+            connection.execute(f"PRAGMA cache_size=-{cache_kib}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

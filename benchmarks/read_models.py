@@ -27,7 +27,7 @@ from projections import registry
 from projections.digest import digest, snapshot
 from projections.projection import Projection
 from projections.rebuild import Rebuild
-from projections.runner import PAGE, Runner, prepare
+from projections.runner import CACHE_KIB, PAGE, Runner, prepare
 from service.rebuilding import without_garbage
 
 RESULTS: Final = Path(__file__).parent / "results.json"
@@ -99,7 +99,7 @@ def _filled(address: str, events: int) -> Iterator[Ledger]:
 @contextmanager
 def _empty(address: str, projections: Sequence[Projection]) -> Iterator[Engine]:
     """The database without rows of any read model."""
-    engine = open_database(address)
+    engine = open_database(address, cache_kib=CACHE_KIB)
     try:
         with engine.begin() as conn:
             conn.exec_driver_sql("DROP TABLE IF EXISTS projection_positions")

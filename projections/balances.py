@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from projections.movements import ADJUSTED, CANCELLED, EARNED, PRIZE, REDEEMED, REVERSED, movements
-from projections.projection import Changes, Coalesced, Projection, ReadTable, Value, number, read_table, text
+from projections.projection import Changes, Projection, ReadTable, number, read_table, text
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -86,22 +86,17 @@ def judge(debt: int, lots: Iterable[LotLeft], at: int) -> Judged:
 
 def fold(events: Sequence[Recorded]) -> Changes:
     """The totals that these events add to each member's row."""
-    rows = Coalesced(BALANCES)
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
     for movement in movements(events):
+        member = movement.brand, movement.member
+        row = rows.get(member)
+        if row is None:
+            row = rows[member] = dict(zip(BALANCES.columns, (*member, 0, 0, 0, 0, 0, 0), strict=True))
         total, sign = COUNTED[movement.kind]
-        row: dict[str, Value] = {
-            "brand": movement.brand,
-            "member": movement.member,
-            "earned": 0,
-            "adjusted": 0,
-            "reversed": 0,
-            "spent": 0,
-            "debt": movement.debt,
-            "shortfall": movement.shortfall,
-        }
-        row[total] = sign * movement.points
-        rows.add(row)
-    return rows.changes()
+        row[total] += sign * movement.points
+        row["debt"] += movement.debt
+        row["shortfall"] += movement.shortfall
+    return {BALANCES.name: rows.values()}
 
 
 PROJECTION = Projection("balances", 2, (BALANCES,), fold)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 BRAND: Final = "brand"
 CAMPAIGN: Final = "campaign"
+_DEFINED: Final = (BrandDefined, CampaignDefined)
 
 PROGRAMS = ReadTable(
     read_table(
@@ -36,7 +37,7 @@ def fold(events: Sequence[Recorded]) -> Changes:
     """A row for every version."""
     rows = Coalesced(PROGRAMS)
     for seq, _, event in events:
-        if not isinstance(event, BrandDefined | CampaignDefined):
+        if not isinstance(event, _DEFINED):
             continue
         subject, subject_id = (CAMPAIGN, event.campaign) if isinstance(event, CampaignDefined) else (BRAND, event.brand)
         rows.add(

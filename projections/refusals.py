@@ -41,6 +41,7 @@ REFUSALS = ReadTable(
 """`rule` is empty where a whole campaign was refused, `campaign` too where a referral named none."""
 
 _REFERRAL_DUE: Final = "due"
+_REFUSING: Final = (InteractionRewarded, PurchaseRecorded, ReferralJudged)
 
 
 def fold(events: Sequence[Recorded]) -> Changes:
@@ -48,7 +49,7 @@ def fold(events: Sequence[Recorded]) -> Changes:
     rows = Coalesced(REFUSALS)
     for seq, originator, event in events:
         account = account_of(originator)
-        if account is None or not isinstance(event, InteractionRewarded | PurchaseRecorded | ReferralJudged):
+        if account is None or not isinstance(event, _REFUSING):
             continue
         refusals = event.refusals
         if isinstance(event, PurchaseRecorded) and event.referral not in ("", _REFERRAL_DUE):

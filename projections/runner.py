@@ -13,6 +13,8 @@ from projections.rows import NOTHING, Digest, digest_of_rows, write
 
 PAGE: Final = 2_000
 """Events a transaction."""
+CACHE_KIB: Final = 65_536
+"""Of SQLite, for whoever writes read models: with 2 MiB the keys of 300,000 rows took a fifth more time to write."""
 _FETCH: Final = 5_000
 
 POSITIONS: Final[Table] = read_table(

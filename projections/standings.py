@@ -25,6 +25,7 @@ STANDINGS = ReadTable(
     ),
     sums=("points",),
 )
+_OF_CAMPAIGN = (Grant, Reversal)
 
 
 def fold(events: Sequence[Recorded]) -> Changes:
@@ -32,7 +33,7 @@ def fold(events: Sequence[Recorded]) -> Changes:
     rows = Coalesced(STANDINGS)
     for movement in movements(events):
         entry = movement.entry
-        if isinstance(entry, Grant | Reversal):
+        if isinstance(entry, _OF_CAMPAIGN):
             rows.add(
                 {
                     "brand": movement.brand,

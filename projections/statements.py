@@ -73,65 +73,52 @@ duplicates) adds up, so that statements and balances never part. A text that doe
 _json: Final = msgspec.json.Encoder(order="sorted").encode
 
 
+_RECORD_TYPES: Final[Mapping[type[Any], str]] = {
+    InteractionRewarded: "Interaction",
+    InteractionTakenBack: "Interaction",
+    PurchaseRecorded: "Purchase",
+    RefundRecorded: "Purchase",
+    ReferralJudged: "ReferralDue",
+}
+_COMMANDS: Final = (PointsRedeemed, RedemptionCancelled, PointsAdjusted, PrizeAwarded, CommandRefused)
+_INTERACTION: Final = ("kind", "surface", "platform", "quantity", "post_id", "actor_id")
+_MONEY: Final = ("order_id", "amount_minor", "currency")
+_TOLD: Final[Mapping[type[Any], tuple[Mapping[str, Any], Sequence[str]]]] = {
+    InteractionRewarded: ({}, _INTERACTION),
+    InteractionTakenBack: ({}, _INTERACTION),
+    PurchaseRecorded: ({"kind": "completed"}, _MONEY),
+    RefundRecorded: ({"kind": "refunded"}, _MONEY),
+    ReferralJudged: ({}, ("kind", "order_id", "buyer_id", "amount_minor")),
+}
+"""What is told of an event: what its type says, and fields of its own."""
+
+
 def record_type(event: AccountEvent) -> str:
     """The type of the activity record that an event judged."""
-    if isinstance(event, InteractionRewarded | InteractionTakenBack):
-        return "Interaction"
-    if isinstance(event, PurchaseRecorded | RefundRecorded):
-        return "Purchase"
-    return "ReferralDue" if isinstance(event, ReferralJudged) else "Command"
+    return _RECORD_TYPES.get(type(event), "Command")
 
 
 def what_happened(event: AccountEvent) -> dict[str, Any]:
     """What the record said happened, for a person who asks why; absent parts left out."""
-    if isinstance(event, InteractionRewarded | InteractionTakenBack):
-        told: dict[str, Any] = {
-            "kind": event.kind,
-            "surface": event.surface,
-            "platform": event.platform,
-            "quantity": event.quantity,
-            "post_id": event.post_id,
-            "actor_id": event.actor_id,
-        }
-    elif isinstance(event, PurchaseRecorded):
-        told = {
-            "kind": "completed",
-            "order_id": event.order_id,
-            "amount_minor": event.amount_minor,
-            "currency": event.currency,
-        }
-    elif isinstance(event, RefundRecorded):
-        told = {
-            "kind": "refunded",
-            "order_id": event.order_id,
-            "amount_minor": event.amount_minor,
-            "currency": event.currency,
-        }
-    elif isinstance(event, ReferralJudged):
-        told = {
-            "kind": event.kind,
-            "order_id": event.order_id,
-            "buyer_id": event.buyer_id,
-            "amount_minor": event.amount_minor,
-        }
-    else:
-        told = _command_told(event)
-    return {name: value for name, value in told.items() if value is not None}
+    told, fields = _TOLD.get(type(event)) or (_command_told(event), ())
+    own = {name: value for name in fields if (value := getattr(event, name)) is not None}
+    return {**told, **own}
 
 
-def _command_told(
-    event: PointsRedeemed | RedemptionCancelled | PointsAdjusted | PrizeAwarded | CommandRefused,
-) -> dict[str, Any]:
+def _command_told(event: AccountEvent) -> dict[str, Any]:
+    assert isinstance(event, _COMMANDS)
     told: dict[str, Any] = {"points": event.points, "requested_by": event.requested_by}
     if isinstance(event, CommandRefused):
-        return {"kind": event.kind, **told, "reference": event.reference or None}
-    if isinstance(event, RedemptionCancelled):
-        return {"kind": "cancel", **told, "redemption": event.cancels}
-    if isinstance(event, PointsAdjusted):
-        return {"kind": "adjust", **told, "reason": event.reason or None}
-    if isinstance(event, PrizeAwarded):
-        return {"kind": "prize", **told, "rank": event.rank}
-    return {"kind": "redeem", **told}
+        more: dict[str, Any] = {"kind": event.kind, "reference": event.reference or None}
+    elif isinstance(event, RedemptionCancelled):
+        more = {"kind": "cancel", "redemption": event.cancels}
+    elif isinstance(event, PointsAdjusted):
+        more = {"kind": "adjust", "reason": event.reason or None}
+    elif isinstance(event, PrizeAwarded):
+        more = {"kind": "prize", "rank": event.rank}
+    else:
+        more = {"kind": "redeem"}
+    return {**told, **{name: value for name, value in more.items() if value is not None}}
 
 
 def _detail(movement: Movement) -> str:
@@ -157,10 +144,10 @@ def _takes(takes: tuple[Take, ...]) -> str:
 
 def statement_row(movement: Movement) -> Row:
     """The row of one movement."""
-    entry, event, origin = movement.entry, movement.event, movement.event.origin
+    entry, event, lot, origin = movement.entry, movement.event, movement.lot, movement.event.origin
     grant = entry if isinstance(entry, Grant) else None
-    of_campaign = entry if isinstance(entry, Grant | Reversal | PrizeAwarded) else None
-    of_rule = entry if isinstance(entry, Grant | Reversal) else None
+    of_rule = grant or (entry if isinstance(entry, Reversal) else None)
+    of_campaign = of_rule or (entry if isinstance(entry, PrizeAwarded) else None)
     return {
         "brand": movement.brand,
         "member": movement.member,
@@ -178,12 +165,12 @@ def statement_row(movement: Movement) -> Row:
         "source_offset": origin.offset,
         "event_id": origin.event_id,
         "record_type": record_type(event),
-        "active_at": movement.lot.active_at if movement.lot else None,
-        "expires_at": movement.lot.expires_at if movement.lot else None,
+        "active_at": lot.active_at if lot else None,
+        "expires_at": lot.expires_at if lot else None,
         "tier": getattr(event, "tier", ""),
         "entitled": grant.entitled if grant else 0,
         "limited_by": grant.limited_by if grant else "",
-        "reverses": _undone(entry),
+        "reverses": "" if grant else _undone(entry),
         "debt": movement.debt,
         "shortfall": movement.shortfall,
         "takes": _takes(movement.takes),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -16,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aggregates.database import Exclusive, Lock, is_unavailable, open_database
 from aggregates.ledger import Ledger
 from projections import engagement, registry
-from projections.runner import Runner
+from projections.runner import CACHE_KIB, Runner
 from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
 from service import heartbeats, kafka
@@ -26,6 +27,8 @@ from service.role_port import RolePort
 from service.settings import Settings
 from service.settlement import HOUR_MS, Settlements
 
+GC_THRESHOLD = (100_000, 20, 100)
+"""Pages of events and rows hold no cycles: with the defaults the collector passed over all of a page many times."""
 IDLE_SECONDS = 0.05
 SETTLE_SECONDS = 1.0
 """How often campaigns are looked at that end."""
@@ -112,7 +115,7 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 
 async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> None:
     """Work until the signal. Raises what ended it before, in a group."""
-    engine = open_database(settings.database)
+    engine = open_database(settings.database, cache_kib=CACHE_KIB)
     ledger = Ledger(settings.database)
     runner = Runner(engine, ledger.notifications, registry.LEDGER)
 
@@ -197,6 +200,8 @@ async def _say_turning(port: RolePort) -> None:
 
 def run(settings: Settings) -> int:
     """Project until a signal; the exit code. A failure ends it with 1, its cause said; a database away is none."""
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
     try:
         asyncio.run(_serve(settings))
     except Exception as error:

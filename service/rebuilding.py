@@ -17,7 +17,7 @@ from projections import rebuild, registry
 from projections.engagement_digest import TOPIC_OF
 from projections.projection import Projection
 from projections.rebuild import Busy, NothingToGoBackTo, Rebuild, Swapped
-from projections.runner import Kept
+from projections.runner import CACHE_KIB, Kept
 from projections.verify import Progress, Verified
 from service.problems import Unusable
 from service.settings import Settings
@@ -82,7 +82,8 @@ def run(settings: Settings, names: Sequence[str], stop_at: int | None, told: Pro
     readers kept the swap waiting too long: the builds stay, and the next one goes on.
     """
     projections = chosen(names)
-    engine, reading = open_database(settings.database), open_database(settings.database, read_only=True)
+    engine = open_database(settings.database, cache_kib=CACHE_KIB)
+    reading = open_database(settings.database, read_only=True)
     ledger = Ledger(settings.database)
     lock = Exclusive(settings.database, Lock.REBUILD)
     try:
