@@ -17,6 +17,7 @@ from aggregates.ledger import Ledger
 from aggregates.program_decisions import CampaignState
 from aggregates.settlement import Score, close, closes_at, settle
 from projections import engagement, queries, settlement_queries
+from schemas.topics import TIERS, WINDOWS
 from service.closing import load, store
 from service.instants import now_ms
 from streams import readstate
@@ -47,6 +48,9 @@ class Settlements:
         self._seen = -1
         self._due: dict[tuple[str, str], int] = {}
         """When each open campaign that closes by itself does, by the definitions seen so far."""
+        self._ends: dict[tuple[str, str], dict[tuple[str, int], int]] = {}
+        """Closed campaign → where the pane topics ended when its markers were first seen to be passed: the ends of now
+        run ahead of the tables for as long as there is something to do."""
 
     def step(self) -> int:
         """Close what is due and settle what can be. Returns how many campaigns changed."""
@@ -54,7 +58,8 @@ class Settlements:
         self._look(now)
         due = [key for key, at in self._due.items() if at <= now]
         with self._engine.connect() as conn:
-            ready = [key for key in settlement_queries.unsettled(conn) if self._is_ready(conn, *key)]
+            self._ends = {key: self._ends_behind(conn, *key) for key in settlement_queries.unsettled(conn)}
+            ready = [key for key in self._ends if self._is_ready(conn, *key)]
         return sum(self._close(*key) for key in due) + sum(self._settle(*key) for key in ready)
 
     def _look(self, now: int) -> None:
@@ -88,12 +93,20 @@ class Settlements:
         markers = settlement_queries.markers(conn, brand, campaign)
         if len(markers) < self._partitions or queries.read_position(conn) < max(markers.values()):
             return False
-        saved = readstate.behind_marker(conn, brand, campaign)
-        return len(saved) >= self._partitions and all(
-            engagement.position(conn, topic, row.partition) >= end
-            for row in saved
-            for topic, end in json.loads(row.outputs).items()
+        ends = self._ends[brand, campaign]
+        return len({partition for _, partition in ends}) >= self._partitions and all(
+            engagement.position(conn, topic, partition) >= end for (topic, partition), end in ends.items()
         )
+
+    def _ends_behind(self, conn: sa.Connection, brand: str, campaign: str) -> dict[tuple[str, int], int]:
+        """By topic and partition: up to where the pane topics surely have all that stands before the markers."""
+        seen = self._ends.get((brand, campaign), {})
+        found = {
+            (topic, row.partition): json.loads(row.outputs).get(topic, 0)
+            for row in readstate.behind_marker(conn, brand, campaign)
+            for topic in (WINDOWS, TIERS)
+        }
+        return {at: min(end, seen.get(at, end)) for at, end in found.items()}  # they are less in a topic made anew
 
     def _settle(self, brand: str, campaign: str) -> int:
         state, version = load(self._ledger, brand, campaign)

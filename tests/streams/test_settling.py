@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exact_bench import interaction, purchase
+from exact_bench import Record, interaction, purchase
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from settling_world import END, HOUR, PARTITIONS, START, World
+from settling_world import CLOSED_AT, END, HOUR, PARTITIONS, START, World
 
 from aggregates.events import PrizeAwarded
 from schemas.codec import decode
@@ -209,3 +209,34 @@ def test_whatever_happens_around_the_markers_the_log_before_them_decides_and_pri
         assert [(one.member_id, one.rank, one.score, one.prize) for one in world.places()] == places
         assert len(awarded(world)) == settled.winners, "what comes behind the marker changes no prize"
         world.ledger.close()
+
+
+def test_dead_letters_keep_no_campaign_from_its_settlement(tmp_path):
+    world = World(tmp_path, earn=RULES, standings="interactions", prizes=PRIZES)
+    for log in world.logs:
+        log.append(Record(len(log), CLOSED_AT, b"acme/ann", b"no record"))
+    world.publish(*record_of(0, "like", "ann", 1, START))
+    world.close()
+    world.finish()
+    assert [(one.member_id, one.prize) for one in world.places()] == [("ann", 500)]
+    world.ledger.close()
+
+
+def test_a_campaign_is_settled_while_the_engagement_tables_are_always_a_flush_behind(tmp_path):
+    world = World(tmp_path, earn=RULES, standings="interactions", prizes=PRIZES)
+    world.publish(*record_of(0, "like", "ann", 1, START))
+    world.close()
+    while world.send():
+        pass
+    for number in range(1, 4):
+        for member in MEMBERS:
+            world.publish(*record_of(number, "like", member, 1, START))
+        for partition in range(PARTITIONS):
+            world.consume(partition)
+            world.work(partition, 100)
+            world.flush(partition)
+        world.project()
+        world.settle()
+    world.project()
+    assert [(one.member_id, one.score) for one in world.places()] == [("ann", 1)]
+    world.ledger.close()
