@@ -44,7 +44,8 @@ class PaneStore:
         self._grace_ms = grace_ms
 
     def __len__(self) -> int:
-        return sum(len(bucket.panes.keys() | bucket.dirty.keys()) for bucket in self._buckets.values())
+        new = sum(name not in bucket.panes for bucket in self._dirty.values() for name in bucket.dirty)
+        return new + sum(len(bucket.panes) for bucket in self._buckets.values())
 
     @property
     def spans(self) -> list[Span]:
