@@ -57,10 +57,10 @@ class Settlements:
         now = self._clock()
         self._look(now)
         due = [key for key, at in self._due.items() if at <= now]
-        with self._engine.connect() as conn:
+        closed = sum(self._close(*key) for key in due)
+        with self._engine.connect() as conn:  # of one instant: what passed the markers is what the scores are read from
             self._ends = {key: self._ends_behind(conn, *key) for key in settlement_queries.unsettled(conn)}
-            ready = [key for key in self._ends if self._is_ready(conn, *key)]
-        return sum(self._close(*key) for key in due) + sum(self._settle(*key) for key in ready)
+            return closed + sum(self._settle(conn, *key) for key in self._ends if self._is_ready(conn, *key))
 
     def _look(self, now: int) -> None:
         """Note when open campaigns are due, again whenever a definition came."""
@@ -108,19 +108,16 @@ class Settlements:
         }
         return {at: min(end, seen.get(at, end)) for at, end in found.items()}  # they are less in a topic made anew
 
-    def _settle(self, brand: str, campaign: str) -> int:
+    def _settle(self, conn: sa.Connection, brand: str, campaign: str) -> int:
         state, version = load(self._ledger, brand, campaign)
-        events = settle(state, self._scores(state), self._min_posts, self._clock())
+        events = settle(state, self._scores(conn, state), self._min_posts, self._clock())
         if not events or not store(self._ledger, brand, campaign, version, [*events]):
             return 0
         log.info("campaign settled", brand=brand, campaign=campaign)
         return 1
 
-    def _scores(self, state: CampaignState) -> list[tuple[str, Score]]:
+    def _scores(self, conn: sa.Connection, state: CampaignState) -> list[tuple[str, Score]]:
         closed = state.closed
         assert closed is not None
         metric = next(one.standings for one in state.versions() if one.version == closed.version)
-        with self._engine.connect() as conn:
-            return settlement_queries.scores_before_markers(
-                conn, closed.brand, closed.campaign, metric, self._min_posts
-            )
+        return settlement_queries.scores_before_markers(conn, closed.brand, closed.campaign, metric, self._min_posts)

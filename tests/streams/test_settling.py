@@ -15,8 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from settling_world import CLOSED_AT, END, HOUR, PARTITIONS, START, World
 
+from aggregates.database import open_database
 from aggregates.events import PrizeAwarded
+from aggregates.ledger import Ledger
+from projections.engagement_tables import ENGAGEMENT
 from schemas.codec import decode
+from service.settlement import Settlements
 
 MEMBERS = ("ann", "bob", "cat", "dan", "eve")
 RULES = [
@@ -239,4 +243,35 @@ def test_a_campaign_is_settled_while_the_engagement_tables_are_always_a_flush_be
         world.settle()
     world.project()
     assert [(one.member_id, one.score) for one in world.places()] == [("ann", 1)]
+    world.ledger.close()
+
+
+class Emptying(Ledger):
+    """Reads a campaign just after somebody has emptied the engagement tables, to make them anew."""
+
+    def history(self, aggregate):
+        engine = open_database(self.database)
+        with engine.begin() as conn:
+            conn.execute(ENGAGEMENT.delete())
+        engine.dispose()
+        return super().history(aggregate)
+
+
+def test_a_campaign_is_settled_by_the_tables_that_had_passed_its_markers_whatever_becomes_of_them_meanwhile(tmp_path):
+    world = World(tmp_path, earn=RULES, standings="interactions", prizes=PRIZES)
+    world.publish(*record_of(0, "like", "ann", 1, START))
+    world.close()
+    while world.send():
+        pass
+    for partition in range(PARTITIONS):
+        world.work(partition, 100)
+        world.flush(partition)
+        world.consume(partition)
+    world.project()
+    ledger = Emptying(world.database)
+    ledger.database = world.database
+    Settlements(open_database(world.database, read_only=True), ledger, PARTITIONS, 24 * HOUR, 1).step()
+    world.project()
+    assert [(one.member_id, one.score) for one in world.places()] == [("ann", 1)]
+    ledger.close()
     world.ledger.close()
