@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select, text
 
@@ -15,12 +16,20 @@ from schemas.topics import TIERS, WINDOWS
 from streams.readstate import POSITIONS as FOLDED
 
 
+class _Noted(NamedTuple):
+    offset: int
+    """The last one that the worker had folded."""
+    ends: tuple[tuple[str, int], ...]
+    """Where the pane topics ended then."""
+
+
 class EngagementPositions:
-    """Reads the engagement tables' positions; remembers the last certain one, for while the tables catch up."""
+    """Reads the engagement tables' positions. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._certain: dict[str, tuple[int, int]] = {}
-        """Source → partition and offset."""
+        self._noted: dict[str, tuple[_Noted, ...]] = {}
+        """Source → what tables were last seen to include, and the first that they did not: while records come, the
+        worker's latest position is always a little ahead of them."""
 
     def included(self, conn: Connection) -> dict[int, int]:
         """The last offset of the activity log that the tables surely include, by partition.
@@ -29,14 +38,22 @@ class EngagementPositions:
         those, they include all before that position.
         """
         consumed = {(row.topic, row.partition): row.position for row in conn.execute(select(CONSUMED))}
-        rows = conn.execute(select(FOLDED)).all()
-        for row in rows:
+        found: dict[int, int] = {}
+        for row in conn.execute(select(FOLDED)).all():
             ends: Mapping[str, int] = json.loads(row.outputs)
-            if all(consumed.get((topic, row.partition), 0) >= ends.get(topic, 0) for topic in (WINDOWS, TIERS)):
-                _, before = self._certain.get(row.source, (row.partition, -1))
-                self._certain[row.source] = (row.partition, max(row.position - 1, before))
-        now = (self._certain[row.source] for row in rows if row.source in self._certain)
-        return {partition: offset for partition, offset in sorted(now) if offset >= 0}
+            now = _Noted(row.position - 1, tuple((topic, ends.get(topic, 0)) for topic in (WINDOWS, TIERS)))
+            noted = (*self._noted.get(row.source, ()), now)
+            passed = [
+                one for one in noted if all(consumed.get((topic, row.partition), 0) >= end for topic, end in one.ends)
+            ]
+            best = max(passed, default=_NOTHING)
+            ahead = sorted(one for one in noted if one.offset > best.offset)
+            self._noted[row.source] = (best, *ahead[:1])
+            found[row.partition] = max(best.offset, found.get(row.partition, -1))
+        return {partition: offset for partition, offset in sorted(found.items()) if offset >= 0}
+
+
+_NOTHING: Final = _Noted(-1, ())
 
 
 def ledger_offsets(conn: Connection) -> dict[int, int]:
