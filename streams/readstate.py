@@ -81,6 +81,8 @@ class OtherLog(Exception):
     """The positions of this deployment belong to another creation of the activity log."""
 
 
+_LOG = 1 << 40
+"""More offsets than a log has."""
 TIER_CHANGES = 64
 """Tier changes kept for a member, the latest in event time."""
 MemberKey = tuple[str, str]
@@ -309,13 +311,15 @@ def accept(engine: sa.Engine, old: str, new: Source, position: int, *, anew: boo
             if anew or table is REJECTED:
                 connection.execute(sa.delete(table).where(table.c.source == old))
             elif old != new.name:
-                moved = {"source": new.name} | ({"offset": -1} if table is CLOSINGS else {})
+                moved: dict[str, Any] = {"source": new.name}
+                if table in (CLOSINGS, DEFINITIONS):  # before all offsets of the log that comes
+                    moved["offset"] = -1 if table is CLOSINGS else table.c.offset - _LOG
                 connection.execute(sa.update(table).where(table.c.source == old).values(**moved))
         if anew:
             connection.execute(sa.delete(POSITIONS).where(POSITIONS.c.source == old))
         else:
-            moved = {"source": new.name, "position": position, "writer": ""}
-            connection.execute(sa.update(POSITIONS).where(POSITIONS.c.source == old).values(**moved))
+            row = {"source": new.name, "position": position, "writer": ""}
+            connection.execute(sa.update(POSITIONS).where(POSITIONS.c.source == old).values(**row))
 
 
 def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: Mapping[str, int]) -> None:

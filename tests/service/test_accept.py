@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from aiokafka import AIOKafkaProducer
 from own_broker import running
 
 from aggregates.database import open_database
+from aggregates.definitions import content_of
 from aggregates.ledger import Source
+from aggregates.parsing import parse
 from schemas.topics import ACTIVITY, WINDOWS
 from service import accept
 from service.migrate import migrate
@@ -85,6 +88,30 @@ def test_a_topic_made_anew_is_refused_by_a_worker_until_it_is_accepted(settings)
     assert (state.saved, state.profiles) == (0, {("acme", "ann"): {"x": 300}})
     assert changes(settings) == []
     engine.dispose()
+
+
+def test_definitions_of_the_old_log_stand_beside_those_at_the_same_offsets_of_the_new_one(settings):
+    read_up_to(settings, "before", 7, {})
+    engine, now = open_database(settings.database), Source(ACTIVITY, epoch_of(settings), 0)
+    define(
+        engine, Source(ACTIVITY, "before", 0), 7, [(0, content({"brand": "acme"})), (3, content({"brand": "other"}))]
+    )
+    accept.accept(settings, changes(settings))
+    readstate.take(engine, now, "w")
+    define(engine, now, 0, [(0, content({"brand": "third"})), (3, content({"brand": "fourth"}))])
+    programs = readstate.load(engine, now).programs
+    assert all(programs.brand(name, 5) for name in ("acme", "other", "third", "fourth"))
+    engine.dispose()
+
+
+def define(engine: sa.Engine, source: Source, position: int, definitions: list[tuple[int, str]]) -> None:
+    """A worker meets definitions at these offsets behind `position`, and saves the ten offsets that have them."""
+    delta = readstate.Delta(position, position + 10, 5, 5, {}, {}, {}, definitions, [])
+    readstate.save(engine, source, delta, "w", {})
+
+
+def content(document: dict[str, str]) -> str:
+    return content_of(parse({"currency": "EUR", **document}, "test"))
 
 
 def test_a_log_that_was_cut_at_its_end_cannot_be_accepted(settings):
