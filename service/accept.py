@@ -30,6 +30,8 @@ class Change:
     """Where reading goes on."""
     anew: bool
     """Whether the read-state is forgotten and the whole log folded again."""
+    lost: bool
+    """Whether pane topics lost what was written, so that the tables read them from their new start."""
     sentence: str
 
 
@@ -73,7 +75,9 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Ch
             f"{where}: the topic was made anew ({row.source}, read up to {row.position}, is now {source.name}); "
             f"reading goes on at its offset {low}. What only the old log held can not be derived again."
         )
-        return Change(row.partition, row.source, source, low, bool(lost), sentence)
+        if lost:
+            sentence += f" {' and '.join(lost)} lost what was written, and the tables keep what they have of it."
+        return Change(row.partition, row.source, source, low, False, bool(lost), sentence)
     if row.position > end:
         raise Unusable(
             f"{where}: the log ends at offset {end} and was read up to {row.position}: it was cut, and what is "
@@ -82,7 +86,7 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Ch
     if row.position < low:
         gone = f"offsets {row.position} to {low - 1} are gone ({low - row.position:,} records)"
         sentence = f"{where}: {gone}; they count nowhere."
-        return Change(row.partition, row.source, source, low, False, sentence)
+        return Change(row.partition, row.source, source, low, False, False, sentence)
     if lost:
         if low:
             raise Unusable(
@@ -93,7 +97,7 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Ch
             f"{where}: {' and '.join(lost)} lost what was written; the activity log is folded again from its start. "
             "Points are not decided again."
         )
-        return Change(row.partition, row.source, source, 0, True, sentence)
+        return Change(row.partition, row.source, source, 0, True, True, sentence)
     return None
 
 
@@ -102,8 +106,8 @@ def accept(settings: Settings, wanted: list[Change]) -> None:
     engine = open_database(settings.database)
     try:
         for change in wanted:
-            readstate.accept(engine, change.old, change.new, change.position, anew=change.anew)
-            if change.anew:  # the tables read the output topics from their new start; rows are replaced by newer ones
+            readstate.accept(engine, change.old, change.new, change.position, anew=change.anew, lost=change.lost)
+            if change.lost:  # the tables read the output topics from their new start; rows are replaced by newer ones
                 consumed = POSITIONS.c.topic.in_((WINDOWS, TIERS)) & (POSITIONS.c.partition == change.partition)
                 with engine.begin() as connection:
                     connection.execute(sa.delete(POSITIONS).where(consumed))

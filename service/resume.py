@@ -125,7 +125,9 @@ async def restore(settings: Settings, archive: Archive, told: Callable[[str], No
 
 
 def _fold_again(settings: Settings, epoch: str, rows: list[Any]) -> None:
-    again = [accept.Change(r.partition, r.source, Source(ACTIVITY, epoch, r.partition), 0, True, "") for r in rows]
+    again = [
+        accept.Change(r.partition, r.source, Source(ACTIVITY, epoch, r.partition), 0, True, True, "") for r in rows
+    ]
     accept.accept(settings, again)
 
 

@@ -301,10 +301,10 @@ def _take_in(state: ReadState, profiles: Iterable[Any], memberships: Iterable[An
         state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
 
 
-def accept(engine: sa.Engine, old: str, new: Source, position: int, *, anew: bool = False) -> None:
+def accept(engine: sa.Engine, old: str, new: Source, position: int, *, anew: bool = False, lost: bool = False) -> None:
     """Move a partition's read-state from the source named `old` to `new` and `position`; whoever owns it loses it.
 
-    `anew` forgets it instead, so that the whole log is folded again.
+    `anew` forgets it instead, so that the whole log is folded again; `lost` forgets where the outputs ended.
     """
     with engine.begin() as connection:
         for table in (PROFILES, MEMBERSHIPS, DEFINITIONS, CLOSINGS, REJECTED):
@@ -318,7 +318,7 @@ def accept(engine: sa.Engine, old: str, new: Source, position: int, *, anew: boo
         if anew:
             connection.execute(sa.delete(POSITIONS).where(POSITIONS.c.source == old))
         else:
-            row = {"source": new.name, "position": position, "writer": ""}
+            row = {"source": new.name, "position": position, "writer": ""} | ({"outputs": "{}"} if lost else {})
             connection.execute(sa.update(POSITIONS).where(POSITIONS.c.source == old).values(**row))
 
 

@@ -15,6 +15,7 @@ from aggregates.database import open_database
 from aggregates.definitions import content_of
 from aggregates.ledger import Source
 from aggregates.parsing import parse
+from projections import engagement
 from schemas.topics import ACTIVITY, WINDOWS
 from service import accept
 from service.migrate import migrate
@@ -104,14 +105,39 @@ def test_definitions_of_the_old_log_stand_beside_those_at_the_same_offsets_of_th
     engine.dispose()
 
 
-def define(engine: sa.Engine, source: Source, position: int, definitions: list[tuple[int, str]]) -> None:
+def define(
+    engine: sa.Engine,
+    source: Source,
+    position: int,
+    definitions: list[tuple[int, str]],
+    outputs: dict[str, int] | None = None,
+) -> None:
     """A worker meets definitions at these offsets behind `position`, and saves the ten offsets that have them."""
     delta = readstate.Delta(position, position + 10, 5, 5, {}, {}, {}, definitions, [])
-    readstate.save(engine, source, delta, "w", {})
+    readstate.save(engine, source, delta, "w", outputs or {})
 
 
 def content(document: dict[str, str]) -> str:
     return content_of(parse({"currency": "EUR", **document}, "test"))
+
+
+def test_what_was_read_of_a_log_that_is_gone_is_kept_also_when_the_panes_are_gone(settings):
+    """As when a whole cluster is lost: nothing could be folded again, and definitions are not sent twice."""
+    read_up_to(settings, "before", 7, {WINDOWS: 4})
+    engine, now = open_database(settings.database), Source(ACTIVITY, epoch_of(settings), 0)
+    define(engine, Source(ACTIVITY, "before", 0), 7, [(0, content({"brand": "acme"}))], {WINDOWS: 4})
+    with engine.begin() as conn:
+        engagement.apply(conn, WINDOWS, 0, 0, 4, [])
+    found = changes(settings)
+    assert f"{WINDOWS} lost what was written" in found[0].sentence
+    accept.accept(settings, found)
+    state = readstate.load(engine, now)
+    assert (state.saved, state.profiles, state.outputs) == (0, {("acme", "ann"): {"x": 300}}, {})
+    assert state.programs.brand("acme", 5)
+    with engine.connect() as conn:
+        assert engagement.position(conn, WINDOWS, 0) == 0, "the tables read the new topic from its start"
+    assert changes(settings) == []
+    engine.dispose()
 
 
 def test_a_log_that_was_cut_at_its_end_cannot_be_accepted(settings):
