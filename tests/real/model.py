@@ -20,6 +20,8 @@ from schemas.codec import DecodeError, decode
 from schemas.topics import ACTIVITY, DEAD_LETTERS, TIERS, WINDOWS
 
 ENGAGEMENT = ("like", "comment", "share", "save", "click")
+BROADCAST = ("Definition", "CampaignClosing")
+"""They stand on every partition, are of no member, and make no pane. A marker parts segments, which are summed here."""
 TIER_CHANGES = 64
 """So many of a member are remembered, the latest in event time; a referral counts under the tier of that time."""
 PaneKey = tuple[str, str, str, str, str, str, str, int]
@@ -77,11 +79,11 @@ def tier_of(platforms: dict[str, int]) -> str:
 
 def refusal(kind: str, value: dict[str, Any], record: Any) -> str:
     """Why a record that can be decoded is a dead letter, in the words of the header; empty for a good one."""
-    if kind in ("Command", "ReferralDue", "Definition") and not record.headers:
+    if kind in ("Command", "ReferralDue", "Definition", "CampaignClosing") and not record.headers:
         return "unsigned"
     if abs(value.get("quantity", 0)) > 10**9:
         return "invalid"
-    if kind == "Definition":
+    if kind in BROADCAST:
         return ""
     if record.key != f"{value['brand_id']}/{value['member_id']}".encode():
         return "wrong_key"
@@ -119,7 +121,7 @@ class Model:
             if why:
                 self.letters[partition, record.offset] = why
                 continue
-            if kind == "Definition":
+            if kind in BROADCAST:
                 continue
             if kind == "ReferralDue":
                 self.referrals[value["event_id"]] += 1

@@ -52,6 +52,7 @@ ends_at: 2025-10-02T12:00:00Z
 earn:
   - {rule: comment, on: interaction, kind: [comment], points: 5, caps: {per_post: 20}}
   - {rule: spend, on: purchase, per_minor: 50, points: 1, hold: 0d}
+prizes: {1: 5000, 2: 3000, 3: 1000}
 ---
 brand: blue
 plan: pro
