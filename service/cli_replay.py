@@ -13,6 +13,9 @@ StopAt = Annotated[
     int | None,
     typer.Option("--stop-at", metavar="P", min=0, help="Build up to this ledger position, and swap nothing."),
 ]
+From = Annotated[
+    int, typer.Option("--from", metavar="P", min=1, help="The first ledger position whose records are sent again.")
+]
 Rollback = Annotated[bool, typer.Option("--rollback", help="Have what served before the last swap serve again.")]
 
 
@@ -21,6 +24,7 @@ def register(app: typer.Typer) -> None:
     replay = group("replay", "Build again from the ledger and compare.")
     command(replay, "verify", "groundswell replay verify")(verify)
     command(replay, "rebuild", "groundswell replay rebuild statements balances")(rebuild)
+    command(replay, "republish", "groundswell replay republish --from 1")(republish)
     app.add_typer(replay)
 
 
@@ -57,3 +61,19 @@ def rebuild(
             report = rebuilding.run(settings, names, stop_at, done)
     show(report, as_json, render_replay.rebuilt)
     refused(not report.same)
+
+
+def republish(start: From = 1, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Have the projector send the ledger's topics again: entries, balances and standings; rebuilds never do.
+
+    Consumers drop what they have by the position in each record.
+    """
+    from aggregates.database import open_database
+    from service import outbound, render_replay
+
+    engine = open_database(settings_of(data_dir).database)
+    try:
+        before = outbound.republish(engine, start)
+    finally:
+        engine.dispose()
+    show(outbound.Republished(from_position=start, to_position=before), as_json, render_replay.republished)

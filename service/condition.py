@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from aggregates.database import open_database, without_password
 from projections import queries, registry
 from projections.runner import positions as projection_positions
-from service import heartbeats, outbox
+from service import heartbeats, outbound, outbox
 from service.settings import Settings
 from streams import readstate
 
@@ -49,6 +49,7 @@ def status(settings: Settings) -> dict[str, Any]:
             projections = projection_positions(connection, registry.LEDGER)
             alive = heartbeats.alive(connection)
             sent = outbox.position(connection)
+            topics = outbox.position(connection, outbound.NAME)
     finally:
         engine.dispose()
     counts: dict[str, int] = {}
@@ -60,7 +61,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "ready": not readiness(settings),
         "missing": readiness(settings),
         "roles": alive,
-        "ledger": {"position": last, "outbox": sent, "projections": projections},
+        "ledger": {"position": last, "outbox": sent, "topics": topics, "projections": projections},
         "activity": {
             "positions": {str(row.partition): row.position for row in rows},
             "counts": dict(sorted(counts.items())),

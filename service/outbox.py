@@ -32,6 +32,7 @@ POSITION = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False, comment="last ledger notification whose records are sent"),
 )
 NAME: Final = "activity"
+"""Of the position up to which records are on the activity log."""
 PAGE: Final = 1_000
 
 
@@ -45,10 +46,33 @@ class Message(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-def position(connection: sa.Connection) -> int:
+def position(connection: sa.Connection, name: str = NAME) -> int:
     """The last notification whose records are all acknowledged."""
-    found = connection.execute(sa.select(POSITION.c.position).where(POSITION.c.name == NAME)).scalar_one_or_none()
+    found = connection.execute(sa.select(POSITION.c.position).where(POSITION.c.name == name)).scalar_one_or_none()
     return found or 0
+
+
+class SentPosition:
+    """A stored position of its own name: the last ledger notification whose records are all acknowledged."""
+
+    def __init__(self, engine: sa.Engine, name: str) -> None:
+        """Starts at 0 where it is not there yet."""
+        self._engine = engine
+        self._name = name
+        with engine.begin() as connection:
+            if connection.execute(sa.select(POSITION).where(POSITION.c.name == name)).one_or_none() is None:
+                connection.execute(POSITION.insert(), {"name": name, "position": 0})
+
+    def read(self) -> int:
+        """The position."""
+        with self._engine.connect() as connection:
+            return position(connection, self._name)
+
+    def move(self, old: int, new: int) -> bool:
+        """Store `new` in the place of `old`; False when it is not at `old` any more."""
+        here = (POSITION.c.name == self._name) & (POSITION.c.position == old)
+        with self._engine.begin() as connection:
+            return connection.execute(sa.update(POSITION).where(here).values(position=new)).rowcount == 1
 
 
 def messages(recorded: Recorded, secret: bytes, partitions: int) -> Iterator[Message]:
@@ -179,16 +203,11 @@ class Outbox:
     def __init__(
         self, engine: sa.Engine, ledger: Ledger, client: AIOKafkaProducer, secret: bytes, partitions: int
     ) -> None:
-        self._engine = engine
         self._ledger = ledger
         self._client = client
         self._messages: Callable[[Recorded], Iterator[Message]] = lambda r: messages(r, secret, partitions)
-        with engine.begin() as connection:
-            self._position = position(connection)
-            if self._position == 0:
-                exists = connection.execute(sa.select(POSITION).where(POSITION.c.name == NAME)).one_or_none()
-                if exists is None:
-                    connection.execute(POSITION.insert(), {"name": NAME, "position": 0})
+        self._sent = SentPosition(engine, NAME)
+        self._position = self._sent.read()
 
     async def step(self) -> int:
         """Send one page, wait for the acknowledgements, then store the position. Returns how many events it read."""
@@ -206,10 +225,8 @@ class Outbox:
         return len(page)
 
     def _store(self, reached: int) -> None:
-        with self._engine.begin() as connection:
-            here = (POSITION.c.name == NAME) & (POSITION.c.position == self._position)
-            if connection.execute(sa.update(POSITION).where(here).values(position=reached)).rowcount != 1:
-                raise RuntimeError(
-                    f"another projector moved the outbox from {self._position}: run one projector on this database"
-                )
+        if not self._sent.move(self._position, reached):
+            raise RuntimeError(
+                f"another projector moved the outbox from {self._position}: run one projector on this database"
+            )
         self._position = reached

@@ -1,4 +1,4 @@
-"""The projector role: read models from the ledger, engagement tables from the pane topics, the outbox, settlements.
+"""The projector role: read models from ledger and pane topics, settlements, and all that follows from the ledger.
 
 One projector of a database works; others stand by and take over. While the database is away it waits.
 """
@@ -12,7 +12,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 
 import sqlalchemy as sa
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from aggregates.database import Exclusive, Lock, is_unavailable, open_database
 from aggregates.ledger import Ledger
@@ -21,6 +21,8 @@ from projections.runner import CACHE_KIB, Runner
 from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
 from service import heartbeats, kafka
+from service.instants import now_ms
+from service.outbound import Outbound
 from service.outbox import Outbox
 from service.problems import Unusable
 from service.role_port import RolePort
@@ -99,6 +101,17 @@ async def _settle(settings: Settings, ledger: Ledger, partitions: int, stop: asy
         engine.dispose()
 
 
+async def _publish(
+    settings: Settings, engine: sa.Engine, ledger: Ledger, client: AIOKafkaProducer, stop: asyncio.Event
+) -> None:
+    """Keep the ledger's topics up."""
+    read_only = open_database(settings.database, read_only=True)
+    try:
+        await _forever(Outbound(engine, read_only, ledger, client, now_ms).step, stop)
+    finally:
+        read_only.dispose()
+
+
 async def _keep_lead(lock: Exclusive, engine: sa.Engine, stop: asyncio.Event) -> None:
     """Say every second that we are at work, for as long as we are the one who may."""
     while not stop.is_set():
@@ -130,6 +143,7 @@ async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> 
                 group.create_task(_keep_lead(lock, engine, stop))
                 group.create_task(_forever(project, stop))
                 group.create_task(_forever(outbox.step, stop))
+                group.create_task(_publish(settings, engine, ledger, client, stop))
                 group.create_task(_settle(settings, ledger, partitions, stop))
                 group.create_task(_engagement(settings, engine, partitions, stop))
         await asyncio.to_thread(heartbeats.leave, engine, "projector")

@@ -248,7 +248,14 @@ def status(found: Mapping[str, Any]) -> RenderableType:
     roles = ", ".join(f"{role} ({owned} partitions)" if owned else role for role, owned in found["roles"].items())
     return Group(
         Text("ready" if found["ready"] else "not ready", style="bold"),
-        _facts({"running": roles or "nothing", "ledger position": ledger["position"], "outbox": ledger["outbox"]}),
+        _facts(
+            {
+                "running": roles or "nothing",
+                "ledger position": ledger["position"],
+                "outbox": ledger["outbox"],
+                "topics of the ledger": ledger["topics"],
+            }
+        ),
         made,
         _facts(
             {f"partition {name}": position for name, position in activity["positions"].items()},

@@ -12,6 +12,7 @@ from service.render_tables import NOTHING, number, row, table, titled
 
 if TYPE_CHECKING:
     from projections.verify import Difference, Report, Verified
+    from service.outbound import Republished
     from service.rebuilding import RebuildReport, Rebuilt
 
 
@@ -42,6 +43,14 @@ def _differing(found: Verified) -> Iterator[RenderableType]:
         yield _difference(found.first)
     if found.kept not in (None, found.digest):
         yield Text(f"{found.name}: the digest kept is {found.kept}, its rows have {found.digest}")
+
+
+def republished(found: Republished) -> RenderableType:
+    """What the projector sends again."""
+    count = found.to_position - found.from_position + 1
+    if count < 1:
+        return Text(f"Nothing: the topics have been sent up to position {found.to_position} only.")
+    return Text(f"The projector sends {count:,} ledger events again, from position {found.from_position} on.")
 
 
 def rebuilt(found: RebuildReport) -> RenderableType:

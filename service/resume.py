@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aggregates.database import Exclusive, Lock, open_database
 from aggregates.ledger import Ledger, Source
 from schemas.topics import ACTIVITY
-from service import accept, archived, heartbeats, outbox
+from service import accept, archived, heartbeats, outbound, outbox
 from service.problems import Unusable
 from service.settings import Settings
 from streams import broker, epochs, readstate
@@ -110,6 +110,7 @@ async def restore(settings: Settings, archive: Archive, told: Callable[[str], No
         try:
             with closing(Ledger(settings.database)) as ledger:
                 await outbox.send_outputs_again(engine, ledger, client, settings.signing_key)
+            outbound.republish(engine)
             found = await broker.describe(settings.kafka, ACTIVITY)
             if archive.epoch:
                 epochs.continue_log(engine, ACTIVITY, found.epoch, archive.epoch)

@@ -14,7 +14,7 @@ from aggregates.database import open_database
 from projections import engagement, queries, registry
 from projections.runner import positions as projection_positions
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
-from service import kafka, outbox
+from service import kafka, outbound, outbox
 from service.problems import Unusable
 from service.settings import Settings
 from streams import readstate
@@ -73,4 +73,6 @@ def behind_of(engine: sa.Engine, ends: dict[int, int]) -> str:
         for name, position in projection_positions(connection, registry.LEDGER).items():
             if position < last:
                 return f"the read model {name} is at {position} of {last}"
+        if outbox.position(connection, outbound.NAME) < last:
+            return "the ledger's topics have not been sent everything"
     return ""

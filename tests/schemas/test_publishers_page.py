@@ -25,7 +25,7 @@ PAGE = (ROOT / "docs" / "publishers.md").read_text(encoding="utf-8")
 PARTITIONS = 3
 
 
-@pytest.mark.parametrize("name", ["publishers.md", "consumers.md"])
+@pytest.mark.parametrize("name", ["publishers.md", "consumers.md", "consumers-ledger.md"])
 def test_the_tables_of_the_page_are_up_to_date(name):
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert with_tables(page) == page, "write the page anew with schemas.field_tables.with_tables"
