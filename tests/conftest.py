@@ -17,6 +17,8 @@ settings.register_profile("ci", deadline=None, suppress_health_check=[HealthChec
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+os.environ.pop("COLUMNS", None)  # what is printed must not depend on who runs the tests, and where
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
