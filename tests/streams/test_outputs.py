@@ -131,7 +131,7 @@ def test_a_flush_of_several_batches_is_written_whole_and_in_order(broker):
         rows = [pane(f"member-{number:06}" * 10, number, 9) for number in range(12_000)]
         await one.write(9, *rows)
         assert one.writer.ends[one.topic] == 12_000
-        values = await outputs.last_values(broker, one.topic, 0)
+        values, _ = await outputs.last_values(broker, one.topic, 0)
         assert list(values.items()) == [(key, value) for key, value, _ in rows]
         assert read_pane(values[rows[-1][0]]).counters == {"likes": 11_999}
         large = pane("m" * (2 << 20), 1, 9)
