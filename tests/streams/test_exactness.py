@@ -139,19 +139,19 @@ def test_any_interleaving_of_owners_ends_as_a_clean_run(log, steps):
             if action == "take over":
                 owners.append(bench.worker())
                 continue
-            number = who % len(owners)
-            owner = owners[number]
+            owner = owners[who % len(owners)]
             try:
                 if action == "chunk" and owner.next < len(log):
                     owner.apply(bench.chunk(owner.next, min(owner.next + size, len(log))), 1)
                 elif action != "chunk":
                     bench.flush(owner, dies=action.removeprefix("die ") if action != "flush" else "")
             except Died:
-                owners[number] = bench.worker() if number == len(owners) - 1 else owners[-1]
+                heir = bench.worker() if owner is owners[-1] else owners[-1]
+                owners = [heir if one is owner else one for one in owners]
             except Fenced:
-                if number == len(owners) - 1:
+                if owner is owners[-1]:
                     pytest.fail("the rightful owner was refused")
-                owners[number] = owners[-1]
+                owners = [owners[-1] if one is owner else one for one in owners]
         bench.finish(bench.worker())
         assert bench.result() == run_clean(log)
 
