@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aggregates.ledger import Source
 from schemas.topics import ACTIVITY
 from service import archiving
+from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings
 from streams import broker, outputs
@@ -63,6 +64,7 @@ def archived(directory: Path, epoch: str) -> dict[int, list[Any]]:
 
 def test_holes_open_transactions_and_deleted_records(kafka, tmp_path):
     settings = Settings(kafka=kafka.bootstrap, database=f"sqlite:///{tmp_path / 'x.db'}", secret="s")
+    migrate(settings.database)
     seed = random.randrange(1 << 32)
 
     async def story() -> None:
