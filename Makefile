@@ -28,10 +28,9 @@ demo: $(BIN)/groundswell ## play a community through the embedded stack (ARGS=--
 	$(BIN)/groundswell demo $(ARGS)
 
 test: $(VENV)/dev ## all tests that need only PyPI, a file at a time on each core
-	$(BIN)/python -m pytest -n auto --dist loadfile --ignore=tests/streams/test_settling.py $(ARGS)
-	$(BIN)/python -m pytest tests/streams/test_settling.py
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-test-real: $(VENV)/dev real-parts ## tests on a real Apache Kafka and PostgreSQL (fetches Java and Maven where it may, Kafka itself from Maven Central)
+test-real: $(VENV)/dev real-parts ## tests on a real Apache Kafka, PostgreSQL and Chromium (fetches Java, Maven and Chromium where it may, Kafka itself from Maven Central)
 	$(BIN)/python -m pytest tests/real $(ARGS)
 
 crash: $(VENV)/dev real-parts ## kill real workers at random instants: make crash KILLS=100 [EVENTS=300000] [SEED=…]
@@ -40,13 +39,14 @@ crash: $(VENV)/dev real-parts ## kill real workers at random instants: make cras
 model: $(VENV)/dev ## random lives of a member against a model in plain lists: make model EXAMPLES=10000; and bugs that it must find
 	EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/aggregates/test_ledger_machine.py -rP $(ARGS)
 
-real-parts: ## install what test-real needs: Java and Maven (Debian, as root)
+real-parts: ## install what test-real needs: Java, Maven and Chromium (Debian, as root)
 	@missing=""; \
 	command -v java > /dev/null || missing="$$missing default-jre-headless"; \
 	command -v mvn > /dev/null || missing="$$missing maven"; \
+	command -v chromium > /dev/null || missing="$$missing chromium"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
-		echo "Apache Kafka needs Java 17 or later, and Maven to fetch it. Please install (Debian's names):$$missing" >&2; \
+		echo "Apache Kafka needs Java 17 or later and Maven to fetch it, the console's tests Chromium. Please install (Debian's names):$$missing" >&2; \
 		exit 2; \
 	fi; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing

@@ -154,7 +154,8 @@ def model_points(records: list[tuple[str, dict[str, Any]]]) -> dict[str, int]:
                 amount, paid = orders[order]
                 refunded[order].append(value["amount_minor"])
                 due = max(0, amount - sum(refunded[order])) // unit if paid else 0
-                points[member] -= paid - min(paid, due)
+                if paid:  # who was never paid has no score, not a score of zero
+                    points[member] -= paid - min(paid, due)
                 orders[order] = (amount, min(paid, due))
             else:
                 refunded[order].append(value["amount_minor"])
