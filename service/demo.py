@@ -45,6 +45,9 @@ from service.simulation import Broken
 
 WAIT_SECONDS = 300.0
 TOP = 8
+"""Places of standings that are shown."""
+LARGEST = 10
+"""Balances that are shown."""
 COUNTED = {
     "duplicate": "The same record again: dropped.",
     "late": "Its pane was closed: counted all the same.",
@@ -217,7 +220,7 @@ def _richest(settings: Settings, brand: str) -> list[str]:
 
     of = BALANCES.table.c
     net = of.earned - of.reversed - of.spent
-    query = sa.select(of.member).where(of.brand == brand).order_by(net.desc(), of.member).limit(TOP)
+    query = sa.select(of.member).where(of.brand == brand).order_by(net.desc(), of.member).limit(LARGEST)
     found: list[str] = _read(settings, lambda conn: list(conn.execute(query).scalars()))
     return found
 
