@@ -7,7 +7,7 @@ events that changed them; each record says the ledger position that it includes,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 
@@ -16,14 +16,12 @@ from aiokafka import AIOKafkaProducer
 from pydantic import BaseModel, ConfigDict, Field
 
 from aggregates.ledger import Ledger, Recorded
-from aggregates.program_events import StandingsKept
-from projections import outbound_queries
-from projections.balances import judge
+from projections import changes
+from projections.changes import BalanceChange, ScoreChange
 from projections.digest import snapshot
-from projections.engagement_queries import member_tiers
-from projections.movements import EARNED, REVERSED, Movement, movements
+from projections.movements import Movement, movements
+from projections.projection import Page
 from projections.queries import read_position
-from projections.standings_queries import POINTS
 from projections.statements import statement_row
 from schemas.codec import encode
 from schemas.topics import BALANCES, LEDGER, STANDINGS, activity_key
@@ -108,13 +106,11 @@ class Outbound:
             position = read_position(conn)
             if position < page[-1].id:
                 return None
-            moved = movements(page)
-            return [
-                *(_entry(movement) for movement in moved),
-                *_balances(conn, moved, position, self._clock()),
-                *_scores(conn, moved, position, self._clock()),
-                *_settled(conn, page),
-            ]
+            now = self._clock()
+            page = Page(page)
+            entries = [_entry(movement) for movement in movements(page)]
+            changed = changes.of_events(conn, page, now)
+            return entries + [_changed(one, position, now) for one in changed]
 
 
 def _message(topic: str, key: bytes, record_type: str, value: dict[str, Any]) -> Message:
@@ -134,54 +130,38 @@ def _entry(movement: Movement) -> Message:
     return _message(LEDGER, activity_key(movement.brand, movement.member), "LedgerEntry", value)
 
 
-def _balances(conn: sa.Connection, moved: Iterable[Movement], position: int, now: int) -> Iterator[Message]:
-    members: dict[str, dict[str, None]] = {}
-    for movement in moved:
-        members.setdefault(movement.brand, {})[movement.member] = None
-    for brand, ids in members.items():
-        for member, (totals, lots) in outbound_queries.held(conn, brand, ids).items():
-            judged = judge(totals.debt, lots, now)
-            value = {
-                "brand_id": brand,
-                "member_id": member,
-                "as_of": now,
-                **judged._asdict(),
-                "spent": totals.spent,
-                "reversed": totals.reversed,
-                "debt": totals.debt,
-                "position": position,
-            }
-            yield _message(BALANCES, activity_key(brand, member), "MemberBalance", value)
+def _changed(change: BalanceChange | ScoreChange, position: int, now: int) -> Message:
+    return _balance(change, position, now) if isinstance(change, BalanceChange) else _score(change, position)
 
 
-def _scores(conn: sa.Connection, moved: Iterable[Movement], position: int, now: int) -> Iterator[Message]:
-    """Scores by points that have changed, of campaigns that are not closed; other metrics come when these are final."""
-    members: dict[tuple[str, str], dict[str, None]] = {}
-    for movement in moved:
-        if movement.kind in (EARNED, REVERSED):
-            campaign = movement.entry.campaign  # type: ignore[union-attr]
-            members.setdefault((movement.brand, campaign), {})[movement.member] = None
-    for (brand, campaign), ids in members.items():
-        if outbound_queries.metric_while_open(conn, brand, campaign, now) != POINTS:
-            continue
-        tiers = member_tiers(conn, brand, ids)
-        for member, points in outbound_queries.points(conn, brand, campaign, ids).items():
-            yield _score(brand, campaign, member, POINTS, points, tiers[member], position)
+def _balance(change: BalanceChange, position: int, now: int) -> Message:
+    value = {
+        "brand_id": change.brand,
+        "member_id": change.member,
+        "as_of": now,
+        **change.judged._asdict(),
+        "spent": change.totals.spent,
+        "reversed": change.totals.reversed,
+        "debt": change.totals.debt,
+        "position": position,
+    }
+    return _message(BALANCES, activity_key(change.brand, change.member), "MemberBalance", value)
 
 
-def _settled(conn: sa.Connection, page: Iterable[Recorded]) -> Iterator[Message]:
-    """The places that prizes were paid by: final, and nothing follows them."""
-    for recorded in page:
-        event = recorded.event
-        if not isinstance(event, StandingsKept):
-            continue
-        of = event.brand, event.campaign
-        metric = outbound_queries.metric_of(conn, *of, event.version)
-        tiers = member_tiers(conn, event.brand, [place.member for place in event.places])
-        for place in event.places:
-            rank = None if place.score is None else place.rank
-            score, tier = whole(place.score), tiers[place.member]
-            yield _score(*of, place.member, metric, score, tier, recorded.id, final=True, rank=rank)
+def _score(change: ScoreChange, position: int) -> Message:
+    value = {
+        "brand_id": change.brand,
+        "campaign_id": change.campaign,
+        "member_id": change.member,
+        "metric": change.metric,
+        "score": whole(change.score),
+        "tier": None if change.tier == UNKNOWN else change.tier,
+        "rank": change.rank,
+        "final": change.final,
+        "position": change.seq if change.final else position,
+    }
+    key = f"{change.brand}/{change.campaign}/{change.member}".encode()
+    return _message(STANDINGS, key, "CampaignStanding", value)
 
 
 def whole(score: int | str | None) -> int | None:
@@ -189,29 +169,3 @@ def whole(score: int | str | None) -> int | None:
     if isinstance(score, str):
         return int((Decimal(score) * 10**9).to_integral_value(ROUND_HALF_EVEN))
     return score
-
-
-def _score(
-    brand: str,
-    campaign: str,
-    member: str,
-    metric: str,
-    score: int | None,
-    tier: str,
-    position: int,
-    *,
-    final: bool = False,
-    rank: int | None = None,
-) -> Message:
-    value = {
-        "brand_id": brand,
-        "campaign_id": campaign,
-        "member_id": member,
-        "metric": metric,
-        "score": score,
-        "tier": None if tier == UNKNOWN else tier,
-        "rank": rank,
-        "final": final,
-        "position": position,
-    }
-    return _message(STANDINGS, f"{brand}/{campaign}/{member}".encode(), "CampaignStanding", value)
