@@ -101,6 +101,22 @@ class Standings(_Answer):
     position: int
 
 
+class StandingChange(_Answer):
+    """A member's score in a campaign, as it has just changed or as it is kept."""
+
+    brand: str = Field(description="Brand id", examples=["acme"])
+    campaign: str = Field(description="Campaign id", examples=["spring"])
+    member_id: str = Field(description="Member id", examples=["ann"])
+    metric: str = Field(description="The metric of the campaign's standings", examples=["points"])
+    score: Number = Field(
+        description="By the metric: points, interactions, minor units, or a rate; null: not ranked", examples=[430]
+    )
+    tier: str = Field(description="The member's influence tier now", examples=["nano"])
+    rank: int | None = Field(description="Place from 1, once the standings are final; null before", examples=[None])
+    final: bool = Field(description="True once the campaign is settled: what its prizes are of", examples=[False])
+    position: int = Field(description="Ledger position that the score reflects", examples=[48213])
+
+
 class CampaignSummary(_Answer):
     """One campaign as it is now, by its version in force."""
 

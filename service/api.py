@@ -10,23 +10,30 @@ from fastapi import FastAPI
 
 from service import (
     api_books,
+    api_caching,
     api_campaigns,
     api_commands,
     api_engagement,
     api_errors,
+    api_events,
     api_members,
     api_operations,
     api_reports,
+    api_schema,
     heartbeats,
     metrics,
 )
 from service.commands import Commands
+from service.live import LiveEvents
 from service.reads import Reads
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
-SUBJECTS = (api_members, api_campaigns, api_commands, api_engagement, api_books, api_reports, api_operations)
+SUBJECTS = (
+    *(api_members, api_campaigns, api_commands, api_engagement, api_books, api_reports, api_events),
+    api_operations,
+)
 """In the order of the documentation."""
 
 
@@ -37,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
         async with heartbeats.beating(settings.database, "api"):
             yield
+        await app.state.live.close()
         await app.state.commands.close()
         app.state.reads.close()
 
@@ -50,8 +58,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.reads = Reads(settings)
     app.state.commands = Commands(settings)
+    app.state.live = LiveEvents(settings)
     for subject in SUBJECTS:
         app.include_router(subject.routes)
+    api_caching.install(app)
     api_errors.install(app)
     metrics.install(app)
+    api_schema.install(app)
     return app

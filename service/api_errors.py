@@ -22,21 +22,26 @@ log: Final = logging.getLogger(__name__)
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request's body; the largest that a route needs is a few."""
 TOO_LARGE: Final = f"The body is larger than {MAX_BODY} bytes, which no request here needs."
+NO_NUL: Final = "There is a NUL character in the address, and nothing here has one in its name."
 
 
 class ProblemDocument(BaseModel):
     """What every answer that is not a success looks like (RFC 9457)."""
 
-    type: str = Field(examples=["urn:groundswell:problem:unknown_brand"])
-    title: str = Field(examples=["No such brand"])
-    status: int = Field(examples=[404])
-    detail: str
+    type: str = Field(description="Names the kind of problem", examples=["urn:groundswell:problem:unknown_brand"])
+    title: str = Field(description="The kind in words", examples=["No such brand"])
+    status: int = Field(description="The HTTP status code", examples=[404])
+    detail: str = Field(description="What is wrong here, and what to do", examples=["There is no brand `acne`."])
     code: str = Field(description="Stable: match on this", examples=["unknown_brand"])
+
+
+_PROBLEM: Final = "#/components/schemas/ProblemDocument"
+"""Where the API's description has it; see `api_schema`."""
 
 
 def described(text: str) -> dict[str, Any]:
     """What the documentation says of an answer that is a problem."""
-    return {"description": text, "content": {MEDIA_TYPE: {"schema": ProblemDocument.model_json_schema()}}}
+    return {"description": text, "content": {MEDIA_TYPE: {"schema": {"$ref": _PROBLEM}}}}
 
 
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
@@ -66,11 +71,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(Unusable, _unusable)
     app.add_exception_handler(Exception, _defect)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(Gate)
 
 
-class BodyLimit:
-    """Answers 413 to a body above `MAX_BODY` bytes, whatever length it was announced with."""
+class Gate:
+    """Turns away what no route should see: a body above `MAX_BODY` bytes, whatever length it was announced with, and
+    an address with a NUL character, which databases do not take in a text."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -79,6 +85,8 @@ class BodyLimit:
         """Pass the request on while it is small enough."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            return await problem("invalid_request", NO_NUL)(scope, receive, send)
         announced = dict(scope["headers"]).get(b"content-length", b"")
         taken = int(announced) if announced.isdigit() else 0
 

@@ -2,22 +2,72 @@
 
 from __future__ import annotations
 
+import resource
+import socket
+from typing import Any, Final
+
 import uvicorn
 
 from service.api import create_app
+from service.api_protocol import Protocol
 from service.problems import Unusable
 from service.settings import Settings
 
 LOOPBACK = "127.0.0.1"
+STOP_SECONDS: Final = 12
+"""How long requests may take to end when the server stops; the longest, a settlement, waits 10 s."""
+STALLED_MS: Final = 30_000
+"""A connection whose other end takes nothing for so long is cut: what is written for it would be kept until then."""
+
+
+class Server(uvicorn.Server):
+    """The API on loopback. When it stops, live events end first: their readers would stay for ever."""
+
+    def __init__(self, settings: Settings, port: int, log_level: str = "warning") -> None:
+        """`port` 0: a free one."""
+        self._app = create_app(settings)
+        super().__init__(
+            uvicorn.Config(
+                self._app,
+                host=LOOPBACK,
+                port=port,
+                http=Protocol,
+                log_level=log_level,
+                timeout_graceful_shutdown=STOP_SECONDS,
+            )
+        )
+
+    def bind(self) -> socket.socket:
+        """The socket to serve on. Raises OSError when the port is taken."""
+        bound = socket.create_server((LOOPBACK, self.config.port), backlog=self.config.backlog)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux; connections take it over
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+        return bound
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what would not end by itself, then the rest."""
+        live: Any = self._app.state.live
+        live.end()
+        await super().shutdown(sockets)
 
 
 def run(settings: Settings) -> int:
     """Serve until a signal; the exit code. Raises `Unusable` when the port is taken."""
-    config = uvicorn.Config(create_app(settings), host=LOOPBACK, port=settings.port, log_level="warning")
-    server = uvicorn.Server(config)
+    server = Server(settings, settings.port)
     try:
-        socket = config.bind_socket()
-    except SystemExit:
-        raise Unusable(f"port {settings.port} cannot be used: set GROUNDSWELL_PORT to another") from None
-    server.run(sockets=[socket])
+        bound = server.bind()
+    except OSError as error:
+        raise Unusable(
+            f"port {settings.port} cannot be used ({error.strerror}): set GROUNDSWELL_PORT to another"
+        ) from None
+    _allow_many_connections()
+    server.run(sockets=[bound])
     return 0
+
+
+def _allow_many_connections() -> None:
+    """Every reader of live events has a file of its own, and shells often allow 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 65_536
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from service.reads import Reads
@@ -28,6 +28,10 @@ PROJECTION_POSITION: Final = Gauge(
     "groundswell_projection_position", "Last notification id that a read model includes.", ("projection",)
 )
 DATABASE_UP: Final = Gauge("groundswell_database_up", "1 when the positions could be read for this scrape, else 0.")
+LIVE_READERS: Final = Gauge("groundswell_live_readers", "Readers of live events that are connected.")
+LIVE_DROPPED: Final = Counter(
+    "groundswell_live_dropped", "Readers of live events that were dropped, being slower than what happened."
+)
 
 
 def page(reads: Reads) -> bytes:
@@ -46,16 +50,36 @@ def page(reads: Reads) -> bytes:
 
 def install(app: FastAPI) -> None:
     """Count and time every request by its route's pattern, never by its raw path."""
+    app.add_middleware(_Measured)
 
-    @app.middleware("http")
-    async def measured(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+
+class _Measured:
+    """Counts each answer as it begins: one that streams may go on for days."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
         started = time.perf_counter()
-        status = 500
-        try:
-            response = await call_next(request)
-            status = response.status_code
-            return response
-        finally:
-            route = getattr(request.scope.get("route"), "path", "none")
-            REQUESTS.labels(route, request.method, str(status)).inc()
+        is_counted = False
+
+        def count(status: int) -> None:
+            nonlocal is_counted
+            is_counted = True
+            route = getattr(scope.get("route"), "path", "none")
+            REQUESTS.labels(route, scope["method"], str(status)).inc()
             SECONDS.labels(route).observe(time.perf_counter() - started)
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                count(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        except Exception:
+            if not is_counted:
+                count(500)
+            raise

@@ -52,10 +52,10 @@ class Access:
                 self._whole = Ledger(self._database)
             return self._whole
 
-    def check_brand(self, brand: str) -> None:
-        """Raises `Refusal` for a brand without a definition."""
+    def check_brand(self, brand: str, campaign: str | None = None) -> None:
+        """Raises `Refusal` for a brand, or a campaign of it, without a definition."""
         with self.connection() as conn:
-            check(conn, brand, None)
+            check(conn, brand, campaign)
 
     def positions(self) -> tuple[int, dict[str, int]]:
         """The ledger's last notification id, and how far each of its read models is."""

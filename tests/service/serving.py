@@ -8,26 +8,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
-import uvicorn
 
-from service.api import create_app
+from service.api_server import Server
 from service.settings import Settings
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[httpx.Client]:
-    """A client of the API, served by uvicorn on a free port."""
-    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+def running(settings: Settings) -> Iterator[tuple[Server, int]]:
+    """The server, and the free port that it serves on."""
+    server = Server(settings, 0, log_level="error")
+    bound = server.bind()
+    port = bound.getsockname()[1]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     deadline = time.monotonic() + 20
     while not server.started:
         assert thread.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+    try:
+        yield server, port
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[httpx.Client]:
+    """A client of the API, served by uvicorn on a free port."""
+    with running(settings) as (_, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
         yield client
-    server.should_exit = True
-    thread.join()
