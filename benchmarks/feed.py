@@ -51,7 +51,7 @@ class Feed:
 
 def make_feed() -> Feed:
     """The same feed every time."""
-    log = list(islice(_records(), RECORDS))
+    log = log_of(SIMULATED, RECORDS)
     taken, letters = intake(ReadState()).take(log)
     refused = {letter.offset for letter in letters}
     good = [one.value for one in log if one.value is not None and one.offset not in refused]
@@ -64,8 +64,13 @@ def intake(state: ReadState) -> Intake:
     return Intake(0, 1, state, Recent(), SECRET, Limits())
 
 
-def _records() -> Iterator[LogRecord]:
-    simulation = community(*SIMULATED)
+def log_of(simulated: tuple[int, int, int], records: int) -> list[LogRecord]:
+    """The first records of a community (seed, members, days), definitions before all others."""
+    return list(islice(_records(simulated), records))
+
+
+def _records(simulated: tuple[int, int, int]) -> Iterator[LogRecord]:
+    simulation = community(*simulated)
     documents = list(yaml.safe_load_all(simulation.definitions))
     for offset, document in enumerate(documents):
         yield _definition(offset, document)

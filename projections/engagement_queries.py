@@ -233,7 +233,7 @@ def campaign_scores(
     held = rates.bounds(Window.ALL, MEMBER_PANE_MS, 0, as_of)
     panes = member_panes(brand, campaign, None, held)
     scores = [
-        Score(str(keys[0]), _score(metric, counters, min_posts))
+        Score(str(keys[0]), score_of(metric, counters, min_posts))
         for keys, counters in totals(conn, ENGAGEMENT, (ENGAGEMENT.c.member,), *panes, *only)
     ]
     return sorted(scores, key=lambda one: (one.score is None, -(one.score or 0), one.member))
@@ -244,7 +244,8 @@ def position_text(positions: Mapping[int, int]) -> str:
     return ",".join(f"{partition}:{offset}" for partition, offset in sorted(positions.items()))
 
 
-def _score(metric: str, counters: Counters, min_posts: int) -> int | Decimal | None:
+def score_of(metric: str, counters: Counters, min_posts: int) -> int | Decimal | None:
+    """A member's score by a metric that is read from panes; None when there is nothing to rate."""
     if metric == "interactions":
         return rates.interactions(counters)
     if metric == "referred_revenue":

@@ -73,7 +73,7 @@ async def create(
 
 
 async def _copy(settings: Settings, archive: Archive, told: Callable[[int, int], None], increment: int) -> Created:
-    epoch, bounds = await _log(settings)
+    epoch, bounds = await log_of(settings)
     starts = _starts(archive, epoch, bounds)
     at = dict(starts)
     total = sum(high - at[p] for p, (_, high) in bounds.items())
@@ -109,7 +109,7 @@ async def _kept(settings: Settings, directory: Path, says: Path) -> Created:
     return Created(directory, 0, 0, archive.number, archive.head, ends)
 
 
-async def _log(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
+async def log_of(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
     """The log's epoch, and by partition where it begins and where what is committed ends."""
     async with kafka.producer(settings) as client:
         partitions = range(await kafka.partition_count(client))

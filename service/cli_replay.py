@@ -1,7 +1,8 @@
-"""Commands that build read models again: in the side to compare, or to take the place of what serves."""
+"""Commands that build again: read models from the ledger, and the ledger's decisions from the activity log."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,13 +19,27 @@ From = Annotated[
 ]
 Rollback = Annotated[bool, typer.Option("--rollback", help="Have what served before the last swap serve again.")]
 
+Source = Annotated[
+    str, typer.Option("--from", metavar="topics|ARCHIVE", help="The log: in its topic, or an archive's directory.")
+]
+Candidate = Annotated[
+    Path | None,
+    typer.Option("--candidate", metavar="FILE.yaml", help="Definitions to try in the place of those that applied."),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", metavar="T", help="Only records that were on the log by T, ISO 8601 with zone."),
+]
+Top = Annotated[int, typer.Option("--top", min=1, help="Members and places that are shown; --json has all.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    replay = group("replay", "Build again from the ledger and compare.")
+    replay = group("replay", "Build again from the ledger, or derive again from the log, and compare.")
     command(replay, "verify", "groundswell replay verify")(verify)
     command(replay, "rebuild", "groundswell replay rebuild statements balances")(rebuild)
     command(replay, "republish", "groundswell replay republish --from 1")(republish)
+    command(replay, "rederive", "groundswell replay rederive --candidate better-rules.yaml")(rederive)
     app.add_typer(replay)
 
 
@@ -77,3 +92,40 @@ def republish(start: From = 1, data_dir: DataDir = None, as_json: AsJson = False
     finally:
         engine.dispose()
     show(outbound.Republished(from_position=start, to_position=before), as_json, render_replay.republished)
+
+
+def rederive(
+    source: Source = "topics",
+    candidate: Candidate = None,
+    until: Until = None,
+    top: Top = 10,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the activity log through today's code, and name each decision that differs, by cause; 1 if one does.
+
+    With --candidate: what those definitions would have paid, by tier, day and member, and the standings. Nothing is
+    written but a scratch file, and nothing is sent.
+    """
+    from contextlib import ExitStack
+
+    from service import candidates, rederiving, render_rederive
+    from service.instants import instant
+
+    settings = settings_of(data_dir)
+    end = None if until is None else instant(until, "until")
+    tried = None if candidate is None else candidates.candidate_of(candidate)
+    with ExitStack() as stack:
+        with progress("reading the ledger", rate="decisions/s") as copied:
+            run = stack.enter_context(rederiving.opened(settings, source, copied, tried, end))
+        with progress("deriving", rate="records/s") as done:
+            if candidate is None:
+                report = rederiving.compare(run, source, done)
+            else:
+                would = candidates.what_if(run, source, settings.min_posts, done)
+    if candidate is None:
+        show(report, as_json, render_rederive.report)
+        refused(not report.same)
+    else:
+        show(would, as_json, lambda found: render_rederive.candidate(found, top))
+        refused(not would.same)
