@@ -138,3 +138,27 @@ def _summed_in_halves(conn: Connection, parts: Sequence[Part]) -> Sums:
         )
         for row in conn.execute(union_all(*selects))
     ]
+
+
+def series_totals(
+    conn: Connection, brand: str, campaign: str | None, length_ms: int, start: int | None
+) -> dict[tuple[int, str], Counters]:
+    """The sums of a brand, or a campaign of it, from `start` on by hour or day (UTC) and platform; of what there is.
+
+    `length_ms` is that of a roll-up, and `start` a multiple of it. What the roll-ups leave out is summed beside them.
+    """
+    scope = "campaign" if campaign else "brand"
+    held = Bounds(start, None)
+    rolled = [*panes_of(ROLLUPS, scope, brand, campaign, None, held), ROLLUPS.c.length_ms == length_ms]
+    few = select(ENGAGEMENT).where(is_apart(ENGAGEMENT)).cte("apart").prefix_with("MATERIALIZED")
+    begin = few.c.starts_at - few.c.starts_at % length_ms
+    parts = [
+        Part(ROLLUPS, (ROLLUPS.c.starts_at, ROLLUPS.c.platform), rolled),
+        Part(few, (begin, few.c.platform), panes_of(few, scope, brand, campaign, None, held)),
+    ]
+    found: dict[tuple[int, str], Counters] = {}
+    for (at, platform), counters in _merged(conn, parts):
+        known = found.setdefault((int(at), str(platform)), dict.fromkeys(COUNTERS, 0))
+        for name, value in counters.items():
+            known[name] += value
+    return found

@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.reads = Reads(settings)
     app.state.commands = Commands(settings)
     app.state.live = LiveEvents(settings)
+    app.state.home = "/docs"
     for subject in SUBJECTS:
         app.include_router(subject.routes)
     api_caching.install(app)

@@ -34,6 +34,6 @@ def prometheus(reads: ReadsOf) -> Response:
 
 
 @routes.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
-    """The documentation, until the console is here."""
-    return RedirectResponse("/docs")
+async def root(request: Request) -> RedirectResponse:
+    """The console where there is one, else the documentation."""
+    return RedirectResponse(request.app.state.home)

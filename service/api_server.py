@@ -1,12 +1,14 @@
-"""The api role: the HTTP API as a process of its own, on loopback unless there are API keys."""
+"""The api role: the HTTP API and the console as a process of its own, on loopback unless there are API keys."""
 
 from __future__ import annotations
 
 import resource
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.api import create_app
 from service.api_protocol import Protocol
@@ -23,9 +25,16 @@ STALLED_MS: Final = 30_000
 class Server(uvicorn.Server):
     """The API on loopback. When it stops, live events end first: their readers would stay for ever."""
 
-    def __init__(self, settings: Settings, port: int, log_level: str = "warning") -> None:
-        """`port` 0: a free one."""
+    def __init__(
+        self,
+        settings: Settings,
+        port: int,
+        log_level: str = "warning",
+        install: Callable[[FastAPI], None] = lambda _: None,
+    ) -> None:
+        """`port` 0: a free one; `install`: adds to the application what is served beside the API."""
         self._app = create_app(settings)
+        install(self._app)
         super().__init__(
             uvicorn.Config(
                 self._app,
@@ -53,7 +62,9 @@ class Server(uvicorn.Server):
 
 def run(settings: Settings) -> int:
     """Serve until a signal; the exit code. Raises `Unusable` when the port is taken."""
-    server = Server(settings, settings.port)
+    from service import console  # here: what else serves the API does without the time that it takes
+
+    server = Server(settings, settings.port, install=console.install)
     try:
         bound = server.bind()
     except OSError as error:

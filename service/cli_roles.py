@@ -50,7 +50,7 @@ def up(
     ] = False,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Without a worker: start it yourself.")] = False,
 ) -> None:
-    """Run the embedded stack on loopback until Ctrl-C: broker, worker, projector and API in one command."""
+    """Run the embedded stack on loopback until Ctrl-C: broker, worker, projector, API and console in one command."""
     from service import stack
     from service.settings import from_environment
 
@@ -71,13 +71,17 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed, another community.")] = 1,
     members: Annotated[int, typer.Option(min=1, max=100_000, help="Members of the community.")] = 3_000,
     exit_after: Annotated[bool, typer.Option("--exit", help="End when the tables are printed.")] = False,
+    speed: Annotated[
+        float,
+        typer.Option(min=0, max=86_400, help="Simulated seconds per second after the tables; 0: stand still."),
+    ] = 3_600,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API; default: one near 8080.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Play a community, or the real files, through a fresh embedded stack; ends with tables and a verification."""
+    """Play a community, or the real files, through a fresh embedded stack: tables, a verification, and the console."""
     from service.demo import demo as play
 
-    raise typer.Exit(play(data_dir, data, seed, members, exit_after, port))
+    raise typer.Exit(play(data_dir, data, seed, members, exit_after, port, speed))
 
 
 def worker(data_dir: DataDir = None) -> None:
@@ -99,7 +103,7 @@ def projector(data_dir: DataDir = None) -> None:
 
 
 def api(data_dir: DataDir = None) -> None:
-    """Run the HTTP API on loopback."""
+    """Run the HTTP API and the console on loopback."""
     from service import api_server, logs
 
     logs.for_a_role()

@@ -26,6 +26,7 @@ from service import (
     condition,
     definitions,
     online_retail,
+    playing,
     publisher,
     render,
     render_campaigns,
@@ -44,6 +45,8 @@ from service.settings import Settings, load
 from service.simulation import Broken
 
 WAIT_SECONDS = 300.0
+DAYS = 30
+"""Of the simulated community, before it goes on."""
 TOP = 8
 """Places of standings that are shown."""
 LARGEST = 10
@@ -72,7 +75,7 @@ class Feed:
         return latest + 1
 
 
-def simulated(seed: int, members: int, days: int = 30) -> list[Feed]:
+def simulated(seed: int, members: int, days: int = DAYS) -> list[Feed]:
     """The simulated community."""
     title = f"a simulated community of {members:,} members over {days} days (seed {seed})"
     lines: list[Line | Refused | Broken] = list(simulation.community(seed, members, days))
@@ -112,8 +115,19 @@ def _campaign_in(definitions: str) -> str:
     return next(str(d["campaign"]) for d in yaml.safe_load_all(definitions) if "campaign" in d)
 
 
-def demo(data_dir: Path | None, data: Path | None, seed: int, members: int, exit_after: bool, port: int | None) -> int:
-    """Run it; the exit code: 0, or 1 when the verification found a difference. Raises `Unusable`."""
+def demo(
+    data_dir: Path | None,
+    data: Path | None,
+    seed: int,
+    members: int,
+    exit_after: bool,
+    port: int | None,
+    speed: float = playing.SPEED,
+) -> int:
+    """Run it; the exit code: 0, or 1 when the verification found a difference. Raises `Unusable`.
+
+    `speed`: simulated seconds per second in which the community goes on after the tables; 0: it stands still.
+    """
     console = Console(highlight=False, width=None if Console().is_terminal else 100)
     if data is not None and not data.is_dir():
         raise Unusable(f"{data} is not a directory with the real input files")
@@ -132,13 +146,29 @@ def demo(data_dir: Path | None, data: Path | None, seed: int, members: int, exit
         console.print(f"\nDone in {time.monotonic() - started:.0f} s.")
         if exit_after:
             return 0 if same else 1
-        console.print(f"The stack stays up: http://127.0.0.1:{running.port}/docs — Ctrl-C stops it. Try:")
+        console.print(f"The console is at http://127.0.0.1:{running.port}/ — Ctrl-C stops everything. Or try:")
         console.print(f"  groundswell status --data-dir {where}")
         with stack.signals() as stopped:
+            if data is None and speed:
+                _go_on(console, settings, simulation.community(seed, members, DAYS), speed, stopped, running.check)
             while not stopped():
                 running.check()
                 time.sleep(0.1)
     return 0 if same else 1
+
+
+def _go_on(
+    console: Console,
+    settings: Settings,
+    community: simulation.Simulation,
+    speed: float,
+    stopped: Callable[[], bool],
+    check: Callable[[], None],
+) -> None:
+    days = simulation.NEXT_DAYS
+    console.print(f"The community goes on for {days} days, {speed / 3_600:,.4g} of its hours each second (--speed).")
+    if playing.play_on(settings, community, speed, stopped, check):
+        console.print("These days are over; the stack stays up.")
 
 
 def _publish(console: Console, settings: Settings, feeds: Iterable[Feed], check: Callable[[], None]) -> dict[str, int]:

@@ -21,6 +21,7 @@ __all__ = ["BRAND", "CAMPAIGN", "START", "Broken", "Simulation", "campaign_of", 
 
 BRAND: Final = "wavecrest"
 CAMPAIGN: Final = "spring-tide"
+NEXT_CAMPAIGN: Final = "summer-tide"
 CURRENCY: Final = "EUR"
 START: Final = 1_772_323_200_000
 """2026-03-01T00:00:00Z."""
@@ -32,6 +33,10 @@ POSTS_A_DAY: Final = 0.08
 BRAND_POSTS_A_DAY: Final = 0.12
 """How often a member likes, shares or comments on the brand's post of the day."""
 ORDERS_A_DAY: Final = 0.02
+NEXT_DAYS: Final = 30
+"""How long the community goes on after the days that were asked for."""
+POINTS_A_MEMBER: Final = 150
+"""What the campaign after the first may pay, for each member of the community."""
 DUPLICATES: Final = 0.015
 DELAYED: Final = 0.04
 """Delivered up to 6 hours after others that happened later."""
@@ -67,6 +72,15 @@ class Simulation:
         """The records in the order of their delivery, those that must be refused among them."""
         return iter(_Feed(self).delivered())
 
+    def going_on(self) -> Iterator[tuple[int, Line | Broken]]:
+        """What follows in the `NEXT_DAYS` days after, each with the time of its delivery (epoch ms), in that order.
+
+        For a campaign of its own, `next_definitions`. The records of `records` do not depend on it.
+        """
+        feed = _Feed(self)
+        feed.delivered()
+        return feed.going_on()
+
     def __iter__(self) -> Iterator[Line | Broken]:
         return self.records()
 
@@ -81,6 +95,26 @@ def community(seed: int, members: int, days: int) -> Simulation:
 def campaign_of(days: int) -> str:
     """The campaign's id; another length is another campaign, since a campaign's version never changes."""
     return CAMPAIGN if days == 30 else f"{CAMPAIGN}-{days}d"
+
+
+def next_campaign_of(days: int) -> str:
+    """The id of the campaign that follows."""
+    return NEXT_CAMPAIGN if days == 30 else f"{NEXT_CAMPAIGN}-{days}d"
+
+
+RULES: Final = """\
+join: open
+earn:
+  - {rule: share-our-post, on: interaction, kind: [share], surface: [brand_post], points: 10,
+     tier_multiplier: {nano: 3, micro: 2, mid: 1.5}, caps: {per_post: 30, per_day: 60, total: 600}}
+  - {rule: conversation, on: interaction, kind: [comment], surface: [member_post], points: 2,
+     tier_multiplier: {nano: 3, micro: 2}, caps: {per_post: 20, per_week: 100}}
+  - {rule: applause, on: interaction, kind: [like], surface: [member_post], points: 1,
+     tier_multiplier: {nano: 2, micro: 1.5}, caps: {per_post: 25, per_day: 50, total: 500}}
+  - {rule: spend, on: purchase, per_minor: 100, points: 1, hold: 7d}
+  - {rule: bring-a-friend, on: referral, points: 500, caps: {per_week: 2000}, hold: 7d}
+standings: points
+"""
 
 
 def definitions(days: int) -> str:
@@ -98,18 +132,20 @@ brand: {BRAND}
 version: 1
 starts_at: {START}
 ends_at: {START + days * DAY}
-join: open
-earn:
-  - {{rule: share-our-post, on: interaction, kind: [share], surface: [brand_post], points: 10,
-     tier_multiplier: {{nano: 3, micro: 2, mid: 1.5}}, caps: {{per_post: 30, per_day: 60, total: 600}}}}
-  - {{rule: conversation, on: interaction, kind: [comment], surface: [member_post], points: 2,
-     tier_multiplier: {{nano: 3, micro: 2}}, caps: {{per_post: 20, per_week: 100}}}}
-  - {{rule: applause, on: interaction, kind: [like], surface: [member_post], points: 1,
-     tier_multiplier: {{nano: 2, micro: 1.5}}, caps: {{per_post: 25, per_day: 50, total: 500}}}}
-  - {{rule: spend, on: purchase, per_minor: 100, points: 1, hold: 7d}}
-  - {{rule: bring-a-friend, on: referral, points: 500, caps: {{per_week: 2000}}, hold: 7d}}
-standings: points
-"""
+{RULES}"""
+
+
+def next_definitions(days: int, members: int) -> str:
+    """The campaign of the `NEXT_DAYS` days after, with a budget for so many members and prizes, as YAML."""
+    return f"""\
+campaign: {next_campaign_of(days)}
+brand: {BRAND}
+version: 1
+starts_at: {START + days * DAY}
+ends_at: {START + (days + NEXT_DAYS) * DAY}
+budget: {members * POINTS_A_MEMBER}
+prizes: {{1: 5000, 2: 3000, 3: 1000}}
+{RULES}"""
 
 
 class _Feed:
@@ -129,10 +165,25 @@ class _Feed:
         for member in self.members:
             self.profile(member, START, delay=0)
         for member in self.members:
-            self.month_of(member)
+            self.days_of(member, 0, self.days)
         self.break_some()
         self.queue.sort(key=itemgetter(0, 1))
         return [record for _, _, record in self.queue]
+
+    def going_on(self) -> Iterator[tuple[int, Line | Broken]]:
+        """What comes after all that is delivered: a week is made at a time, and what comes late stays for the next."""
+        self.queue = []
+        self.campaign = next_campaign_of(self.days)
+        self.prefix += "-on"
+        for first in range(self.days, self.days + NEXT_DAYS, 7):
+            for member in self.members:
+                self.days_of(member, first, min(first + 7, self.days + NEXT_DAYS))
+            self.break_some()
+            self.queue.sort(key=itemgetter(0, 1))
+            over = START + (first + 7) * DAY
+            yield from ((at, record) for at, _, record in self.queue if at < over)
+            self.queue = [item for item in self.queue if item[0] >= over]
+        yield from ((at, record) for at, _, record in self.queue)
 
     def happens(self, share: float) -> bool:
         return self.random.random() < share
@@ -175,8 +226,8 @@ class _Feed:
         found = self.random.choice(self.members)
         return found.id if found is not but else None
 
-    def month_of(self, member: Member) -> None:
-        for day in range(self.days):
+    def days_of(self, member: Member, first: int, end: int) -> None:
+        for day in range(first, end):
             begin = START + day * DAY
             if day % 7 == 6 and self.happens(0.3):
                 grow(self.random, member)

@@ -1,0 +1,48 @@
+"""The web console: pages on NiceGUI, which read what the API reads, served by the same process."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from nicegui import app as nicegui_app
+from nicegui import ui
+
+from service.console import ambassadors, audit, campaign, community, member
+from service.console.shell import MARK
+
+AT = "/console"
+"""Under this path are the pages and all that they load."""
+FIRST = f"{AT}/community"
+ICON = (
+    str(MARK)
+    .replace('stroke="currentColor"', 'stroke="#0a8a92"')
+    .replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ')
+)
+
+
+def install(app: FastAPI) -> None:
+    """Serve the console from an application of `service.api`, once in a process: NiceGUI has one application."""
+    nicegui_app.state.reads = app.state.reads
+    nicegui_app.state.settings = app.state.settings
+    ui.page("/community")(community.page)
+    ui.page("/campaign")(campaign.page)
+    ui.page("/ambassadors")(ambassadors.page)
+    ui.page("/member")(member.page)
+    ui.page("/audit")(audit.page)
+    app.state.home = FIRST
+    app.add_api_route(AT, _first, include_in_schema=False)
+    app.add_api_route(f"{AT}/", _first, include_in_schema=False)
+    ui.run_with(
+        app,
+        mount_path=AT,
+        title="Groundswell",
+        favicon=ICON,
+        language="en-US",
+        tailwind=False,
+        show_welcome_message=False,
+        reconnect_timeout=10,
+    )
+
+
+async def _first() -> RedirectResponse:
+    return RedirectResponse(FIRST)

@@ -1,0 +1,211 @@
+"""The frame around every page: navigation, brand, theme, what went wrong, and looking again when something moved."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from markupsafe import Markup
+from nicegui import app as nicegui_app
+from nicegui import ui
+
+from service.cli_common import failure
+from service.console.markup import Child, address, empty, join, link, tag
+from service.reads import Reads
+from service.settings import Settings
+
+T = TypeVar("T")
+log: Final = logging.getLogger(__name__)
+PAGES: Final = ("Community", "Campaign", "Ambassadors", "Member", "Audit")
+STYLE: Final = Path(__file__).with_name("console.css").read_text(encoding="utf-8")
+EVERY_SECONDS: Final = 1.0
+"""How often a page asks whether anything moved."""
+LONGEST_ID: Final = 200
+
+THEME: Final = """
+(() => {
+  const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)");
+  const kept = localStorage.getItem("theme");
+  if (kept) root.dataset.theme = kept;
+  window.switchTheme = () => {
+    const now = root.dataset.theme || (dark.matches ? "dark" : "light");
+    root.dataset.theme = now === "dark" ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+  };
+})();
+"""
+MARK: Final = Markup(
+    '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2.2" stroke-linecap="round" '
+    'aria-hidden="true"><path d="M2 9c3.3 0 3.3-3 6.7-3s3.3 3 6.6 3 3.4-3 6.7-3" opacity=".45"/>'
+    '<path d="M2 14c3.3 0 3.3-3 6.7-3s3.3 3 6.6 3 3.4-3 6.7-3"/><path d="M2 19c3.3 0 3.3-3 6.7-3s3.3 3 6.6 3 '
+    '3.4-3 6.7-3" opacity=".75"/></svg>'
+)
+MOON: Final = Markup(
+    '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" aria-hidden="true">'
+    '<circle cx="12" cy="12" r="8"/><path d="M12 4a8 8 0 0 1 0 16z" fill="currentColor"/></svg>'
+)
+
+
+def reads() -> Reads:
+    """The reads of the process that serves the console."""
+    found: Reads = nicegui_app.state.reads
+    return found
+
+
+def settings() -> Settings:
+    """The settings of the process that serves the console."""
+    found: Settings = nicegui_app.state.settings
+    return found
+
+
+def block(content: Markup | str = "") -> ui.html:
+    """HTML of ours, every text in it escaped where it was made."""
+    return ui.html(str(content), sanitize=False)
+
+
+@contextmanager
+def card(title: str, note: Child = None, cls: str = "") -> Iterator[None]:
+    """A part of a page under a heading of its own."""
+    section = ui.element("section").classes(f"card {cls}")
+    section.props["aria-label"] = title
+    with section:
+        block(tag("div", tag("h2", title), tag("p", note) if note is not None else None, cls="card-head"))
+        yield
+
+
+@contextmanager
+def grid() -> Iterator[None]:
+    """Cards beside each other where there is room."""
+    with ui.element("div").classes("grid"):
+        yield
+
+
+def choices(name: str, made: list[Markup]) -> Markup:
+    """Links of which one is the current one, side by side."""
+    return tag("div", *made, cls="choices", role="group", aria_label=name)
+
+
+class Frame:
+    """One open page of one person: its brand, and the places where the frame says something."""
+
+    def __init__(self, title: str, brand: str, side: Markup | None = None) -> None:
+        """Lays out the page's head; `side` stands at its end."""
+        self.brand = brand
+        self.paused = False
+        self._banner = block()
+        with ui.element("div").classes("page-head"):
+            with ui.element("div"):
+                block(tag("h1", title, id="content", tabindex="-1"))
+                self._sub = block(tag("p", "\u00a0", cls="sub"))
+            with ui.element("div").classes("side"):
+                if side is not None:
+                    block(side)
+                self._live = block(self._live_button())
+        self._live.on("click", self._pause, js_handler='e => { if (e.target.closest("button")) emit(); }')
+
+    def say(self, sentence: Child) -> None:
+        """The line under the title."""
+        self._sub.content = str(tag("p", sentence, cls="sub"))
+
+    def complain(self, sentence: str) -> None:
+        """Says what is wrong above everything else; an empty sentence takes it away."""
+        self._banner.content = str(tag("div", sentence, cls="banner", role="alert")) if sentence else ""
+
+    async def attempt(self, work: Callable[[], T]) -> T | None:
+        """The result of blocking work, off the event loop; None when it failed, and the page then says why."""
+        return await self.attempt_async(lambda: asyncio.to_thread(work))
+
+    async def attempt_async(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """The same for work that is asynchronous itself."""
+        try:
+            found = await work()
+        except Exception as error:
+            known = failure(error)
+            if known is None:
+                log.error("the console failed", exc_info=error)
+            self.complain(known[1] if known else "Groundswell failed here; the log of the API has the details.")
+            return None
+        self.complain("")
+        return found
+
+    def live(self, load: Callable[[], Awaitable[bool]]) -> None:
+        """Load now, and again whenever something moved, until paused; a load that failed is tried again."""
+        shown: tuple[int, int] | None = None
+
+        async def look() -> None:
+            nonlocal shown
+            if self.paused:
+                return
+            now = await self.attempt(reads().reached)
+            if now is not None and now != shown and await load():
+                shown = now
+
+        ui.timer(EVERY_SECONDS, look)
+
+    def _pause(self) -> None:
+        self.paused = not self.paused
+        self._live.content = str(self._live_button())
+
+    def _live_button(self) -> Markup:
+        label = "Live updates"
+        text = "Paused" if self.paused else "Live"
+        pressed = "false" if self.paused else "true"
+        return tag("button", tag("i", ""), text, cls="button live", aria_pressed=pressed, type="button", title=label)
+
+
+async def opened(page: str, brand: str, title: str | None = None) -> str | None:
+    """Lay out head and navigation; the brand to show, or None when there is none to show, which the page then says."""
+    ui.page_title(f"{title or page} · Groundswell")
+    ui.add_head_html(f"<style>{STYLE}</style><script>{THEME}</script>")
+    try:
+        brands = await asyncio.to_thread(reads().brands)
+        problem = ""
+    except Exception as error:
+        known = failure(error)
+        if known is None:
+            raise
+        brands, problem = [], known[1]
+    wanted = brand[:LONGEST_ID] or (brands[0] if brands else "")
+    ui.add_body_html(str(_top(page, wanted, brands)))
+    if wanted in brands:
+        return wanted
+    block(tag("h1", page, id="content", tabindex="-1", cls="hidden-text"))
+    if problem:
+        block(tag("div", problem, cls="banner", role="alert"))
+        block(empty("The database does not answer", "Open this page again once it does."))
+    elif wanted:
+        others = join(*(join(link(page, one, brand=one), " ") for one in brands))
+        block(empty(f"There is no brand {wanted}", join("Those with a definition: ", others or "none")))
+    else:
+        hint = join("Define one with ", tag("code", "groundswell apply brand.yaml"), ", then open this page again.")
+        block(empty("No brand is defined yet", hint))
+    return None
+
+
+def _top(page: str, brand: str, brands: list[str]) -> Markup:
+    """Navigation and tools: plain HTML, so that they are there before any script has run."""
+    pages = [
+        tag("li", tag("a", name, href=address(name, brand=brand), aria_current="page" if name == page else None))
+        for name in PAGES
+    ]
+    options = [tag("option", one, value=one, selected=one == brand) for one in brands]
+    go = "location.search = '?brand=' + encodeURIComponent(this.value)"
+    select = tag("select", *options, aria_label="Brand", onchange=go) if brands else None
+    label = "Switch between light and dark"
+    theme = tag(
+        "button", MOON, cls="button icon", type="button", aria_label=label, title=label, onclick="switchTheme()"
+    )
+    return join(
+        tag("a", "Skip to content", cls="skip", href="#content"),
+        tag(
+            "header",
+            tag("a", MARK, "Groundswell", cls="mark", href=address("Community", brand=brand)),
+            tag("nav", tag("ul", *pages), aria_label="Pages"),
+            tag("div", tag("a", "API", href="../docs", cls="api"), select, theme, cls="tools"),
+            cls="top",
+        ),
+    )

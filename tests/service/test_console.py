@@ -1,0 +1,259 @@
+"""The console without a browser: each page answers, what its parts say of real reads, and texts are escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+
+import httpx
+import pytest
+from serving import serving
+
+from projections.answers import Standing
+from service import console
+from service.console import ambassadors, audit, audit_whatif, campaign, charts, community, markup, member
+from service.reads import Reads
+from service.settings import Settings
+
+MARCH = 1_772_323_200_000
+"""2026-03-01T00:00:00Z, when the filled database begins."""
+HEADINGS = {
+    "community": ("Community", "Engagement over time", "Rate by influence tier", "What is happening", "Followers"),
+    "campaign": ("Campaign", "Standings", "Day by day", "As of"),
+    "ambassadors": ("Ambassadors", "Whom to ask", "All tiers"),
+    "member?member=ann": ("ann", "Statement", "Lots", "Paid nothing"),
+    "audit": ("Audit", "Read models", "Dead letters", "What if", "Positions"),
+}
+
+
+@pytest.fixture(scope="module")
+def client(shared_settings: Settings) -> Iterator[httpx.Client]:
+    """The console of a filled database; there is no Kafka behind it."""
+    with serving(shared_settings, console.install) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def reads(shared_settings: Settings) -> Iterator[Reads]:
+    opened = Reads(shared_settings, clock=lambda: MARCH + 24 * 3_600_000)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("page", HEADINGS)
+def test_each_page_answers_with_its_headings_and_the_way_to_the_others(client: httpx.Client, page: str) -> None:
+    answer = client.get(f"/console/{page}")
+    assert answer.status_code == 200
+    for heading in HEADINGS[page]:
+        assert heading in answer.text
+    for other in ("Community", "Campaign", "Ambassadors", "Member", "Audit"):
+        assert f'<a href="{other.lower()}?brand=acme"' in answer.text
+    assert 'lang="en-US"' in answer.text
+
+
+@pytest.mark.parametrize("page", HEADINGS)
+def test_no_page_asks_another_host_for_anything(client: httpx.Client, page: str) -> None:
+    text = client.get(f"/console/{page}").text
+    loaded = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", text)
+    assert len(loaded) > 10
+    assert [url for url in loaded if re.match(r"(https?:)?//", url)] == []
+
+
+@pytest.mark.parametrize("path", ["/", "/console", "/console/"])
+def test_the_first_page_is_the_community(client: httpx.Client, path: str) -> None:
+    assert client.get(path, follow_redirects=False).headers["location"] == "/console/community"
+
+
+def test_the_api_answers_beside_it_as_it_does_alone(client: httpx.Client) -> None:
+    assert client.get("/v1/brands/acme/members/ann/balance").json()["active"] == 50
+    assert client.get("/v1/nothing").headers["content-type"] == "application/problem+json"
+    assert client.post("/v1/brands/acme/campaigns").status_code == 405
+    assert "/console" not in client.get("/openapi.json").text
+
+
+@pytest.mark.parametrize("page", ["community", "campaign", "ambassadors", "member", "audit"])
+def test_a_brand_that_is_not_there_is_said_and_others_are_offered(client: httpx.Client, page: str) -> None:
+    answer = client.get(f"/console/{page}", params={"brand": "<b>nobody</b>"})
+    assert answer.status_code == 200
+    assert "There is no brand" in answer.text
+    assert "<b>nobody" not in answer.text
+
+
+def test_a_campaign_that_is_not_there_is_said(client: httpx.Client) -> None:
+    assert "acme has no campaign autumn" in client.get("/console/campaign?campaign=autumn").text
+
+
+def test_a_window_that_is_not_there_is_the_usual_one(client: httpx.Client) -> None:
+    text = client.get("/console/community?window=century").text
+    assert re.search(r"window=7d\W+ aria-current=", text)
+
+
+# What is told
+
+
+def test_the_community_is_told_in_numbers_with_what_happened_last(reads: Reads) -> None:
+    seen = community.read(reads, "acme", "24h")
+    assert (seen.edge.at, seen.edge.as_of) == (MARCH + 3_900_000, "2026-03-01T02:00:00.000Z")
+    told = community.summary(seen, "24h")
+    assert "0.80 %" in told
+    assert "nothing in the 24 hours before" in told
+    assert [one.what for one in seen.news] == ["Interaction"] * 3
+    assert [one.points for one in seen.news] == [50, 20, 30]
+    feed = community.happening(seen.news, "acme", seen.currency)
+    assert "gave a share on the brand’s post" in feed
+    assert 'href="member?brand=acme&amp;member=bob"' in feed
+    assert "Nothing yet" in community.happening([], "acme", "EUR")
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [(150, 100, "▲ 50 %"), (50, 100, "▼ 50 %"), (100, 100, "= 0 %"), (5, 0, "nothing in the 7 days before")],
+)
+def test_a_number_is_told_beside_the_window_before(now: int, before: int, said: str) -> None:
+    assert said in community.change(now, before, "7 days")
+
+
+def test_a_campaign_is_told_at_each_moment_of_its_life(reads: Reads) -> None:
+    (summary,) = reads.campaigns("acme").campaigns
+    latest = campaign.read(reads, "acme", summary, 1.0)
+    assert "No budget is set: 100 points paid" in campaign.progress(latest)
+    assert [one.member_id for one in latest.standings.entries] == ["ann", "bob"]
+    early = campaign.read(reads, "acme", summary, 0.05)
+    assert early.at == MARCH + 24 * 3_600_000 // 20
+    assert [one.score for one in early.standings.entries] == [30]
+    assert "day 1 of 31" in campaign.progress(early)
+    board = campaign.leaderboard(latest, "acme")
+    assert board.index("ann") < board.index("bob")
+    assert "not final" in board
+    assert "0 taken back" in campaign.bottom_line(latest.report)
+
+
+@pytest.mark.parametrize(("rank", "then", "said"), [(2, 5, "▲ 3"), (5, 2, "▼ 3"), (2, 2, "="), (2, None, "new")])
+def test_movement_is_places_up_or_down_in_a_day(rank: int, then: int | None, said: str) -> None:
+    one = Standing(rank=rank, member_id="ann", tier="nano", score=1)
+    assert said in campaign.movement(one, {} if then is None else {"ann": then}, True)
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "said"),
+    [
+        ("points", 1234, "1,234"),
+        ("engagement_rate", Decimal("0.0812"), "8.12 %"),
+        ("referred_revenue", 4990, "49.90 EUR"),
+    ],
+)
+def test_a_score_is_written_as_its_metric_is(metric: str, score: int | Decimal, said: str) -> None:
+    assert said == campaign.score(Standing(rank=1, member_id="a", tier="nano", score=score), metric, "EUR")
+
+
+def test_ambassadors_come_with_their_reasons(reads: Reads) -> None:
+    _, found = ambassadors.read(reads, "acme", "30d", None)
+    told = ambassadors.listed(found)
+    assert "<b>1.0 ×</b> the median of nano (0.80 %), place 1 by rate" in told
+    _, none = ambassadors.read(reads, "acme", "30d", "macro")
+    assert "Nobody to ask in this window" in ambassadors.listed(none)
+
+
+def test_a_member_is_told_with_lots_and_with_the_tree_behind_every_entry(reads: Reads) -> None:
+    seen = member.read(reads, "acme", "ann")
+    assert "<dd>50</dd>" in member.points(seen.balance, seen.engagement)
+    assert member.lots_of(seen.lots, seen.now).count("active") == 2
+    told = member.entries(seen.why)
+    assert told.index("+20") < told.index("+30")
+    tree = member.tree(seen.why.entries[0])
+    for part in (
+        "record <code>e1</code>",
+        "members.activity.v1:0:0",
+        "rule <b>share</b> of spring version 1",
+        "10 points a unit",
+    ):
+        assert part in tree
+    assert "share" in member.nothing_paid(seen.why.unpaid)
+
+
+def test_somebody_never_seen_has_empty_states(reads: Reads) -> None:
+    seen = member.read(reads, "acme", "nobody")
+    assert "No movements" in member.entries(seen.why)
+    assert "No lots" in member.lots_of(seen.lots, seen.now)
+    assert "Everything paid" in member.nothing_paid(seen.why.unpaid)
+    assert member.profile(seen.tier) == "No profile is known."
+
+
+def test_the_audit_says_at_once_what_is_missing(reads: Reads, shared_settings: Settings) -> None:
+    found = audit.read(reads, shared_settings)
+    told = audit.verdict(found)
+    assert "no worker is running" in told
+    assert "every brand’s books add up to zero" in told
+    assert "The numbers are catching up" in told
+    whole = found._replace(missing=[])
+    assert "The numbers are whole" in audit.verdict(whole)
+    assert "The numbers are not whole" in audit.verdict(whole._replace(books={"acme": False}))
+    assert "7 events behind" in audit.verdict(whole._replace(behind=7))
+    assert "balances" in audit.read_models(found, None)
+
+
+def test_the_form_of_a_thought_makes_an_event_that_what_if_takes(reads: Reads) -> None:
+    fields = {"type": "interaction", "surface": "brand_post", "kind": "share", "quantity": "2", "platform": "x"}
+    fields |= {"post_id": "", "amount_minor": "4990", "occurred_at": "2026-03-01T12:00:00Z"}
+    from service import whatif
+
+    event = whatif.read_event(audit_whatif.event_of(fields))
+    told = audit_whatif.told(reads.what_if("acme", "ann", event))
+    assert "+20" in told
+    assert "pays" in told
+
+
+# How things are written
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        (0, "0"),
+        (9_999, "9,999"),
+        (12_345, "12.3k"),
+        (123_456, "123k"),
+        (58_197_976, "58.2M"),
+        (-2_000_000, "−2M"),
+        (10**9, "1B"),
+    ],
+)
+def test_large_numbers_are_written_short(number: int, written: str) -> None:
+    assert markup.compact(number) == written
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "written"),
+    [(7_484_490, "EUR", "74,844.90 EUR"), (-5, "USD", "−0.05 USD"), (1_234, "JPY", "1,234 JPY")],
+)
+def test_money_is_written_with_the_decimals_of_its_currency(minor: int, currency: str, written: str) -> None:
+    assert markup.money(minor, currency) == written
+
+
+def test_texts_and_attributes_are_escaped() -> None:
+    made = markup.tag("a", "<script>", markup.link("Member", '"><i>', member='"&<'), title='"', data_x=1, hidden=False)
+    assert "<script>" not in made
+    assert "<i>" not in made
+    assert made.startswith('<a title="&#34;" data-x="1">&lt;script&gt;')
+    assert 'href="member?member=%22%26%3C"' in made
+
+
+@pytest.mark.parametrize(("lower", "percent"), [(0, 8.0), (1_000, 4.0), (5_000, 4.0), (10_000, 2.4), (100_000, 1.7)])
+def test_a_tier_is_compared_with_the_band_of_the_study_that_it_begins_in(lower: int, percent: float) -> None:
+    found = charts.reference(lower)
+    assert found is not None
+    assert found.percent == percent
+
+
+def test_a_series_has_every_hour_for_every_platform(reads: Reads) -> None:
+    from projections.browsing import Bucket
+
+    hour = 3_600_000
+    options, says, table = charts.over_time([Bucket(0, "x", 4, 1, 0), Bucket(2 * hour, "tok", 3, 0, 0)], hour)
+    assert [(one["name"], one["data"]) for one in options["series"]] == [
+        ("tok", [[0, 0], [hour, 0], [2 * hour, 3]]),
+        ("x", [[0, 4], [hour, 0], [2 * hour, 0]]),
+    ]
+    assert says == "Engagements: tok 3, x 4"
+    assert "1 Jan 1970, 02:00" in table
