@@ -115,7 +115,7 @@ def reasons_of(one: Ambassador, currency: str) -> list[Child]:
         said.append("no rate: too few posts in the window, or followers unknown")
     if one.referred_orders and one.sales_place is not None:
         worth = whole_money(one.referred_revenue_minor, currency)
-        orders = f"{count(one.referred_orders)} friend{'' if one.referred_orders == 1 else 's'} bought"
+        orders = "a friend’s order" if one.referred_orders == 1 else f"{count(one.referred_orders)} orders of friends"
         said.append(join(tag("b", worth), f" from {orders}, place {one.sales_place} by sales"))
     reach = f", {compact(one.reach)} reached" if one.reach else ""
     said.append(

@@ -16,7 +16,7 @@ from projections.verify import Report
 from schemas.topics import ACTIVITY
 from service import condition, kafka, rebuilding, verification
 from service.console import audit_letters, audit_whatif, shell
-from service.console.markup import NOTHING, Child, count, empty, join, loading, table, tag
+from service.console.markup import NOTHING, Child, count, empty, join, loading, table, tag, unseen
 from service.reads import Reads
 from service.rebuilding import RebuildReport
 from service.settings import Settings
@@ -25,6 +25,7 @@ STATUS_SECONDS: Final = 2.0
 LOG_SECONDS: Final = 10.0
 """How often the broker is asked where the log ends: it takes a connection of its own."""
 SHOW_PROGRESS_SECONDS: Final = 0.2
+PENDING: Final = Markup('<span class="nothing" title="being added up">…</span>')
 
 
 class Whole(NamedTuple):
@@ -144,14 +145,16 @@ def read_models(found: Whole, digests: DigestReport | None) -> Markup:
         one = said.get(name)
         behind = ledger["position"] - position
         lag = tag("span", count(behind), cls="chip good" if behind == 0 else "chip warn")
-        digest = tag("code", one.digest) if one else NOTHING
-        again = tag("button", "Rebuild", cls="button", type="button", data_model=name, aria_label=f"Rebuild {name}")
-        rows.append((name, digest, again, count(one.rows) if one else NOTHING, count(position), lag))
+        digest = tag("code", one.digest) if one else PENDING
+        again = tag(
+            "button", "Rebuild", cls="button small", type="button", data_model=name, aria_label=f"Rebuild {name}"
+        )
+        rows.append((name, digest, again, count(one.rows) if one else PENDING, count(position), lag))
     for one in digests.projections if digests else ():
         if isinstance(one.position, str):
             where = tag("span", one.position, title="partition:offset of its topic")
             rows.append((one.name, tag("code", one.digest), NOTHING, count(one.rows), where, NOTHING))
-    made = table("Read models", ("Read model", "Digest", "", "Rows", "Position", "Behind"), rows, 3)
+    made = table("Read models", ("Read model", "Digest", unseen("Build again"), "Rows", "Position", "Behind"), rows, 3)
     note = f"The ledger is at {count(ledger['position'])}, the outbox at {count(ledger['outbox'])}."
     return join(made, tag("p", note, cls="foot"))
 
@@ -176,8 +179,8 @@ def counted(found: Whole) -> Markup:
     counts = found.status["activity"]["counts"]
     if not counts:
         return empty("No records yet", "What the worker takes, and what it refuses, is counted here.")
-    rows: list[tuple[Child, ...]] = [(name.replace("_", " "), count(number)) for name, number in counts.items()]
-    return table("Records", ("What became of them", "Records"), rows, 1)
+    pairs = [tag("div", tag("dt", name.replace("_", " ")), tag("dd", count(number))) for name, number in counts.items()]
+    return tag("dl", *pairs, cls="facts")
 
 
 # Building again

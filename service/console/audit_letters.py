@@ -12,12 +12,12 @@ from nicegui.events import GenericEventArguments
 from schemas.dead_letters import Reason
 from service import dead_letter_answers, dead_letters, redrive
 from service.console import shell
-from service.console.markup import NOTHING, Child, count, empty, join, loading, moment, table, tag
+from service.console.markup import NOTHING, Child, count, empty, join, loading, moment, table, tag, unseen
 from service.dead_letter_answers import Count, DeadLetter, DeadLetterInFull
 from service.dead_letters import OPEN, Letter, Selection
 from service.redrive import Plan
 
-SHOWN: Final = 25
+SHOWN: Final = 10
 MAX_REDRIVES: Final = 3
 EVERY_SECONDS: Final = 20.0
 
@@ -110,7 +110,7 @@ def summed(counts: list[Count], letters: Letters) -> Markup:
         choose = tag(
             "button",
             "Chosen" if current else "Choose",
-            cls="button",
+            cls="button small",
             type="button",
             data_reason="" if current else one.reason,
             data_brand="" if current else one.brand,
@@ -121,13 +121,15 @@ def summed(counts: list[Count], letters: Letters) -> Markup:
             (
                 tag("code", one.reason),
                 one.brand or NOTHING,
-                meaning(one.reason),
+                tag("div", meaning(one.reason), cls="wide-text"),
                 choose,
                 count(one.open),
                 count(one.redriven),
             )
         )
-    return table("Dead letters by reason", ("Reason", "Brand", "Meaning", "", "Open", "Redriven"), made, 2)
+    return table(
+        "Dead letters by reason", ("Reason", "Brand", "Meaning", unseen("Choose"), "Open", "Redriven"), made, 2
+    )
 
 
 def meaning(reason: str) -> str:
@@ -163,13 +165,13 @@ def rows(found: list[DeadLetter], total: int) -> Markup:
             tag(
                 "button",
                 f"{one.source_partition}:{one.source_offset}",
-                cls="button",
+                cls="button small",
                 type="button",
                 data_letter=f"{one.source_partition}:{one.source_offset}",
             ),
             one.key,
             tag("code", one.reason),
-            one.detail,
+            tag("div", one.detail, cls="wide-text"),
             tag("span", one.state, cls="chip" if one.state != OPEN else "chip warn"),
         )
         for one in found

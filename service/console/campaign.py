@@ -34,6 +34,7 @@ from service.console.markup import (
     tier,
     tile,
     tiles,
+    unseen,
     whole_money,
 )
 from service.reads import Reads
@@ -119,6 +120,7 @@ class _Parts(NamedTuple):
     leaders: ui.html
     days: Chart
     tiers: Chart
+    by_tier: ui.html
 
 
 async def _one(frame: shell.Frame, known: tuple[CampaignSummary, ...], summary: CampaignSummary) -> None:
@@ -136,9 +138,10 @@ async def _one(frame: shell.Frame, known: tuple[CampaignSummary, ...], summary: 
         ):
             tiers = Chart("Rate by influence tier in this campaign")
             shell.block(charts.study_note())
+            by_tier = shell.block()
         with shell.card("Day by day", "Days in the brand’s timezone.", "full"):
             days = Chart("Engagements and points paid, day by day")
-    parts = _Parts(state, when, numbers, leaders, days, tiers)
+    parts = _Parts(state, when, numbers, leaders, days, tiers, by_tier)
     tiers.cover(loading(4))
     days.cover(loading(4))
 
@@ -189,6 +192,7 @@ def _fill(frame: shell.Frame, parts: _Parts, seen: Seen, share: float) -> None:
         parts.days.show(*charts.by_day(seen.report.days))
     else:
         parts.days.cover(empty("Nothing yet", "No day has had any activity that counts for this campaign."))
+    parts.by_tier.content = str(tier_results(seen.report))
     rated = [TierRate(one.tier, seen.lower_bounds.get(one.tier), one.rate_by_followers) for one in seen.report.tiers]
     rated = [one for one in rated if one.min_followers is not None]
     if any(one.rate is not None for one in rated):
@@ -241,6 +245,15 @@ def bottom_line(report: CampaignReport) -> Markup:
     )
 
 
+def tier_results(report: CampaignReport) -> Markup:
+    """What the members of each tier did."""
+    rows: list[tuple[Child, ...]] = [
+        (one.tier, count(one.members), count(one.posts), compact(one.reach), percent(one.rate_by_reach))
+        for one in report.tiers
+    ]
+    return table("By tier", ("Tier", "Members", "Posts", "Reached", "By reach"), rows, 4) if rows else Markup("")
+
+
 # Standings
 
 
@@ -263,7 +276,7 @@ def leaderboard(seen: Seen, brand: str) -> Markup:
         for one in entries
     ]
     final = tag("span", "final", cls="chip good") if seen.standings.final else tag("span", "not final", cls="chip")
-    made = table("Standings", ("Rank", "In a day", "Member", "Tier", "", "Score"), rows, 1)
+    made = table("Standings", ("Rank", "In a day", "Member", "Tier", unseen("Score as a bar"), "Score"), rows, 1)
     return join(made, tag("p", final, cls="foot"))
 
 

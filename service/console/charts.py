@@ -100,7 +100,7 @@ def over_time(buckets: Sequence[Bucket], length_ms: int) -> tuple[dict[str, Any]
         }
         for number, platform in enumerate(platforms)
     ]
-    options = _plain() | {
+    options: dict[str, Any] = _plain() | {
         "useUTC": True,
         "legend": _legend(),
         "tooltip": _tooltip("axis") | {":valueFormatter": GROUPED},
@@ -108,6 +108,9 @@ def over_time(buckets: Sequence[Bucket], length_ms: int) -> tuple[dict[str, Any]
         "yAxis": _axis("value") | {"minInterval": 1},
         "series": series,
     }
+    totals = [sum(by_place.get((at, name), 0) for name in platforms) for at in times]
+    if min(totals) > -max(totals) // 20:  # a correction or two is no reason for an axis below zero
+        options["yAxis"]["min"] = 0
     sums = {name: sum(one.engagements for one in buckets if one.platform == name) for name in platforms}
     says = ", ".join(f"{name} {compact(number)}" for name, number in sums.items())
     latest = [at for at in times if any((at, name) in by_place for name in platforms)][-12:]
@@ -194,7 +197,11 @@ def followers(tiers: Sequence[tuple[str, Distribution]]) -> tuple[dict[str, Any]
         "tooltip": _tooltip("item") | {":formatter": _BOX},
         "xAxis": _axis("log") | {"splitNumber": 4, "minorSplitLine": {"show": False}},
         "yAxis": _axis("category")
-        | {"data": [f"{name}\n{count(d.count)}" for name, d in tiers], "inverse": True, "axisTick": {"show": False}},
+        | {
+            "data": [f"{name}\n{count(d.count)}" for name, d in tiers],
+            "inverse": True,
+            "axisLabel": {"color": INK, "lineHeight": 16},
+        },
         "series": [
             {
                 "type": "boxplot",

@@ -71,9 +71,9 @@ def read(reads: Reads, brand: str, window: str) -> Seen:
     )
 
 
-async def page(brand: str = "", window: str = "7d") -> None:
+async def page(brand: str = "", window: str = "30d") -> None:
     """The page, as it opens and as it goes on."""
-    chosen = window if window in WINDOWS else "7d"
+    chosen = window if window in WINDOWS else "30d"
     shown = await shell.opened("Community", brand)
     if shown is None:
         return
@@ -82,7 +82,7 @@ async def page(brand: str = "", window: str = "7d") -> None:
     numbers = shell.block(tag("div", loading(2), cls="strip"))
     with shell.grid():
         with shell.card("Engagement over time", "Likes, comments, shares, saves and clicks on members’ posts.", "w8"):
-            over_time = Chart("Engagement over time, by platform")
+            over_time = Chart("Engagement over time, by platform", "tall")
         with shell.card("What is happening", "What the ledger decided last.", "w4"):
             news = shell.block(loading(6))
         with shell.card("Rate by influence tier", "Engagements per follower and post.", "w7"):
@@ -171,7 +171,7 @@ def change(now: int, before: int, window: str) -> Markup:
     words = "as much as" if share == 0 else "more than" if share > 0 else "less than"
     hidden = tag("span", f"{abs(share)} percent {words} in the {window} before", cls="hidden-text")
     shown = tag("span", f"{arrow} {abs(share):,} %", cls=way, aria_hidden="true")
-    return join(shown, hidden, tag("span", f" on the {window} before", aria_hidden="true"))
+    return join(shown, hidden, tag("span", f" vs {window} before", aria_hidden="true"))
 
 
 # What is happening
@@ -181,7 +181,9 @@ def happening(news: list[News], brand: str, currency: str) -> Markup:
     """The feed, the latest first."""
     if not news:
         return empty("Nothing yet", "Whatever earns or takes points shows up here.")
-    return tag("ul", *(_item(one, brand, currency) for one in news), cls="feed")
+    return tag(
+        "ul", *(_item(one, brand, currency) for one in news), cls="feed", tabindex="0", aria_label="Latest first"
+    )
 
 
 def _item(one: News, brand: str, currency: str) -> Markup:

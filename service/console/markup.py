@@ -48,7 +48,7 @@ def link(page: str, text: Child, /, cls: str | None = None, current: bool = Fals
     return tag("a", text, href=address(page, **query), cls=cls, aria_current="true" if current else None)
 
 
-def table(caption: str, heads: tuple[str, ...], rows: list[tuple[Child, ...]], numbers: int = 0) -> Markup:
+def table(caption: str, heads: tuple[Child, ...], rows: list[tuple[Child, ...]], numbers: int = 0) -> Markup:
     """A table that scrolls by itself when it is too wide; its last `numbers` columns are numbers."""
     first = len(heads) - numbers
 
@@ -64,7 +64,7 @@ def table(caption: str, heads: tuple[str, ...], rows: list[tuple[Child, ...]], n
         tag("thead", tag("tr", of("th", heads))),
         tag("tbody", *(tag("tr", of("td", row)) for row in rows)),
     )
-    return tag("div", made, cls="scroll", tabindex="0", role="region", aria_label=caption)
+    return tag("div", made, cls="scroll", tabindex="0", role="group", aria_label=caption)
 
 
 # Numbers and times
@@ -86,7 +86,7 @@ def compact(number: int) -> str:
         if abs(number) >= unit:
             size = 1_000 if name == "k" else unit
             shown = number / size
-            digits = f"{abs(shown):,.0f}" if abs(shown) >= 100 else f"{abs(shown):,.1f}".removesuffix(".0")
+            digits = f"{abs(shown):,.0f}" if abs(shown) >= 100 else f"{abs(shown):,.1f}"
             return f"{MINUS if number < 0 else ''}{digits}{name}"
     return count(number)
 
@@ -149,6 +149,11 @@ def tile(name: str, value: Child, note: Child = None, title: str | None = None) 
 def tiles(*made: Markup) -> Markup:
     """Numbers beside each other."""
     return tag("dl", *made, cls="tiles")
+
+
+def unseen(text: str) -> Markup:
+    """Words for who hears the page."""
+    return tag("span", text, cls="hidden-text")
 
 
 def empty(title: str, hint: Child) -> Markup:

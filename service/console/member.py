@@ -190,12 +190,12 @@ def entries(why: Explanation) -> Markup:
 def _entry(why: Explained) -> Markup:
     entry = why.entry
     by: Child = f"{entry.rule} of {entry.campaign}" if entry.rule else entry.campaign or ""
-    limited = tag("span", f" limited by {why.limited_by}", cls="chip warn") if why.limited_by else None
+    limited = tag("span", f"limited by {why.limited_by}", cls="chip warn") if why.limited_by else None
     way = "plus" if entry.points > 0 else "minus"
     head = tag(
         "summary",
         moment(entry.occurred_at),
-        tag("span", tag("b", entry.kind.capitalize()), " ", tag("span", by, cls="why"), limited),
+        tag("span", tag("b", entry.kind.capitalize()), " ", tag("span", by, cls="why"), " ", limited),
         tag("span", signed(entry.points), cls=f"points {way}"),
     )
     return tag("details", head, tree(why), id=f"entry-{entry.entry_id}")
@@ -269,7 +269,7 @@ def nothing_paid(unpaid: tuple[Unpaid, ...]) -> Markup:
     rows: list[tuple[Child, ...]] = [
         (
             moment(one.occurred_at),
-            join(one.rule or one.campaign or one.record_type, " ", tag("span", one.sentence, cls="why")),
+            join(tag("b", one.rule or one.campaign or one.record_type), tag("div", one.sentence, cls="why")),
         )
         for one in list(reversed(unpaid))[:UNPAID]
     ]

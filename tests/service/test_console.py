@@ -215,8 +215,8 @@ def test_the_form_of_a_thought_makes_an_event_that_what_if_takes(reads: Reads) -
         (12_345, "12.3k"),
         (123_456, "123k"),
         (58_197_976, "58.2M"),
-        (-2_000_000, "−2M"),
-        (10**9, "1B"),
+        (-2_000_000, "−2.0M"),
+        (10**9, "1.0B"),
     ],
 )
 def test_large_numbers_are_written_short(number: int, written: str) -> None:
