@@ -15,9 +15,7 @@ from service.settings import Settings
 
 
 @contextmanager
-def running(
-    settings: Settings, install: Callable[[FastAPI], None] = lambda _: None
-) -> Iterator[tuple[Server, int]]:
+def running(settings: Settings, install: Callable[[FastAPI], None] = lambda _: None) -> Iterator[tuple[Server, int]]:
     """The server, with what `install` adds to its application, and the free port that it serves on."""
     server = Server(settings, 0, log_level="error", install=install)
     bound = server.bind()
@@ -39,6 +37,8 @@ def running(
 @contextmanager
 def serving(settings: Settings, install: Callable[[FastAPI], None] = lambda _: None) -> Iterator[httpx.Client]:
     """A client of the API, served by uvicorn on a free port, with what `install` adds to it."""
-    with running(settings, install) as (_, port):
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            yield client
+    with (
+        running(settings, install) as (_, port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+    ):
+        yield client

@@ -86,7 +86,7 @@ def test_a_campaign_that_is_not_there_is_said(client: httpx.Client) -> None:
 
 def test_a_window_that_is_not_there_is_the_usual_one(client: httpx.Client) -> None:
     text = client.get("/console/community?window=century").text
-    assert re.search(r"window=7d\W+ aria-current=", text)
+    assert re.search(r"window=30d\W+ aria-current=", text)
 
 
 # What is told
