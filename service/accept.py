@@ -15,7 +15,8 @@ from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import kafka
 from service.problems import Unusable
 from service.settings import Settings
-from streams import outputs, readstate
+from streams import broker, epochs, outputs, readstate
+from streams.connection import Brokers
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,17 @@ class Change:
 async def changes(settings: Settings) -> list[Change]:
     """One for each partition whose log is not the one that was read. Raises `Unusable` for what cannot be accepted."""
     epoch = await kafka.epoch(settings)
-    ends = await kafka.log_ends(settings.kafka, ACTIVITY)
-    bounds = await outputs.bounds_of(settings.kafka, ACTIVITY, sorted(ends))
+    ends = await kafka.log_ends(settings.brokers, ACTIVITY)
+    bounds = await outputs.bounds_of(settings.brokers, ACTIVITY, sorted(ends))
     engine = open_database(settings.database)
     try:
         with engine.connect() as connection:
             rows = list(readstate.positions(connection))
+        known = epochs.written_outputs(engine)
     finally:
         engine.dispose()
+    ids = {topic: (await broker.describe(settings.brokers, topic)).epoch for topic in (WINDOWS, TIERS)}
+    anew = {topic for topic, name in ids.items() if known.get(topic, name) != name}
     beyond = sorted({row.partition for row in rows} - ends.keys())
     if beyond:
         raise Unusable(
@@ -54,7 +58,7 @@ async def changes(settings: Settings) -> list[Change]:
         )
     made = []
     for row in rows:
-        lost = await _lost_outputs(settings.kafka, row.partition, json.loads(row.outputs))
+        lost = await _lost_outputs(settings.brokers, row.partition, json.loads(row.outputs), anew)
         source = Source(ACTIVITY, epoch, row.partition)
         change = _change(row, source, bounds[row.partition][0], ends[row.partition], lost)
         if change is not None:
@@ -62,9 +66,11 @@ async def changes(settings: Settings) -> list[Change]:
     return made
 
 
-async def _lost_outputs(bootstrap: str, partition: int, written: dict[str, int]) -> list[str]:
+async def _lost_outputs(brokers: Brokers, partition: int, written: dict[str, int], anew: set[str]) -> list[str]:
     return [
-        topic for topic in (WINDOWS, TIERS) if await outputs.end_of(bootstrap, topic, partition) < written.get(topic, 0)
+        topic
+        for topic in (WINDOWS, TIERS)
+        if topic in anew or await outputs.end_of(brokers, topic, partition) < written.get(topic, 0)
     ]
 
 
@@ -111,5 +117,6 @@ def accept(settings: Settings, wanted: list[Change]) -> None:
                 consumed = POSITIONS.c.topic.in_((WINDOWS, TIERS)) & (POSITIONS.c.partition == change.partition)
                 with engine.begin() as connection:
                     connection.execute(sa.delete(POSITIONS).where(consumed))
+        epochs.forget_outputs(engine)
     finally:
         engine.dispose()

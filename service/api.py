@@ -21,6 +21,7 @@ from service import (
     api_reports,
     api_schema,
     heartbeats,
+    kafka,
     metrics,
 )
 from service.commands import Commands
@@ -46,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield
         await app.state.live.close()
         await app.state.commands.close()
+        await app.state.kafka.close()
         app.state.reads.close()
 
     app = FastAPI(
@@ -60,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.commands = Commands(settings)
     app.state.live = LiveEvents(settings)
     app.state.home = "/docs"
+    app.state.kafka = kafka.Contact(settings)
     for subject in SUBJECTS:
         app.include_router(subject.routes)
     api_caching.install(app)

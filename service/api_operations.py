@@ -22,6 +22,7 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> Response:
     """200 once every command works; else 503 with what is missing."""
     missing = await api_errors.in_thread(condition.readiness, request.app.state.settings)
+    missing += await request.app.state.kafka.missing()
     if missing:
         raise Refusal("not_ready", "; ".join(missing), missing=missing, headers={"Retry-After": "1"})
     return JSONResponse({"status": "ready"})

@@ -46,7 +46,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     epoch = await kafka.epoch(settings)
-    bounds = await outputs.bounds_of(settings.kafka, ACTIVITY, range(settings.partitions))
+    bounds = await outputs.bounds_of(settings.brokers, ACTIVITY, range(settings.partitions))
     starts = {partition: low for partition, (low, _) in bounds.items()}
     with writing(directory_of(settings, None)) as archive:
         live = LiveArchive(archive, ACTIVITY, epoch, starts)
@@ -59,7 +59,7 @@ async def _serve(settings: Settings) -> None:
 async def _follow(settings: Settings, live: LiveArchive, stop: asyncio.Event) -> None:
     assert settings.archived is not None
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **settings.brokers.options,
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed",

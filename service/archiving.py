@@ -83,7 +83,7 @@ async def _copy(settings: Settings, archive: Archive, told: Callable[[int, int],
         runs: list[Run] = []
         for partition, (_, high) in sorted(bounds.items()):
             end = min(at[partition] + size, high)
-            async for batch in outputs.read_batches(settings.kafka, ACTIVITY, partition, at[partition], end):
+            async for batch in outputs.read_batches(settings.brokers, ACTIVITY, partition, at[partition], end):
                 runs.append(encode_run(partition, starts[partition], batch))
                 starts[partition] = runs[-1].end
                 told(done + batch[-1].offset + 1 - at[partition], total)
@@ -98,7 +98,7 @@ async def _copy(settings: Settings, archive: Archive, told: Callable[[int, int],
 
 async def _kept(settings: Settings, directory: Path, says: Path) -> Created:
     """What the embedded stack's own archive has, once it has what is on the log now: its archiver copies."""
-    ends = await kafka.log_ends(settings.kafka, ACTIVITY)
+    ends = await kafka.log_ends(settings.brokers, ACTIVITY)
     archived = Ends(says)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(archived.of(partition) < end for partition, end in ends.items()):
@@ -113,10 +113,10 @@ async def log_of(settings: Settings) -> tuple[str, dict[int, tuple[int, int]]]:
     """The log's epoch, and by partition where it begins and where what is committed ends."""
     async with kafka.producer(settings) as client:
         partitions = range(await kafka.partition_count(client))
-    found = await broker.describe(settings.kafka, ACTIVITY)
-    bounds = await outputs.bounds_of(settings.kafka, ACTIVITY, partitions)
+    found = await broker.describe(settings.brokers, ACTIVITY)
+    bounds = await outputs.bounds_of(settings.brokers, ACTIVITY, partitions)
     if not found.has_transactions:  # then the end that the broker says may be behind
-        ends = await kafka.log_ends(settings.kafka, ACTIVITY)
+        ends = await kafka.log_ends(settings.brokers, ACTIVITY)
         bounds = {p: (low, ends[p]) for p, (low, _) in bounds.items()}
     return await kafka.epoch(settings), bounds
 

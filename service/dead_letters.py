@@ -157,10 +157,10 @@ async def load(settings: Settings, told: Callable[[int], None] = lambda _: None)
     """
     found: dict[tuple[str, At, int], Letter] = {}
     read = foreign = 0
-    ends = await kafka.log_ends(settings.kafka, DEAD_LETTERS)
+    ends = await kafka.log_ends(settings.brokers, DEAD_LETTERS)
     try:
         for partition, end in sorted(ends.items()):
-            async for record in outputs.read(settings.kafka, DEAD_LETTERS, partition, 0, end):
+            async for record in outputs.read(settings.brokers, DEAD_LETTERS, partition, 0, end):
                 read += 1
                 told(read)
                 letter = _letter(partition, record)

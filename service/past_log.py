@@ -40,7 +40,7 @@ class TopicLog:
 
     def read(self, partition: int, start: int, end: int) -> Iterator[Sequence[Any]]:
         """The records in [start, end), as they are fetched. Raises `LogLost` and `Unusable`."""
-        batches = outputs.read_batches(self.settings.kafka, self.topic, partition, start, end)
+        batches = outputs.read_batches(self.settings.brokers, self.topic, partition, start, end)
 
         async def fetched() -> Sequence[Any] | None:
             return await anext(batches, None)

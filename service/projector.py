@@ -24,7 +24,7 @@ from service import heartbeats, kafka
 from service.instants import now_ms
 from service.outbound import Outbound
 from service.outbox import Outbox
-from service.problems import Unusable
+from service.problems import COULD_NOT_RUN, Unusable
 from service.role_port import RolePort
 from service.settings import Settings
 from service.settlement import HOUR_MS, Settlements
@@ -53,7 +53,7 @@ async def _forever(step: Callable[[], Awaitable[int]], stop: asyncio.Event) -> N
 async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, stop: asyncio.Event) -> None:
     """Follow both pane topics; rows and position are written in one transaction a partition."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **settings.brokers.options,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
@@ -213,12 +213,12 @@ async def _say_turning(port: RolePort) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Project until a signal; the exit code. A failure ends it with 1, its cause said; a database away is none."""
+    """Project until a signal; the exit code. A failure ends it with 1 or 2, its cause said; a database away is none."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
     try:
         asyncio.run(_serve(settings))
     except Exception as error:
         print(f"projector stopped: {type(error).__name__}: {error}", flush=True)
-        return 1
+        return COULD_NOT_RUN if isinstance(error, Unusable) else 1
     return 0

@@ -14,7 +14,7 @@ from schemas.cloudevents import headers as cloud_event_headers
 from schemas.codec import encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, TRUSTED, activity_key
-from service import kafka
+from service import kafka, kafka_refusal
 from service.problems import Unusable
 from service.reading import Line, Refused
 from service.settings import Settings
@@ -119,6 +119,8 @@ class Sender:
                 return Position(written.partition, written.offset)
         except (KafkaError, OSError) as error:
             said = f"{type(error).__name__} {error}".strip()
+            if self._client is None:
+                said = await kafka_refusal.reason(self._settings.brokers) or said
         except TimeoutError:
             said = f"no answer in {timeout:g} s"
         raise Unusable(f"Kafka at {self._settings.kafka} does not take the record ({said}); it is safe to ask again")

@@ -111,7 +111,7 @@ async def restore(settings: Settings, archive: Archive, told: Callable[[str], No
             with closing(Ledger(settings.database)) as ledger:
                 await outbox.send_outputs_again(engine, ledger, client, settings.signing_key)
             outbound.republish(engine)
-            found = await broker.describe(settings.kafka, ACTIVITY)
+            found = await broker.describe(settings.brokers, ACTIVITY)
             if archive.epoch:
                 epochs.continue_log(engine, ACTIVITY, found.epoch, archive.epoch)
             with engine.begin() as connection:
@@ -173,9 +173,7 @@ async def _landed(source: Source, expected: int, sent: asyncio.Future[Any]) -> N
 
 @asynccontextmanager
 async def _bulk_producer(settings: Settings) -> AsyncIterator[AIOKafkaProducer]:
-    client = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka, acks="all", max_batch_size=1 << 20, max_request_size=8 << 20
-    )
+    client = AIOKafkaProducer(**settings.brokers.options, acks="all", max_batch_size=1 << 20, max_request_size=8 << 20)
     await client.start()
     try:
         yield client

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service import kafka_security
 from service.problems import Unusable
+from streams.connection import Brokers
 
 DEFAULT_DATA_DIR: Final = Path(".groundswell")
 STACK_FILE: Final = "stack.json"
+_Security = Annotated[Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"], BeforeValidator(str.lower)]
+_Mechanism = Annotated[Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(str.upper)]
 
 
 class Settings(BaseSettings):
@@ -22,6 +27,17 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GROUNDSWELL_", frozen=True, extra="ignore")
 
     kafka: str = Field("", description="Kafka bootstrap servers, `host:port,host:port`.")
+    kafka_security: _Security = Field(
+        "plaintext", description="How to connect to it: `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`."
+    )
+    kafka_ca_file: str = Field(
+        "", description="PEM file with the certificates that vouch for the brokers'; without it: the system's."
+    )
+    kafka_certificate_file: str = Field("", description="PEM file with our certificate, for brokers that want one.")
+    kafka_key_file: str = Field("", description="PEM file with its private key; without it: in the same file.")
+    kafka_sasl_mechanism: _Mechanism = Field("", description="`SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`.")
+    kafka_sasl_username: str = Field("", description="Who we are to the brokers.")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="What proves it.")
     database: str = Field("", description="`sqlite:///FILE` (the embedded default) or `postgresql://…`.")
     data_dir: Path = Field(DEFAULT_DATA_DIR, description="Directory of the embedded stack.")
     schema_registry: str = Field("", description="Address of a Confluent-compatible schema registry; optional.")
@@ -48,6 +64,11 @@ class Settings(BaseSettings):
     def signing_key(self) -> bytes:
         """The secret as bytes."""
         return self.secret.get_secret_value().encode()
+
+    @cached_property
+    def brokers(self) -> Brokers:
+        """Kafka, as clients reach it. Raises `Unusable` for settings that do not fit together or cannot be used."""
+        return kafka_security.brokers_of(self)
 
 
 def from_environment(**overrides: Any) -> Settings:
@@ -106,7 +127,7 @@ def load(data_dir: Path | None = None) -> Settings:
     stack = running_stack(where)
     if stack is not None:
         said = {name: stack[name] for name in ("kafka", "database", "secret", "partitions", "port")}
-        return from_environment(data_dir=where, archived=stack.get("archived"), **said)
+        return from_environment(data_dir=where, archived=stack.get("archived"), **kafka_security.IN_THE_CLEAR, **said)
     if data_dir is not None and not (settings.kafka and settings.database):
         raise Unusable(f"no stack runs on {data_dir}: start one with `groundswell up --data-dir {data_dir}`")
     if not settings.kafka or not settings.database:
@@ -121,4 +142,5 @@ def load(data_dir: Path | None = None) -> Settings:
             f"GROUNDSWELL_DATABASE: {settings.database.split(':', 1)[0]} is not supported, use sqlite:///FILE or "
             "postgresql://USER:PASSWORD@HOST/NAME"
         )
+    _ = settings.brokers  # what is wrong with them is said before anything begins
     return settings

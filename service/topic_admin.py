@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from schemas.topics import ACTIVITY, TOPICS, new_topics
+from service import kafka_refusal
 from service.problems import Unusable
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ async def check(settings: Settings) -> list[str]:
 
 @asynccontextmanager
 async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+    admin = AIOKafkaAdminClient(**settings.brokers.options)
     try:
         await admin.start()
     except (KafkaError, OSError) as error:
-        raise Unusable(f"Kafka at {settings.kafka} does not answer: {error}") from None
+        raise await kafka_refusal.unusable(settings.brokers, error) from None
     try:
         yield admin
     finally:

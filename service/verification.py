@@ -76,7 +76,7 @@ async def _read(settings: Settings, topic: str, ends: dict[int, int]) -> list[Ba
     for partition, end in sorted(ends.items()):
         records: list[dict[str, Any]] = []
         if end:
-            async for record in outputs.read(settings.kafka, topic, partition, 0, end):
+            async for record in outputs.read(settings.brokers, topic, partition, 0, end):
                 records.append(decode(record.value)[1])
         batches.append(Batch(topic, partition, 0, end, records))
     return batches

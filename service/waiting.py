@@ -33,10 +33,10 @@ async def wait(settings: Settings, timeout: float, on_progress: Callable[[str], 
     try:
         while True:
             if ends is None:
-                ends = await kafka.log_ends(settings.kafka, ACTIVITY)
+                ends = await kafka.log_ends(settings.brokers, ACTIVITY)
             behind = await asyncio.to_thread(behind_of, engine, ends)
             if not behind:
-                again = await kafka.log_ends(settings.kafka, ACTIVITY)
+                again = await kafka.log_ends(settings.brokers, ACTIVITY)
                 if again == ends:
                     return
                 ends = again  # what was derived meanwhile counts too

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from aggregates.database import is_unavailable, open_database
 from aggregates.ledger import Ledger
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
-from service import heartbeats, kafka
+from service import heartbeats, kafka, kafka_refusal
 from service.archived import Ends
 from service.problems import Unusable
 from service.role_port import RolePort
@@ -38,31 +38,37 @@ def _clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _surroundings(settings: Settings) -> tuple[int, broker.Broker]:
+async def _surroundings(settings: Settings) -> tuple[int, broker.Broker, dict[str, str]]:
+    """Partitions of the activity log, what the broker says of it, and what it calls the output topics."""
     async with kafka.producer(settings) as client:
         partitions = await kafka.partition_count(client)
     try:
-        found = await broker.describe(settings.kafka, ACTIVITY)
+        found = await broker.describe(settings.brokers, ACTIVITY)
+        ids = {topic: (await broker.describe(settings.brokers, topic)).epoch for topic in (WINDOWS, TIERS)}
     except KafkaError as error:
-        raise Unusable(f"Kafka at {settings.kafka} does not answer: {error}") from None
+        raise await kafka_refusal.unusable(settings.brokers, error) from None
     if not found.epoch:
         raise Unusable(f"Kafka at {settings.kafka} tells no topic ids: version 2.8 or later is needed")
-    return partitions, found
+    for topic, name in ids.items():
+        if not name:
+            raise Unusable(f"the topic {topic} does not exist: run `groundswell topics create`")
+    return partitions, found, ids
 
 
 def run(settings: Settings) -> int:
     """Work until a signal; the exit code. A failure of the stage ends it with 1, said in its log."""
-    partitions, found = asyncio.run(_surroundings(settings))
+    partitions, found, output_ids = asyncio.run(_surroundings(settings))
     engine = open_database(settings.database)
     ledger = Ledger(settings.database)
     name = uuid.uuid4().hex
     config = StageConfig(
-        bootstrap=settings.kafka,
+        brokers=settings.brokers,
         group=GROUP,
         topic=ACTIVITY,
         outputs=(WINDOWS, TIERS),
         epoch=epochs.epoch_of(engine, ACTIVITY, found.epoch),
         topic_id=found.epoch,
+        output_ids=output_ids,
         has_transactions=found.has_transactions,
         worker=name,
         flush_seconds=settings.flush_interval_ms / 1000,
@@ -70,7 +76,7 @@ def run(settings: Settings) -> int:
         readable=None if settings.archived is None else Ends(settings.archived).of,
     )
     folds = ActivityFolds(
-        bootstrap=settings.kafka,
+        brokers=settings.brokers,
         ledger=ledger,
         partitions=partitions,
         secret=settings.signing_key,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from faust import SASLCredentials, SSLCredentials
 from faust.serializers.codecs import Codec
 from sqlalchemy import Engine
 
+from streams.connection import Brokers
 from streams.ownership import FoldMaker, StageConfig
 from streams.stage import Stage
 from streams.transport import SCHEME, ChunkedApp
@@ -40,7 +42,8 @@ def make_app(
     """The app, ready for `faust.Worker`. `session_seconds`: how long a silent worker keeps its partitions."""
     app = ChunkedApp(
         config.group,
-        broker=f"{SCHEME}://{config.bootstrap.replace(',', f';{SCHEME}://')}",
+        broker=f"{SCHEME}://{config.brokers.servers.replace(',', f';{SCHEME}://')}",
+        broker_credentials=_credentials(config.brokers),
         store="memory://",
         datadir=str(datadir),
         web_enabled=False,
@@ -65,3 +68,13 @@ def make_app(
             await stage.take(event.message.partition, event.value)
 
     return app, stage
+
+
+def _credentials(brokers: Brokers) -> Any:
+    """How Faust's own clients are let in; None in the clear."""
+    if brokers.sasl is None:
+        return brokers.tls and SSLCredentials(brokers.tls)
+    sasl = brokers.sasl
+    return SASLCredentials(
+        username=sasl.username, password=sasl.password, mechanism=sasl.mechanism, ssl_context=brokers.tls
+    )

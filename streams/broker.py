@@ -22,6 +22,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from streams.connection import Brokers
+
 DESCRIBE_TRANSACTIONS = 65
 """An API of brokers that have transactions; others may know the names of the older ones and refuse them."""
 EPOCH_CHARACTERS = 8
@@ -111,9 +113,9 @@ class Broker:
     has_transactions: bool
 
 
-async def describe(bootstrap: str, topic: str) -> Broker:
+async def describe(brokers: Brokers, topic: str) -> Broker:
     """Ask the broker about itself and about `topic`. Raises aiokafka's `KafkaError` when it does not answer."""
-    asker = Asker(bootstrap, topic)
+    asker = Asker(brokers, topic)
     try:
         return await asker.describe()
     finally:
@@ -123,8 +125,8 @@ async def describe(bootstrap: str, topic: str) -> Broker:
 class Asker:
     """Asks about a topic over one connection, which is made anew after an error."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, brokers: Brokers, topic: str) -> None:
+        self._brokers = brokers
         self._topic = topic
         self._client: Any = None
         self._turn = asyncio.Lock()
@@ -140,7 +142,7 @@ class Asker:
 
     async def _describe(self, partition: int | None) -> Broker:
         if self._client is None:
-            self._client = AIOKafkaClient(bootstrap_servers=self._bootstrap)
+            self._client = AIOKafkaClient(**self._brokers.options)
             await self._client.bootstrap()
             self._client.set_topics([self._topic])
         leader = None

@@ -1,10 +1,12 @@
 """Which log a topic holds: its own, named by its id, or one that it continues because it was restored from an archive.
 
 An epoch names the content of a log, so a topic that holds the same records at the same offsets has the same epoch.
+Of the topics that workers write their state to, the id is kept alone: a topic made anew does not hold what was written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +19,12 @@ CONTINUED = sa.Table(
     sa.Column("topic", sa.Text, primary_key=True),
     sa.Column("found", sa.Text, primary_key=True, comment="start of the id of the topic that was filled"),
     sa.Column("epoch", sa.Text, nullable=False, comment="of the log that it was filled with"),
+)
+OUTPUTS = sa.Table(
+    "output_topics",
+    METADATA,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("found", sa.Text, nullable=False, comment="start of the id of the topic that is written to"),
 )
 
 
@@ -33,3 +41,27 @@ def continue_log(engine: sa.Engine, topic: str, found: str, epoch: str) -> None:
         insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         row = {"topic": topic, "found": found, "epoch": epoch}
         connection.execute(insert(CONTINUED).values(row).on_conflict_do_nothing())
+
+
+def other_outputs(engine: sa.Engine, found: Mapping[str, str]) -> list[str]:
+    """The output topics whose ids are not those that were written to; of one never written to, the id is noted."""
+    if not found:
+        return []
+    with engine.begin() as connection:
+        insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        rows = [{"topic": topic, "found": name} for topic, name in sorted(found.items())]
+        connection.execute(insert(OUTPUTS).on_conflict_do_nothing(), rows)
+        written = {row.topic: row.found for row in connection.execute(sa.select(OUTPUTS))}
+    return [topic for topic, name in found.items() if written[topic] != name]
+
+
+def written_outputs(engine: sa.Engine) -> dict[str, str]:
+    """The ids of the output topics that were written to, by topic."""
+    with engine.connect() as connection:
+        return {row.topic: row.found for row in connection.execute(sa.select(OUTPUTS))}
+
+
+def forget_outputs(engine: sa.Engine) -> None:
+    """From now on the output topics are those that are there."""
+    with engine.begin() as connection:
+        connection.execute(sa.delete(OUTPUTS))

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from aggregates.ledger import Fenced
+from streams.connection import Brokers
 from streams.fetching import as_fetched
 from streams.intake import DeadLetter
 from streams.panes import Record, stamp_of
@@ -74,12 +75,12 @@ class Writer(Protocol):
 class TransactionalWriter:
     """One producer with a transactional id of its own: what a former owner writes is refused or aborted."""
 
-    def __init__(self, bootstrap: str, group: str, partition: int) -> None:
+    def __init__(self, brokers: Brokers, group: str, partition: int) -> None:
         self._partition = partition
         self._name = f"{group}-{partition}"
         self.ends: dict[str, int] = {}
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
+            **brokers.options,
             transactional_id=self._name,
             transaction_timeout_ms=TRANSACTION_MS,
             max_batch_size=_BATCH_BYTES,
@@ -128,9 +129,9 @@ class AuditedWriter:
     """A shared plain producer whose acknowledgements must continue each other."""
 
     def __init__(
-        self, bootstrap: str, producer: AIOKafkaProducer, epoch: str, partition: int, topics: Sequence[str]
+        self, brokers: Brokers, producer: AIOKafkaProducer, epoch: str, partition: int, topics: Sequence[str]
     ) -> None:
-        self._bootstrap = bootstrap
+        self._brokers = brokers
         self._producer = producer
         self._epoch = epoch
         self._partition = partition
@@ -140,7 +141,7 @@ class AuditedWriter:
     async def start(self) -> None:
         """Note where the outputs end."""
         for topic in self._topics:
-            self.ends[topic] = await end_of(self._bootstrap, topic, self._partition)
+            self.ends[topic] = await end_of(self._brokers, topic, self._partition)
 
     async def write(self, records: Records, stamp: int) -> None:
         """Write in bulk; what came in between from elsewhere is looked at and, being older, written over."""
@@ -156,7 +157,7 @@ class AuditedWriter:
         """Look for foreign writes while we are idle, well before compaction could make them final."""
         for topic in self._topics:
             known = self.ends[topic]
-            end = await end_of(self._bootstrap, topic, self._partition)
+            end = await end_of(self._brokers, topic, self._partition)
             if end > known:
                 await self._examine(topic, known, end, stamp)
                 self.ends[topic] = max(self.ends[topic], end)
@@ -165,7 +166,7 @@ class AuditedWriter:
         if end <= start:
             return
         foreign: set[bytes] = set()
-        async for batch in read_batches(self._bootstrap, topic, self._partition, start, end):
+        async for batch in read_batches(self._brokers, topic, self._partition, start, end):
             for record in batch:
                 epoch, other = stamp_of(record.value)
                 if epoch == self._epoch and other > stamp:
@@ -178,7 +179,7 @@ class AuditedWriter:
 
     async def repair(self, topic: str, keys: set[bytes]) -> None:
         """Write the greatest value of each key again where it is not the last one of the log."""
-        rows = await _overwritten(self._bootstrap, topic, self._partition, keys)
+        rows = await _overwritten(self._brokers, topic, self._partition, keys)
         if rows:
             sent = await _send(self._producer, topic, self._partition, rows)
             assert sent is not None
@@ -188,10 +189,10 @@ class AuditedWriter:
         """The producer is shared; whoever made it stops it."""
 
 
-async def shared_producer(bootstrap: str) -> AIOKafkaProducer:
+async def shared_producer(brokers: Brokers) -> AIOKafkaProducer:
     """The plain producer of all audited writers of a process."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, acks="all", max_batch_size=_BATCH_BYTES, max_request_size=_REQUEST_BYTES
+        **brokers.options, acks="all", max_batch_size=_BATCH_BYTES, max_request_size=_REQUEST_BYTES
     )
     await producer.start()
     return producer
@@ -239,9 +240,11 @@ def _fill(batch: Any, records: Sequence[Record], start: int) -> int:
 
 
 @asynccontextmanager
-async def _reader(bootstrap: str, topic: str, partition: int) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicPartition]]:
+async def _reader(
+    brokers: Brokers, topic: str, partition: int
+) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicPartition]]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **brokers.options,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=8 << 20,
@@ -259,17 +262,17 @@ async def _reader(bootstrap: str, topic: str, partition: int) -> AsyncIterator[t
         await consumer.stop()
 
 
-async def bounds_of(bootstrap: str, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+async def bounds_of(brokers: Brokers, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
     """The low watermark and the latest offset of partitions."""
-    async with _reader(bootstrap, topic, partitions[0]) as (consumer, _):
+    async with _reader(brokers, topic, partitions[0]) as (consumer, _):
         tps = [TopicPartition(topic, partition) for partition in partitions]
         low, high = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
         return {tp.partition: (low[tp], high[tp]) for tp in tps}
 
 
-async def end_of(bootstrap: str, topic: str, partition: int) -> int:
+async def end_of(brokers: Brokers, topic: str, partition: int) -> int:
     """The end of a partition. The broker's own word for it may be behind, so what comes after it is read."""
-    async with _reader(bootstrap, topic, partition) as (consumer, tp):
+    async with _reader(brokers, topic, partition) as (consumer, tp):
         consumer.seek(tp, (await consumer.end_offsets([tp]))[tp])
         for _ in range(STUCK_POLLS):
             await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=20_000)
@@ -285,7 +288,7 @@ async def has_all(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
 
 
 async def read_batches(
-    bootstrap: str, topic: str, partition: int, start: int, end: int | None = None
+    brokers: Brokers, topic: str, partition: int, start: int, end: int | None = None
 ) -> AsyncIterator[list[Any]]:
     """Records of one partition from `start` up to `end`, or to the end of the log, as they are fetched.
 
@@ -293,7 +296,7 @@ async def read_batches(
     """
     if end is not None and end <= start:
         return
-    async with _reader(bootstrap, topic, partition) as (consumer, tp):
+    async with _reader(brokers, topic, partition) as (consumer, tp):
         consumer.seek(tp, start)
         quiet = 0
         while end is None or await consumer.position(tp) < end:
@@ -313,40 +316,40 @@ async def read_batches(
                 )
 
 
-async def read(bootstrap: str, topic: str, partition: int, start: int, end: int | None = None) -> AsyncIterator[Any]:
+async def read(brokers: Brokers, topic: str, partition: int, start: int, end: int | None = None) -> AsyncIterator[Any]:
     """The same, record by record."""
-    async for batch in read_batches(bootstrap, topic, partition, start, end):
+    async for batch in read_batches(brokers, topic, partition, start, end):
         for record in batch:
             yield record
 
 
-async def last_values(bootstrap: str, topic: str, partition: int, written: int = 0) -> tuple[dict[bytes, bytes], int]:
+async def last_values(brokers: Brokers, topic: str, partition: int, written: int = 0) -> tuple[dict[bytes, bytes], int]:
     """Every key of an output partition with its greatest value, which is the last one unless a stale owner wrote that.
 
     And the offset after the last record.
 
     Raises `LogLost` when it ends before `written`.
     """
-    end = await end_of(bootstrap, topic, partition)
+    end = await end_of(brokers, topic, partition)
     if end < written:
         raise LogLost(f"{topic} partition {partition} ends at offset {end}, and {written} was written. {WHAT_TO_DO}")
-    values, _, reached = await _fold_log(bootstrap, topic, partition, None)
+    values, _, reached = await _fold_log(brokers, topic, partition, None)
     return values, reached
 
 
-async def _overwritten(bootstrap: str, topic: str, partition: int, keys: set[bytes]) -> list[Record]:
-    values, behind, _ = await _fold_log(bootstrap, topic, partition, keys)
+async def _overwritten(brokers: Brokers, topic: str, partition: int, keys: set[bytes]) -> list[Record]:
+    values, behind, _ = await _fold_log(brokers, topic, partition, keys)
     return [(key, values[key], []) for key in behind]
 
 
 async def _fold_log(
-    bootstrap: str, topic: str, partition: int, keys: set[bytes] | None
+    brokers: Brokers, topic: str, partition: int, keys: set[bytes] | None
 ) -> tuple[dict[bytes, bytes], set[bytes], int]:
     """Greatest value by key, the keys whose last value is not the greatest, and the offset after the last record."""
     values: dict[bytes, bytes] = {}
     behind: set[bytes] = set()
     reached = 0
-    async for batch in read_batches(bootstrap, topic, partition, 0):
+    async for batch in read_batches(brokers, topic, partition, 0):
         reached = batch[-1].offset + 1 if batch else reached
         for record in batch:
             key, value = record.key, record.value

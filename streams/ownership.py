@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,7 +13,8 @@ from sqlalchemy import Engine
 
 from aggregates.database import is_unavailable
 from aggregates.ledger import Source
-from streams import outputs, readstate
+from streams import epochs, outputs, readstate
+from streams.connection import Brokers
 from streams.fold import Fold
 from streams.outputs import WHAT_TO_DO, AuditedWriter, LogLost, TransactionalWriter, Writer
 from streams.partition import Partition
@@ -27,7 +28,7 @@ T = TypeVar("T")
 class StageConfig:
     """What the stage needs to know of its surroundings."""
 
-    bootstrap: str
+    brokers: Brokers
     group: str
     """Consumer group, and the start of the output producers' transactional ids."""
     topic: str
@@ -45,6 +46,8 @@ class StageConfig:
     """How long a revocation may wait for a last flush before the partition's unsaved state is dropped."""
     topic_id: str = ""
     """What the broker calls the topic, where it is not the epoch: it continues an older log."""
+    output_ids: Mapping[str, str] = field(default_factory=dict)
+    """What the broker calls the output topics."""
     readable: Callable[[int], int] | None = None
     """Partition → the offset before which records may be folded; None where the broker itself keeps what it has."""
 
@@ -89,6 +92,11 @@ async def uninterrupted(function: Callable[..., T], *arguments: Any) -> T:
         raise
 
 
+def made_anew(topic: str) -> str:
+    """What to say of an output topic that is not the one that was written to."""
+    return f"{topic} was made anew: what was written to it is not there any more. {WHAT_TO_DO}"
+
+
 def check_watermark(source: Source, position: int, low: int) -> None:
     """Raise `LogLost` when the log begins (at `low`) behind the position that is next."""
     if low > position:
@@ -121,11 +129,12 @@ class Recovery:
         writer = await self._writer(partition)
         owned = None
         try:
-            low, _ = (await outputs.bounds_of(config.bootstrap, config.topic, [partition]))[partition]
+            low, _ = (await outputs.bounds_of(config.brokers, config.topic, [partition]))[partition]
             if is_ours():
                 await writer.start()
             if is_ours():
                 state = await uninterrupted(readstate.take, self._engine, source, token)
+                await self._check_outputs()
                 check_watermark(source, state.saved, low)
             if is_ours():
                 part, ends = await self._read(source, state, token)
@@ -150,17 +159,21 @@ class Recovery:
         written, ends = {}, {}
         for topic in config.outputs:
             end = state.outputs.get(topic, 0)
-            written[topic], ends[topic] = await outputs.last_values(config.bootstrap, topic, source.partition, end)
+            written[topic], ends[topic] = await outputs.last_values(config.brokers, topic, source.partition, end)
         fold.recover(written, state.saved)
         return Partition(source, state.saved, fold), ends
+
+    async def _check_outputs(self) -> None:
+        for topic in await uninterrupted(epochs.other_outputs, self._engine, self._config.output_ids):
+            raise LogLost(made_anew(topic))
 
     async def _writer(self, partition: int) -> Writer:
         config = self._config
         if config.has_transactions:
-            return TransactionalWriter(config.bootstrap, config.group, partition)
+            return TransactionalWriter(config.brokers, config.group, partition)
         if self._producer is None:
-            self._producer = await outputs.shared_producer(config.bootstrap)
-        return AuditedWriter(config.bootstrap, self._producer, config.epoch, partition, config.outputs)
+            self._producer = await outputs.shared_producer(config.brokers)
+        return AuditedWriter(config.brokers, self._producer, config.epoch, partition, config.outputs)
 
     async def stop(self) -> None:
         """Stop what the partitions share."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from aggregates.ledger import Ledger, Source
 from streams import outputs
+from streams.connection import Brokers
 from streams.fold import ActivityFold
 from streams.intake import Intake, Limits, remember
 from streams.ownership import uninterrupted
@@ -20,7 +21,7 @@ from streams.rewards import Rewards
 class ActivityFolds:
     """What the folds of all partitions of a worker share."""
 
-    bootstrap: str
+    brokers: Brokers
     ledger: Ledger
     partitions: int
     """Partitions of the activity log."""
@@ -50,8 +51,8 @@ class ActivityFolds:
         if end == 0:
             return recent
         start = tail_start(state.saved)
-        low, _ = (await outputs.bounds_of(self.bootstrap, source.topic, [source.partition]))[source.partition]
-        async for batch in outputs.read_batches(self.bootstrap, source.topic, source.partition, max(start, low), end):
+        low, _ = (await outputs.bounds_of(self.brokers, source.topic, [source.partition]))[source.partition]
+        async for batch in outputs.read_batches(self.brokers, source.topic, source.partition, max(start, low), end):
             for record in batch:
                 if record.offset < state.saved and record.offset not in rejected:
                     remember(recent, record)

@@ -9,7 +9,7 @@ import structlog
 from streams import broker, outputs
 from streams.metrics import METRICS
 from streams.outputs import WHAT_TO_DO, LogLost
-from streams.ownership import Owned, check_watermark
+from streams.ownership import Owned, check_watermark, made_anew
 from streams.transport import Chunk
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class Watch:
         """The latest fetch of which a chunk arrived."""
         self._taken = 0
         self._taken_before = 0
-        self._asker = broker.Asker(stage.config.bootstrap, stage.config.topic)
+        self._asker = broker.Asker(stage.config.brokers, stage.config.topic)
+        self._output_askers = [broker.Asker(stage.config.brokers, topic) for topic in stage.config.output_ids]
         self._verified = -1
         """The latest fetch that is surely of our log."""
 
@@ -42,10 +43,11 @@ class Watch:
         idle = self._taken == self._taken_before
         self._taken_before = self._taken
         await self._check_epoch(None)
+        await self._check_outputs()
         owned = dict(stage.owned)
         if not owned:
             return
-        bounds = await outputs.bounds_of(config.bootstrap, config.topic, sorted(owned))
+        bounds = await outputs.bounds_of(config.brokers, config.topic, sorted(owned))
         for partition, one in owned.items():
             low, high = bounds[partition]
             METRICS.lag.labels(str(partition)).set(max(0, high - one.part.next))
@@ -68,7 +70,7 @@ class Watch:
             self._verified = latest
         if chunk.start == one.part.next and chunk.records[0].offset > one.part.next:
             # Offsets may be missing (a transaction's marker), but not because the log was cut.
-            bounds = await outputs.bounds_of(self._stage.config.bootstrap, self._stage.config.topic, [partition])
+            bounds = await outputs.bounds_of(self._stage.config.brokers, self._stage.config.topic, [partition])
             check_watermark(one.part.source, one.part.next, bounds[partition][0])
 
     async def _check_epoch(self, partition: int | None) -> None:
@@ -80,9 +82,16 @@ class Watch:
                 f"{config.topic} was made anew: its id was {config.topic_id or config.epoch} and {now}. {WHAT_TO_DO}"
             )
 
+    async def _check_outputs(self) -> None:
+        ids = self._stage.config.output_ids
+        for topic, asker in zip(ids, self._output_askers, strict=True):
+            if (await asker.describe()).epoch != ids[topic]:
+                raise LogLost(made_anew(topic))
+
     async def stop(self) -> None:
-        """Give back the connection."""
-        await self._asker.close()
+        """Give back the connections."""
+        for asker in (self._asker, *self._output_askers):
+            await asker.close()
 
     async def _audit(self, one: Owned) -> None:
         if not one.part.is_flushed:

@@ -23,6 +23,7 @@ from schemas.topics import BY_NAME, WINDOWS
 from service.worker import GC_THRESHOLD
 from streams import broker, outputs, readstate
 from streams.app import make_app
+from streams.connection import Brokers
 from streams.ownership import StageConfig
 from streams.pane_store import PaneStore
 from streams.panes import Name, Record, Shared, Stamped, read_pane
@@ -91,6 +92,9 @@ class TwoCounts:
     async def settle(self, leave: int = 0) -> None:
         """There is no other store."""
 
+    async def settle_before(self, end: int) -> None:
+        """There is no other store."""
+
     def take(self, previous: int, position: int) -> tuple[dict[str, list[Record]], Delta]:
         """Dirty panes, and the position."""
         return self._panes.take_dirty(position - 1), self._state.take(previous, position)
@@ -114,7 +118,7 @@ async def _make_topic(bootstrap: str) -> broker.Broker:
         await admin.create_topics([NewTopic(WINDOWS, PARTITIONS, 1, topic_configs=BY_NAME[WINDOWS].settings)])
     finally:
         await admin.close()
-    return await broker.describe(bootstrap, WINDOWS)
+    return await broker.describe(Brokers(bootstrap), WINDOWS)
 
 
 class Counting(NamedTuple):
@@ -141,7 +145,7 @@ async def make(options: Namespace, interval: Interval, grace_ms: int = GRACE_MS,
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     gc.set_threshold(*GC_THRESHOLD)
     has_transactions = (await _make_topic(options.bootstrap)).has_transactions
-    epoch = (await broker.describe(options.bootstrap, options.topic)).epoch
+    epoch = (await broker.describe(Brokers(options.bootstrap), options.topic)).epoch
     engine, folds = open_database("sqlite:///state.db"), dict[int, TwoCounts]()
     readstate.create_tables(engine)
 
@@ -149,7 +153,7 @@ async def make(options: Namespace, interval: Interval, grace_ms: int = GRACE_MS,
         return folds.setdefault(source.partition, TwoCounts(source, state, interval, grace_ms))
 
     config = StageConfig(
-        bootstrap=options.bootstrap, group=options.group, topic=options.topic, outputs=(WINDOWS,), epoch=epoch,
+        brokers=Brokers(options.bootstrap), group=options.group, topic=options.topic, outputs=(WINDOWS,), epoch=epoch,
         has_transactions=has_transactions, worker=worker,
     )  # fmt: skip
     app, stage = make_app(engine, make_fold, config, PARTITIONS, Path(worker), fetch_records=FETCH_RECORDS)
@@ -166,7 +170,8 @@ async def run(options: Namespace, grace_ms: int = GRACE_MS) -> str:
     await counting.stage.flush()
     line = interval.end("Groundswell's stage", options.records)
     if options.dump:
-        values = [(await outputs.last_values(options.bootstrap, WINDOWS, n))[0].values() for n in range(PARTITIONS)]
+        brokers = Brokers(options.bootstrap)
+        values = [(await outputs.last_values(brokers, WINDOWS, n))[0].values() for n in range(PARTITIONS)]
         panes = [read_pane(value) for several in values for value in several]
         dump(options.dump, _campaigns(panes), _members(panes))
     await counting.app.stop()

@@ -99,7 +99,7 @@ def _watch(frame: shell.Frame, whole: ui.html, models: ui.html, positions: ui.ht
     async def log() -> None:
         nonlocal ends
         if not frame.paused:
-            ends = await frame.attempt_async(lambda: kafka.log_ends(shell.settings().kafka, ACTIVITY))
+            ends = await frame.attempt_async(lambda: kafka.log_ends(shell.settings().brokers, ACTIVITY))
 
     ui.timer(STATUS_SECONDS, look)
     ui.timer(LOG_SECONDS, log)

@@ -17,6 +17,7 @@ from service import kafka
 from service.simulation import definitions
 from streams.archive import Archive
 from streams.archive_files import encode_run
+from streams.connection import Brokers
 
 SIMULATION = ("simulate", "--seed", "4", "--members", "60", "--days", "6")
 BRAND, CAMPAIGN = "wavecrest", "spring-tide-6d"
@@ -64,7 +65,7 @@ def forbid_writes(running: Running) -> list[str]:
 
 
 def test_the_log_in_the_topics_and_in_an_archive_gives_every_decision_again_and_nothing_is_written(running, archive):
-    ends = asyncio.run(kafka.log_ends(address(running), ACTIVITY))
+    ends = asyncio.run(kafka.log_ends(brokers(running), ACTIVITY))
     before = running.digests()
     triggers = forbid_writes(running)
     try:
@@ -79,11 +80,11 @@ def test_the_log_in_the_topics_and_in_an_archive_gives_every_decision_again_and_
                 file.execute(f"DROP TRIGGER {name}")
     assert "Every decision is the one that the ledger has." in " ".join(running.run("replay", "rederive").split())
     assert running.digests() == before
-    assert asyncio.run(kafka.log_ends(address(running), ACTIVITY)) == ends
+    assert asyncio.run(kafka.log_ends(brokers(running), ACTIVITY)) == ends
 
 
-def address(running: Running) -> str:
-    return str(json.loads((running.directory / "stack.json").read_text())["kafka"])
+def brokers(running: Running) -> Brokers:
+    return Brokers(json.loads((running.directory / "stack.json").read_text())["kafka"])
 
 
 def test_an_archive_without_its_beginning_says_what_is_missing_and_ends_with_1(running, archive, tmp_path):

@@ -18,6 +18,7 @@ from running import COMMAND, ENVIRONMENT, SIMULATION, Running, command, free_por
 from aggregates.ledger import Source
 from schemas.topics import ACTIVITY
 from service import kafka, resume
+from streams.connection import Brokers
 
 ROUNDS = 3
 PROGRAM = """
@@ -87,7 +88,7 @@ def buy(directory: Path, number: int) -> str:
 
 def log_ends(up: Running) -> dict[int, int]:
     address = json.loads((up.directory / "stack.json").read_text())["kafka"]
-    return asyncio.run(kafka.log_ends(address, ACTIVITY))
+    return asyncio.run(kafka.log_ends(Brokers(address), ACTIVITY))
 
 
 def test_what_the_broker_has_and_the_archive_has_not_is_neither_accepted_nor_read_nor_forgotten(tmp_path):

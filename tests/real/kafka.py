@@ -10,6 +10,7 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 HERE = Path(__file__).parent
 JARS = HERE.parents[1] / ".kafka" / "jars"
@@ -36,7 +37,8 @@ def jars() -> Path:
     return JARS
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nothing listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -48,7 +50,7 @@ class Kafka:
     """One broker with its data in `directory`; it can be killed and started again on the same data and port."""
 
     directory: Path
-    port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,20 +59,50 @@ class Kafka:
         return f"127.0.0.1:{self.port}"
 
     @classmethod
-    def start(cls, directory: Path, *, heap_mb: int = 700) -> Kafka:
+    def start(cls, directory: Path, *, heap_mb: int = 700) -> Self:
         """Format `directory`, start a broker on it and wait until it answers."""
         broker = cls(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        controller = _free_port()
-        (directory / "server.properties").write_text(_properties(directory / "data", broker.port, controller))
+        settings = broker.properties(free_port())
+        text = "".join(f"{name}={value}\n" for name, value in settings.items())
+        (directory / "server.properties").write_text(text)
         java = broker._java(heap_mb)
         file = str(directory / "server.properties")
         formatting = [*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", CLUSTER, "-c", file]
+        formatting += broker.format_options()
         done = subprocess.run(formatting, capture_output=True, text=True)
         if done.returncode:
             raise CannotStart(f"Kafka could not format {directory}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         broker.restart(heap_mb=heap_mb)
         return broker
+
+    def format_options(self) -> list[str]:
+        """More arguments for the program that formats the data directory."""
+        return []
+
+    def properties(self, controller: int) -> dict[str, object]:
+        """The broker's settings; `controller` is the port of its controller."""
+        return {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": self.directory / "data",
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 4,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "transaction.state.log.num.partitions": 4,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+            "auto.create.topics.enable": "false",
+            "broker.heartbeat.interval.ms": 500,
+            "broker.session.timeout.ms": 3_000,  # a broker that was killed is let back in after this
+            "log.cleaner.dedupe.buffer.size": 33_554_432,
+        }
 
     def _java(self, heap_mb: int) -> list[str]:
         log4j = self.directory / "log4j2.properties"
@@ -135,28 +167,3 @@ def _answers(port: int) -> bool:
             return len(connection.recv(4)) == 4
     except OSError:
         return False
-
-
-def _properties(data: Path, port: int, controller: int) -> str:
-    settings = {
-        "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "controller.listener.names": "CONTROLLER",
-        "log.dirs": data,
-        "offsets.topic.replication.factor": 1,
-        "offsets.topic.num.partitions": 4,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "transaction.state.log.num.partitions": 4,
-        "share.coordinator.state.topic.replication.factor": 1,
-        "share.coordinator.state.topic.min.isr": 1,
-        "group.initial.rebalance.delay.ms": 0,
-        "auto.create.topics.enable": "false",
-        "broker.heartbeat.interval.ms": 500,
-        "broker.session.timeout.ms": 3_000,  # a broker that was killed is let back in after this
-        "log.cleaner.dedupe.buffer.size": 33_554_432,
-    }
-    return "".join(f"{name}={value}\n" for name, value in settings.items())

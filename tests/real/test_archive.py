@@ -20,6 +20,7 @@ from service.settings import Settings
 from streams import broker, outputs
 from streams.archive import Archive
 from streams.archive_check import verify
+from streams.connection import Brokers
 
 PARTITIONS = 3
 
@@ -45,11 +46,11 @@ async def fill(bootstrap: str, rnd: random.Random) -> None:
 
 
 async def log(bootstrap: str) -> dict[int, list[Any]]:
-    bounds = await outputs.bounds_of(bootstrap, ACTIVITY, range(PARTITIONS))
+    bounds = await outputs.bounds_of(Brokers(bootstrap), ACTIVITY, range(PARTITIONS))
     return {
         p: [
             (r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
-            async for r in outputs.read(bootstrap, ACTIVITY, p, low, high)
+            async for r in outputs.read(Brokers(bootstrap), ACTIVITY, p, low, high)
         ]
         for p, (low, high) in bounds.items()
     }
@@ -83,8 +84,8 @@ def test_holes_open_transactions_and_deleted_records(kafka, tmp_path):
 
 
 async def _grows_past_an_open_transaction(settings: Settings, directory: Path) -> None:
-    epoch = (await broker.describe(settings.kafka, ACTIVITY)).epoch
-    opened = AIOKafkaProducer(bootstrap_servers=settings.kafka, transactional_id="slow")
+    epoch = (await broker.describe(settings.brokers, ACTIVITY)).epoch
+    opened = AIOKafkaProducer(**settings.brokers.options, transactional_id="slow")
     await opened.start()
     await opened.begin_transaction()
     await opened.send_and_wait(ACTIVITY, b"not yet", partition=0)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from typing import Any
 
 import psycopg
-from aiokafka import TopicPartition
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from comparison import assert_books_balance
 from deployment import Deployment, drawn, remove_topics
+from model import read_all
 from workload import PARTITIONS
 
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
@@ -96,18 +99,37 @@ def test_a_log_cut_below_the_position_stops_the_worker_and_leaves_everything_as_
     report.append(f"exits: {dict(deployment.workers.reasons())}, projector {dict(deployment.projectors.reasons())}")
 
 
-def test_pane_topics_made_anew_stop_the_worker_before_it_counts_open_panes_from_nothing(deployment, report):
+@pytest.mark.parametrize("grown", [False, True])
+def test_pane_topics_made_anew_stop_the_worker_before_it_counts_open_panes_from_nothing(deployment, report, grown):
+    """Also when they are longer now than they were: an older value of each key, twice over."""
     seed, _ = drawn()
     worked(deployment, seed)
     deployment.workers.scale(0)
     before = state(deployment)
+    old = {topic: asyncio.run(read_all(deployment.kafka.bootstrap, topic)) for topic in (WINDOWS, TIERS)}
     asyncio.run(remove_topics(deployment.kafka.bootstrap, [WINDOWS, TIERS]))
     deployment.run("topics", "create")
+    if grown:
+        for topic, records in old.items():
+            asyncio.run(write_twice(deployment.kafka.bootstrap, topic, records))
     deployment.publish(deployment.workload(seed + 1, EVENTS))
     deployment.workers.scale(1)
     stop_by_themselves(deployment)
     assert state(deployment) == before
+    assert "made anew" in deployment.workers.unasked()[0].message
+    assert "lost what was written" in deployment.run("topics", "accept", "--yes")
+    deployment.workers.scale(1)
+    deployment.run("wait", "--timeout", "120")
     report.append(f"exits: {dict(deployment.workers.reasons())}, projector {dict(deployment.projectors.reasons())}")
+
+
+async def write_twice(bootstrap: str, topic: str, records: dict[int, list[Any]]) -> None:
+    """More than there was, and none of it is what was written last."""
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as client:
+        for partition, rows in records.items():
+            for record in (*rows, *rows):
+                await client.send(topic, record.value, record.key, partition=partition)
+        await client.flush()
 
 
 async def make_anew(bootstrap: str, topic: str) -> None:

@@ -241,11 +241,11 @@ class Logged(NamedTuple):
 
 
 async def read_from(settings: Settings, start: dict[int, int]) -> list[Logged]:
-    ends = await kafka.log_ends(settings.kafka, ACTIVITY)
+    ends = await kafka.log_ends(settings.brokers, ACTIVITY)
     return [
         Logged(partition, record.offset, record.timestamp, record.key, record.value, record.headers)
         for partition, end in sorted(ends.items())
-        async for record in outputs.read(settings.kafka, ACTIVITY, partition, start[partition], end)
+        async for record in outputs.read(settings.brokers, ACTIVITY, partition, start[partition], end)
     ]
 
 
@@ -262,5 +262,5 @@ def world(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setenv("GROUNDSWELL_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "240")
     made = World(settings, next(NUMBERS), capsys, lambda line: monkeypatch.setattr(sys, "argv", line))
-    made.at = asyncio.run(kafka.log_ends(broker, ACTIVITY))
+    made.at = asyncio.run(kafka.log_ends(settings.brokers, ACTIVITY))
     return made

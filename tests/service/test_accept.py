@@ -22,7 +22,7 @@ from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings
 from service.topic_admin import create
-from streams import broker, readstate
+from streams import broker, epochs, readstate
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def read_up_to(settings: Settings, epoch: str, position: int, outputs: dict[str,
 
 
 def epoch_of(settings: Settings) -> str:
-    return asyncio.run(broker.describe(settings.kafka, ACTIVITY)).epoch
+    return asyncio.run(broker.describe(settings.brokers, ACTIVITY)).epoch
 
 
 def changes(settings: Settings) -> list[accept.Change]:
@@ -155,4 +155,23 @@ def test_outputs_that_are_lost_are_folded_again_from_the_logs_start(settings):
     engine = open_database(settings.database)
     state = readstate.load(engine, Source(ACTIVITY, epoch_of(settings), 0))
     assert (state.saved, state.profiles) == (0, {})
+    engine.dispose()
+
+
+def test_outputs_made_anew_are_lost_however_long_they_are_now(settings):
+    """Their ids tell: that they end behind what was written says nothing."""
+    read_up_to(settings, epoch_of(settings), 10, {})
+    engine = open_database(settings.database)
+    now = {WINDOWS: asyncio.run(broker.describe(settings.brokers, WINDOWS)).epoch}
+    assert epochs.other_outputs(engine, now) == []
+    assert changes(settings) == []
+    epochs.forget_outputs(engine)
+    assert epochs.other_outputs(engine, {WINDOWS: "before"}) == []
+    assert epochs.other_outputs(engine, now) == [WINDOWS], "a worker refuses them until they are accepted"
+    found = changes(settings)
+    assert [(change.position, change.anew, change.lost) for change in found] == [(0, True, True)]
+    assert f"{WINDOWS} lost what was written" in found[0].sentence
+    accept.accept(settings, found)
+    assert changes(settings) == []
+    assert epochs.other_outputs(engine, now) == []
     engine.dispose()

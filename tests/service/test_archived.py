@@ -34,16 +34,16 @@ def test_an_acknowledgement_waits_for_the_archive(address: str, tmp_path: Path):
             assert (await letter).partition == 0
             await asyncio.sleep(0.05)
             assert not any(future.done() for future in sent)
-            base = (await kafka.log_ends(address, ACTIVITY))[0] - 3
+            base = (await kafka.log_ends(settings.brokers, ACTIVITY))[0] - 3
             archived.say(says, {0: base + 2})
             assert [(await sent[n]).offset for n in (0, 2)] == [base, base + 1]
             assert not any(sent[n].done() for n in (1, 3, 4, 5))
-            archived.say(says, await kafka.log_ends(address, ACTIVITY))
+            archived.say(says, await kafka.log_ends(settings.brokers, ACTIVITY))
             await asyncio.gather(*sent)
             one = asyncio.ensure_future(client.send_and_wait(ACTIVITY, b"y", partition=0))
             await asyncio.wait({one}, timeout=0.1)
             assert not one.done()
-            archived.say(says, await kafka.log_ends(address, ACTIVITY))
+            archived.say(says, await kafka.log_ends(settings.brokers, ACTIVITY))
             assert (await one).partition == 0
 
     asyncio.run(story())

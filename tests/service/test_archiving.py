@@ -57,11 +57,11 @@ def log(settings: Settings) -> dict[int, list[tuple[object, ...]]]:
     """The topic itself, record by record."""
 
     async def read() -> dict[int, list[tuple[object, ...]]]:
-        ends = await kafka.log_ends(settings.kafka, ACTIVITY)
+        ends = await kafka.log_ends(settings.brokers, ACTIVITY)
         return {
             p: [
                 (r.offset, r.timestamp, r.key, r.value, tuple(r.headers))
-                async for r in outputs.read(settings.kafka, ACTIVITY, p, 0, end)
+                async for r in outputs.read(settings.brokers, ACTIVITY, p, 0, end)
             ]
             for p, end in ends.items()
         }
@@ -70,7 +70,7 @@ def log(settings: Settings) -> dict[int, list[tuple[object, ...]]]:
 
 
 def archived(settings: Settings, directory: Path) -> dict[int, list[tuple[object, ...]]]:
-    epoch = asyncio.run(broker.describe(settings.kafka, ACTIVITY)).epoch
+    epoch = asyncio.run(broker.describe(settings.brokers, ACTIVITY)).epoch
     archive = Archive(directory)
     assert archive.partitions == 4
     return {p: [tuple(r) for block in archive.read(Source(ACTIVITY, epoch, p)) for r in block] for p in range(4)}

@@ -202,7 +202,9 @@ JSON = st.recursive(
         ]
     ),
     is_acme=st.booleans(),
-    key=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=5),
+    key=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=5).map(
+        lambda key: key.strip(" ")  # the client sends no header that begins or ends so
+    ),
     body=JSON,
 )
 def test_whatever_is_sent_the_answer_is_a_problem(

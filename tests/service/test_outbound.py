@@ -72,7 +72,7 @@ class World:
         """What stands there now is of another test."""
         await create(self.settings)
         for topic in (LEDGER, BALANCES, STANDINGS):
-            self.starts[topic] = await outputs.end_of(self.settings.kafka, topic, 0)
+            self.starts[topic] = await outputs.end_of(self.settings.brokers, topic, 0)
 
     def close(self) -> None:
         self.ledger.close()
@@ -104,7 +104,7 @@ class World:
         """Key and value of everything on a topic since the test began."""
 
         async def read() -> list[tuple[bytes, dict[str, Any]]]:
-            found = outputs.read(self.settings.kafka, topic, 0, self.starts[topic])
+            found = outputs.read(self.settings.brokers, topic, 0, self.starts[topic])
             return [(record.key, decode(record.value)[1]) async for record in found]
 
         return asyncio.run(read())

@@ -19,6 +19,7 @@ from service.outbox import Outbox, messages
 from service.settings import Settings
 from service.topic_admin import create
 from streams import outputs
+from streams.connection import Brokers
 
 SECRET = b"secret"
 ORIGIN = Origin(ACTIVITY, 0, 7, "buy-1", 1_772_500_000_000, 1_772_500_000_001)
@@ -93,7 +94,7 @@ def test_what_was_sent_and_not_noted_is_sent_again(broker: str, tmp_path: Path):
     async def written() -> int:
         """Records in partition 0 of the activity log; other tests write there too."""
         count = 0
-        async for _ in outputs.read(broker, ACTIVITY, 0, 0):
+        async for _ in outputs.read(Brokers(broker), ACTIVITY, 0, 0):
             count += 1
         return count
 

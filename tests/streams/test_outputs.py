@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aggregates.engagement import HOUR, ON_TIME
 from aggregates.ledger import Fenced
 from streams import outputs
+from streams.connection import Brokers
 from streams.outputs import AuditedWriter
 from streams.panes import PaneCodec, Record, Shared, read_pane, stamp_of
 
@@ -33,7 +34,7 @@ class World:
 
     def __init__(self, broker: str, topic: str, producer: Any) -> None:
         self.broker, self.topic, self.producer = broker, topic, producer
-        self.writer = AuditedWriter(broker, producer, EPOCH, 0, [topic])
+        self.writer = AuditedWriter(Brokers(broker), producer, EPOCH, 0, [topic])
 
     async def write(self, stamp: int, *records: Record) -> None:
         await self.writer.write({self.topic: records}, stamp)
@@ -44,7 +45,7 @@ class World:
 
     async def last(self) -> dict[bytes, tuple[str, int]]:
         """Epoch and stamp of each key's last record: what compaction would leave."""
-        log = [record async for record in outputs.read(self.broker, self.topic, 0, 0)]
+        log = [record async for record in outputs.read(Brokers(self.broker), self.topic, 0, 0)]
         assert self.writer.ends[self.topic] == log[-1].offset + 1
         return {record.key: stamp_of(record.value) for record in log}
 
@@ -56,7 +57,7 @@ async def world(broker: str) -> AsyncIterator[World]:
     await admin.start()
     await admin.create_topics([NewTopic(topic, 1, 1)])
     await admin.close()
-    producer = await outputs.shared_producer(broker)
+    producer = await outputs.shared_producer(Brokers(broker))
     try:
         made = World(broker, topic, producer)
         await made.writer.start()
@@ -131,7 +132,7 @@ def test_a_flush_of_several_batches_is_written_whole_and_in_order(broker):
         rows = [pane(f"member-{number:06}" * 10, number, 9) for number in range(12_000)]
         await one.write(9, *rows)
         assert one.writer.ends[one.topic] == 12_000
-        values, _ = await outputs.last_values(broker, one.topic, 0)
+        values, _ = await outputs.last_values(Brokers(broker), one.topic, 0)
         assert list(values.items()) == [(key, value) for key, value, _ in rows]
         assert read_pane(values[rows[-1][0]]).counters == {"likes": 11_999}
         large = pane("m" * (2 << 20), 1, 9)
@@ -143,5 +144,5 @@ def test_a_flush_of_several_batches_is_written_whole_and_in_order(broker):
 
 async def read_last(one: World) -> dict[bytes, tuple[str, int]]:
     """The same while our writer is behind."""
-    log = [record async for record in outputs.read(one.broker, one.topic, 0, 0)]
+    log = [record async for record in outputs.read(Brokers(one.broker), one.topic, 0, 0)]
     return {record.key: stamp_of(record.value) for record in log}
