@@ -35,7 +35,7 @@ from service.problems import PROBLEMS, REFUSAL  # noqa: E402
 from service.settings import Settings  # noqa: E402
 from streams.metrics import METRICS  # noqa: E402
 
-EXECUTED = ("README.md", "docs/quickstart.md")
+EXECUTED = ("README.md", "docs/quickstart.md", "docs/audit.md")
 PAGES = sorted(
     page.relative_to(ROOT).as_posix()
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md"))
