@@ -9,7 +9,7 @@ SEED ?=
 EXAMPLES ?= 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real crash model real-parts check bench clean
+.PHONY: help demo test test-real crash fuzz model real-parts check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ test-real: $(VENV)/dev real-parts ## tests on a real Apache Kafka, PostgreSQL an
 
 crash: $(VENV)/dev real-parts ## kill real workers at random instants: make crash KILLS=100 [EVENTS=300000] [SEED=…]
 	KILLS=$(KILLS) EVENTS=$(EVENTS) SEED=$(SEED) $(BIN)/python -m pytest tests/real/test_crashes.py $(ARGS)
+
+fuzz: $(VENV)/dev ## Schemathesis against the API, over SQLite and PostgreSQL: make fuzz EXAMPLES=500
+	SCHEMATHESIS_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/service/test_schemathesis.py $(ARGS)
 
 model: $(VENV)/dev ## random lives of a member against a model in plain lists: make model EXAMPLES=10000; and bugs that it must find
 	EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/aggregates/test_ledger_machine.py -rP $(ARGS)

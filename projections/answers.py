@@ -30,8 +30,8 @@ class _Answer(BaseModel):
 class Balance(_Answer):
     """A member's points at an instant."""
 
-    brand: str = Field(examples=["acme"])
-    member_id: str = Field(examples=["m-1"])
+    brand: str = Field(description="Brand id", examples=["acme"])
+    member_id: str = Field(description="Member id", examples=["m-1"])
     active: int = Field(description="Points that can be spent, net of debt; below zero while in debt", examples=[120])
     pending: int = Field(description="Points still on hold", examples=[500])
     spent: int = Field(description="Points redeemed in all, less cancelled redemptions", examples=[200])
@@ -47,22 +47,26 @@ class Balance(_Answer):
 class EntrySource(_Answer):
     """The record of the activity log behind an entry."""
 
-    topic: str
-    partition: int
-    offset: int
-    event_id: str
+    topic: str = Field(description="Topic of the record", examples=["members.activity.v1"])
+    partition: int = Field(description="Partition number of the record")
+    offset: int = Field(description="Offset of the record in its partition", examples=[17])
+    event_id: str = Field(description="Event id of the record", examples=["e-1"])
 
 
 class Entry(_Answer):
     """One movement of a member's points."""
 
-    entry_id: str = Field(examples=["0f343b0931126a20"])
+    entry_id: str = Field(description="Id of the entry within the member's account", examples=["0f343b0931126a20"])
     kind: str = Field(description="earned, prize, adjusted, reversed, redeemed or cancelled", examples=["earned"])
     points: int = Field(description="The change of the member's points", examples=[30])
-    occurred_at: str = Field(examples=["2026-03-01T09:30:00.000Z"])
-    recorded_at: str
+    occurred_at: str = Field(description="When its cause happened, ISO 8601 UTC", examples=["2026-03-01T09:30:00.000Z"])
+    recorded_at: str = Field(
+        description="When the ledger stored it, ISO 8601 UTC", examples=["2026-03-01T09:30:01.000Z"]
+    )
     campaign: str | None = Field(description="Null unless a campaign paid it or took it back")
-    campaign_version: int | None
+    campaign_version: int | None = Field(
+        description="Version of the campaign's definition that decided; null without a campaign", examples=[1]
+    )
     rule: str | None = Field(description="The earning rule that paid it, or whose grant was taken back")
     source: EntrySource
     active_at: str | None = Field(description="When its points can be spent; null unless it brought points in")
@@ -72,18 +76,18 @@ class Entry(_Answer):
 class Statement(_Answer):
     """A page of a member's movements, oldest recorded first."""
 
-    brand: str
-    member_id: str
-    entries: tuple[Entry, ...]
+    brand: str = Field(description="Brand id", examples=["acme"])
+    member_id: str = Field(description="Member id", examples=["ann"])
+    entries: tuple[Entry, ...] = Field(description="Movements, oldest recorded first")
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last")
-    position: int
+    position: int = Field(description="Ledger position that the answer reflects", examples=[48213])
 
 
 class Standing(_Answer):
     """One place in a campaign's standings; equal scores share a rank."""
 
-    rank: int
-    member_id: str
+    rank: int = Field(description="Place, from 1; equal scores share one", examples=[1])
+    member_id: str = Field(description="Member id", examples=["ann"])
     tier: str = Field(description="The member's influence tier now")
     score: Number = Field(description="By the metric: points, interactions, minor units, or a rate; null comes last")
     prize: int | None = Field(None, description="Points won when the campaign was settled; null for none")
@@ -92,13 +96,18 @@ class Standing(_Answer):
 class Standings(_Answer):
     """A page of a campaign's ranking."""
 
-    brand: str
-    campaign: str
-    metric: str
+    brand: str = Field(description="Brand id", examples=["acme"])
+    campaign: str = Field(description="Campaign id", examples=["spring"])
+    metric: str = Field(
+        description="What standings go by: points, interactions, engagement_rate or referred_revenue",
+        examples=["points"],
+    )
     final: bool = Field(description="True once the campaign is settled")
-    entries: tuple[Standing, ...]
-    next_cursor: str | None
-    position: int
+    entries: tuple[Standing, ...] = Field(description="Places, the best first")
+    next_cursor: str | None = Field(
+        description="Give it as `cursor` for the next page; null on the last", examples=["100"]
+    )
+    position: int = Field(description="Ledger position that the answer reflects", examples=[48213])
 
 
 class StandingChange(_Answer):
@@ -120,10 +129,12 @@ class StandingChange(_Answer):
 class CampaignSummary(_Answer):
     """One campaign as it is now, by its version in force."""
 
-    campaign: str = Field(examples=["spring"])
-    version: int
+    campaign: str = Field(description="Campaign id", examples=["spring"])
+    version: int = Field(description="Version of the definition in force", examples=[1])
     status: str = Field(description="draft, scheduled, live, ended or settled", examples=["live"])
-    starts_at: str
+    starts_at: str = Field(
+        description="First instant at which it is live, ISO 8601 UTC", examples=["2026-03-01T00:00:00.000Z"]
+    )
     ends_at: str = Field(description="First instant at which it is over")
     join: str = Field(description="open or opt_in")
     standings: str = Field(description="The metric of its standings")
@@ -131,31 +142,36 @@ class CampaignSummary(_Answer):
     budget_spent: int | None = Field(description="Points it has paid of that; null without a budget")
     prizes: dict[int, int] = Field(description="Points by rank")
     closed_at: str | None = Field(description="When its markers were due; null while it is not closed")
-    settled_at: str | None
+    settled_at: str | None = Field(
+        description="When its standings were kept, ISO 8601 UTC; null while it is not settled"
+    )
 
 
 class Campaigns(_Answer):
     """The campaigns of a brand, by start and id."""
 
-    brand: str
-    campaigns: tuple[CampaignSummary, ...]
-    position: int
+    brand: str = Field(description="Brand id", examples=["acme"])
+    campaigns: tuple[CampaignSummary, ...] = Field(description="By start and id")
+    position: int = Field(description="Ledger position that the answer reflects", examples=[48213])
 
 
 class Settlement(_Answer):
     """What the settlement of a campaign came to; asking again gets the same."""
 
-    brand: str
-    campaign: str
+    brand: str = Field(description="Brand id", examples=["acme"])
+    campaign: str = Field(description="Campaign id", examples=["spring"])
     version: int = Field(description="The version whose metric and prizes counted")
-    metric: str
-    closed_at: str
-    settled_at: str
+    metric: str = Field(
+        description="What standings go by: points, interactions, engagement_rate or referred_revenue",
+        examples=["points"],
+    )
+    closed_at: str = Field(description="When its markers were due, ISO 8601 UTC")
+    settled_at: str = Field(description="When its standings were kept, ISO 8601 UTC")
     members: int = Field(description="Places in its standings")
-    winners: int
+    winners: int = Field(description="Members who won a prize, a count", examples=[3])
     points: int = Field(description="Points of all prizes together")
     prizes: tuple[Standing, ...] = Field(description="The places that won a prize, the best first; at most 100")
-    position: int
+    position: int = Field(description="Ledger position that the answer reflects", examples=[48213])
 
 
 class Explained(_Answer):
@@ -177,7 +193,7 @@ class Explained(_Answer):
 class Unpaid(_Answer):
     """A record, or one rule of it, that paid nothing, and why."""
 
-    event_id: str
+    event_id: str = Field(description="Event id of the record", examples=["e-1"])
     record_type: str
     occurred_at: str
     campaign: str | None
@@ -190,8 +206,8 @@ class Unpaid(_Answer):
 class Explanation(_Answer):
     """Where a member's points come from, and what paid nothing."""
 
-    brand: str
-    member_id: str
+    brand: str = Field(description="Brand id", examples=["acme"])
+    member_id: str = Field(description="Member id", examples=["ann"])
     entries: tuple[Explained, ...]
     unpaid: tuple[Unpaid, ...]
-    position: int
+    position: int = Field(description="Ledger position that the answer reflects", examples=[48213])

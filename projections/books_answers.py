@@ -12,7 +12,7 @@ class _Answer(BaseModel):
 class BookAccount(_Answer):
     """One account of a brand's books."""
 
-    account: str = Field(examples=["issued"])
+    account: str = Field(description="The account's name", examples=["issued"])
     points: int = Field(description="Signed: what members hold or lost is above zero, where it came from below")
     holds: str = Field(description="What the account holds, in words")
 
@@ -20,7 +20,7 @@ class BookAccount(_Answer):
 class TieOut(_Answer):
     """One sum, as the accounts say it and as the balances of the members add up to."""
 
-    what: str = Field(examples=["active"])
+    what: str = Field(description="What is added up", examples=["active"])
     books: int = Field(description="Points, from the accounts")
     members: int = Field(description="Points, in sum over the members")
 
@@ -34,7 +34,7 @@ class TieOut(_Answer):
 class BrandBooks(_Answer):
     """The trial balance of a brand at an instant, and its tie-out with the balances of its members."""
 
-    brand: str = Field(examples=["acme"])
+    brand: str = Field(description="Brand id", examples=["acme"])
     at: str = Field(description="The instant whose dates decide, UTC", examples=["2026-03-15T12:00:00.000Z"])
     accounts: tuple[BookAccount, ...] = Field(description="Every account of the chart")
     total: int = Field(description="Points of all accounts: zero")
@@ -61,15 +61,15 @@ class ExpiryMonth(_Answer):
 class Liability(_Answer):
     """The points that a brand owes its members at an instant, and what they are worth."""
 
-    brand: str = Field(examples=["acme"])
+    brand: str = Field(description="Brand id", examples=["acme"])
     at: str = Field(description="The instant whose dates decide, UTC", examples=["2026-03-15T12:00:00.000Z"])
     timezone: str = Field(description="The brand's, which decides the months")
-    currency: str
+    currency: str = Field(description="The brand's currency, ISO 4217", examples=["EUR"])
     value_per_1000: int | None = Field(description="Minor units that 1,000 points are worth; null: the brand says none")
     months: tuple[ExpiryMonth, ...] = Field(description="Soonest first, what never expires last; empty ones left out")
     pending: int = Field(description="Points on hold, of all months")
     active: int = Field(description="Points that can be spent, of all months, before debt")
-    outstanding: int = Field(description="pending + active")
+    outstanding: int = Field(description="Points pending and active together")
     value_minor: int | None = Field(
         description="Worth of all outstanding points in minor units, the total rounded half to even; null: no value set"
     )

@@ -22,16 +22,16 @@ class Answer(BaseModel):
 class Kinds(Answer):
     """Quantities by kind of interaction; corrections count negative, so a sum can be below zero."""
 
-    like: int
-    comment: int
-    share: int
-    save: int
-    click: int
-    view: int
-    reach: int
-    post: int
-    mention: int
-    follow: int
+    like: int = Field(description="Likes, a count.")
+    comment: int = Field(description="Comments, a count.")
+    share: int = Field(description="Shares, a count.")
+    save: int = Field(description="Saves, a count.")
+    click: int = Field(description="Clicks, a count.")
+    view: int = Field(description="Views, a count.")
+    reach: int = Field(description="People reached, a count.")
+    post: int = Field(description="Posts, a count.")
+    mention: int = Field(description="Mentions, a count.")
+    follow: int = Field(description="Follows, a count.")
 
 
 class Counts(Answer):
@@ -65,7 +65,7 @@ class Measures(Answer):
 class Scope(Answer):
     """What an answer is about. The window is half-open and floored to whole panes."""
 
-    brand: str
+    brand: str = Field(description="Brand id.", examples=["acme"])
     campaign: str | None = Field(description="The campaign asked for; null: all of the brand.")
     platform: str | None = Field(description="The platform asked for; null: all of them.")
     window: Window
@@ -89,14 +89,14 @@ class EngagementReport(Scope, Measures):
 class MemberEngagement(Scope, Measures):
     """Engagement of one member, in whole hours."""
 
-    member: str
+    member: str = Field(description="Member id.", examples=["ann"])
 
 
 class PostRow(Answer):
     """One post of a member, and what happened on it in the window."""
 
-    post_id: str
-    platform: str
+    post_id: str = Field(description="Post id.", examples=["p1"])
+    platform: str = Field(description="The network.", examples=["x"])
     counts: Counts
     reach: int = Field(description="People whom the post reached.")
     engagements: int = Field(description="Likes, comments, shares, saves and clicks on it.")
@@ -114,31 +114,33 @@ class PostRow(Answer):
 class PostReport(Scope):
     """The posts of one member with any activity in a window of whole hours, most engagements first."""
 
-    member: str
+    member: str = Field(description="Member id.", examples=["ann"])
     total: int = Field(description="How many there are; `posts` has the first of them, up to the limit.")
-    posts: tuple[PostRow, ...]
+    posts: tuple[PostRow, ...] = Field(description="Most engagements first.")
 
 
 class Distribution(Answer):
     """How many followers the members of a tier have; percentiles are by nearest rank, so each is some member's."""
 
     count: int = Field(description="Members whose followers are known.")
-    min: int
-    p25: int
-    median: int
-    p75: int
-    p90: int
-    max: int
+    min: int = Field(description="The fewest followers that one has.")
+    p25: int = Field(description="Followers, 25th percentile.")
+    median: int = Field(description="Followers, the median.")
+    p75: int = Field(description="Followers, 75th percentile.")
+    p90: int = Field(description="Followers, 90th percentile.")
+    max: int = Field(description="The most followers that one has.")
 
 
 class TierRow(Measures):
     """One tier: who is in it now, and what its members did in the window while they were in it."""
 
-    tier: str
-    min_followers: int | None = Field(description="Lower bound of the tier; null when the brand defines none for it.")
+    tier: str = Field(description="Influence tier.", examples=["nano"])
+    min_followers: int | None = Field(
+        description="Lower bound of the tier in followers; null when the brand defines none for it."
+    )
     members: int = Field(description="Members of the brand who are in the tier now, whatever window or campaign.")
     followers: Distribution | None = Field(description="Followers of these members; null when none are known.")
-    active_members: int = Field(description="Those in the tier now with any activity in the window's hours.")
+    active_members: int = Field(description="Members in the tier now with any activity in the window's hours.")
 
 
 class TierReport(Scope):
@@ -155,8 +157,8 @@ class TierReport(Scope):
 class MemberTierAnswer(Answer):
     """A member's influence tier and the followers behind it."""
 
-    brand: str
-    member: str
+    brand: str = Field(description="Brand id.", examples=["acme"])
+    member: str = Field(description="Member id.", examples=["ann"])
     tier: str = Field(description="`unknown` without a profile.")
     platform: str | None = Field(description="Where the member has the most followers: this decides the tier.")
     followers: int | None = Field(description="Followers there; null without a profile.")

@@ -44,7 +44,7 @@ class Results(Engaged):
 class DayResults(Results):
     """One day in the brand's timezone."""
 
-    day: str = Field(examples=["2026-03-01"])
+    day: str = Field(description="The date", examples=["2026-03-01"])
 
 
 class BudgetUse(Answer):
@@ -58,12 +58,14 @@ class BudgetUse(Answer):
 class CampaignReport(Answer):
     """The bottom line of one campaign."""
 
-    brand: str
-    campaign: str
+    brand: str = Field(description="Brand id.", examples=["acme"])
+    campaign: str = Field(description="Campaign id.", examples=["spring"])
     version: int = Field(description="Version of the definition that the budget and the dates are of.")
-    currency: str
+    currency: str = Field(description="The brand's currency, ISO 4217.", examples=["EUR"])
     timezone: str = Field(description="The brand's, which decides the days.")
-    starts_at: str = Field(examples=["2026-03-01T00:00:00.000Z"])
+    starts_at: str = Field(
+        description="First instant at which it is live, ISO 8601 UTC", examples=["2026-03-01T00:00:00.000Z"]
+    )
     ends_at: str = Field(description="First instant at which it is over.")
     to: str | None = Field(description="Everything before this instant is in it; null: everything.")
     total: Results
@@ -77,8 +79,8 @@ class CampaignReport(Answer):
 class Ambassador(Answer):
     """One member whom to ask, and why."""
 
-    rank: int
-    member_id: str
+    rank: int = Field(description="Place, from 1; equal ones share one.", examples=[1])
+    member_id: str = Field(description="Member id.", examples=["ann"])
     tier: str = Field(description="The influence tier the member is in now.")
     followers: int | None = Field(description="Followers where the member has the most; null without a profile.")
     posts: int = Field(description="Posts in the window.")
@@ -99,14 +101,14 @@ class Ambassador(Answer):
 class Ambassadors(Answer):
     """Members whom to ask, best first."""
 
-    brand: str
+    brand: str = Field(description="Brand id.", examples=["acme"])
     window: Window
     from_: str | None = Field(alias="from", description="Start of the window, UTC; null: unbounded.")
     to: str | None = Field(description="End of the window, UTC, not in it; null: unbounded.")
     tier: str | None = Field(description="The tier asked for; null: all.")
-    currency: str
+    currency: str = Field(description="The brand's currency, ISO 4217.", examples=["EUR"])
     min_posts: int = Field(description="Posts that a rate takes (a setting).")
     candidates: int = Field(description="Members with a rate or referred revenue; `members` has the first.")
-    members: tuple[Ambassador, ...]
+    members: tuple[Ambassador, ...] = Field(description="Best first.")
     position: str = Field(description="What the engagement reflects: `partition:offset` of the activity log, by comma.")
     ledger_position: int = Field(description="Ledger position that the sales reflect.")

@@ -17,7 +17,9 @@ routes = APIRouter(prefix="/v1/brands/{brand}", tags=["books"], responses=api_er
 def books(
     reads: ReadsOf,
     brand: BrandId,
-    position: Annotated[int | None, Query(ge=0, description="Only the ledger up to this position")] = None,
+    position: Annotated[
+        int | None, Query(ge=0, le=2**63 - 1, description="Only the ledger up to this position")
+    ] = None,
     as_of: AsOf = None,
     known_at: KnownAt = None,
     min_position: MinPosition = None,

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from projections.answers import Campaigns, Settlement, Standings
 from service import api_errors, closing
-from service.api_params import AsOf, BrandId, CampaignId, Cursor, KnownAt, Limit, MinPosition, ReadsOf, answer
+from service.api_params import AsOf, BrandId, CampaignId, KnownAt, Limit, MinPosition, PlaceCursor, ReadsOf, answer
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -36,7 +36,11 @@ async def settle(request: Request, brand: BrandId, campaign: CampaignId) -> Resp
     return answer(await closing.settle(settings, brand, campaign, SETTLEMENT_SECONDS, "api"))
 
 
-@routes.get("/campaigns/{campaign}/standings", response_model=Standings)
+@routes.get(
+    "/campaigns/{campaign}/standings",
+    response_model=Standings,
+    responses={409: api_errors.described("`settled` was asked for, and the campaign is not settled")},
+)
 def standings(
     reads: ReadsOf,
     brand: BrandId,
@@ -44,7 +48,7 @@ def standings(
     settled: Annotated[
         bool, Query(description="The standings that the prizes are of, which late records do not correct")
     ] = False,
-    cursor: Cursor = None,
+    cursor: PlaceCursor = None,
     limit: Limit = 100,
     as_of: AsOf = None,
     known_at: KnownAt = None,

@@ -9,12 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.validate import MAX_ID, MAX_POINTS, MAX_REASON
 from service import api_errors
-from service.api_params import BrandId, CampaignId, MemberId, ReadsOf, answer
+from service.api_params import ID_PATTERN, BrandId, CampaignId, MemberId, ReadsOf, answer
 from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 from service.commands import Command, Commands
 from service.problems import Refusal
 from service.requests import check_command
 
+KEY_PATTERN: Final = r"^[!-~]([ -~]*[!-~])?$"
+"""Of keys that every client can send; other printable characters are keys too."""
+WORDS_PATTERN: Final = r"^[^\x00-\x1f\x7f]*[!-~][^\x00-\x1f\x7f]*$"
+"""Of reasons: a word, and nothing that cannot be printed."""
 COMMAND_SECONDS: Final = 5.0
 """How long a command waits for the worker's decision before it answers 503; it stays on the log."""
 
@@ -30,9 +34,11 @@ def _key(
     idempotency_key: Annotated[
         str | None,
         Header(
+            alias="Idempotency-Key",
             description="Names this command of the member, in 1 to 200 characters. A retry with it gets the first "
             "answer and does nothing again; another command with it is refused.",
             examples=["order-77"],
+            json_schema_extra={"minLength": 1, "maxLength": MAX_ID, "pattern": KEY_PATTERN},
         ),
     ] = None,
 ) -> str:
@@ -47,7 +53,14 @@ def _key(
 CommandsOf = Annotated[Commands, Depends(_commands)]
 Key = Annotated[str, Depends(_key)]
 RedemptionId = Annotated[
-    str, Path(description="`redemption_id` of the redemption", examples=["5d41402abc4b2a76"], max_length=MAX_ID)
+    str,
+    Path(
+        description="`redemption_id` of the redemption",
+        examples=["5d41402abc4b2a76"],
+        min_length=1,
+        max_length=MAX_ID,
+        pattern=ID_PATTERN,
+    ),
 ]
 REFUSED: Final[dict[int | str, dict[str, Any]]] = {
     400: api_errors.described("The Idempotency-Key is missing"),
@@ -74,9 +87,14 @@ class AdjustmentRequest(BaseModel):
         le=MAX_POINTS,
         description="Points to add, or below zero: to take; not 0",
         examples=[-50],
+        json_schema_extra={"not": {"const": 0}},
     )
     reason: str = Field(
-        min_length=1, max_length=MAX_REASON, description="Why, in words", examples=["goodwill after a late parcel"]
+        min_length=1,
+        max_length=MAX_REASON,
+        description="Why, in words",
+        examples=["goodwill after a late parcel"],
+        json_schema_extra={"pattern": WORDS_PATTERN},
     )
 
 

@@ -11,10 +11,10 @@ from service.api_params import (
     AsOf,
     BrandId,
     CampaignOf,
-    KnownAt,
     Limit,
     MemberId,
     MinPosition,
+    NoKnownAt,
     PlatformOf,
     ReadsOf,
     WindowOf,
@@ -30,7 +30,7 @@ def member_tier(
     brand: BrandId,
     member: MemberId,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
 ) -> Response:
     """A member's influence tier and the followers behind it, platform by platform."""
@@ -46,7 +46,7 @@ def member_engagement(
     campaign: CampaignOf = None,
     platform: PlatformOf = None,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
 ) -> Response:
     """A member's counts and rates in a window of whole hours."""
@@ -73,7 +73,7 @@ def posts(
     platform: PlatformOf = None,
     limit: Limit = 100,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
 ) -> Response:
     """A member's posts with any activity in a window of whole hours, most engagements first, each with its rates."""
@@ -99,7 +99,7 @@ def engagement(
     campaign: CampaignOf = None,
     platform: PlatformOf = None,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
 ) -> Response:
     """A brand's counts, sales and rates in a window; a rate without posts or reach is null."""
@@ -124,7 +124,7 @@ def tiers(
     campaign: CampaignOf = None,
     platform: PlatformOf = None,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
 ) -> Response:
     """One row for each influence tier: its members by followers, counts and rates in a window."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import MEDIA_TYPE, Refusal, Unusable, document
@@ -111,10 +112,27 @@ async def _refusal(_request: Request, error: Exception) -> JSONResponse:
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"where": ".".join(str(part) for part in item["loc"]), "message": str(item["msg"])} for item in error.errors()
+        {"where": ".".join(str(part) for part in item["loc"]), "message": _words(item)} for item in error.errors()
     ]
     detail = "; ".join(f"{item['where']}: {item['message']}" for item in errors)
     return problem("invalid_request", detail, errors=errors)
+
+
+def _methods(request: Request) -> list[str]:
+    """What an address takes: each method may be a route of its own, and the router names only the first one's."""
+    routes = request.app.router.routes
+    asked = {name: request.scope[name] for name in ("type", "path", "root_path", "headers", "query_string")}
+    return [
+        method
+        for method in ("GET", "PUT", "POST", "DELETE")
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in routes)
+    ]
+
+
+def _words(item: Any) -> str:
+    if item["type"] == "string_pattern_mismatch":  # a pattern is not for people
+        return "a character is not allowed there: a slash, a control character, or a space at an end"
+    return str(item["msg"])
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
@@ -122,7 +140,10 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:
         return problem("not_found", f"Nothing is at {request.url.path}; the routes are described at /docs.")
     if error.status_code == 405:
-        return problem("method_not_allowed", f"{request.method} is not possible here.", dict(error.headers or {}))
+        methods = ", ".join(_methods(request))
+        return problem(
+            "method_not_allowed", f"{request.method} is not possible here; {methods} is.", {"Allow": methods}
+        )
     if error.status_code == 413:
         return problem("too_large", str(error.detail))
     body = document("invalid_request", str(error.detail)) | {"status": error.status_code}

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.validate import MAX_ID
 from service import api_errors
-from service.api_params import ReadsOf
+from service.api_params import ReadsOf, described
 from service.live import LiveEvents
 from service.live_changes import BALANCE, STANDING
 from service.live_readers import KINDS, Dropped, Ended, Interest, Subscription
@@ -88,14 +88,18 @@ async def events(
         str | None, Query(description="Only this brand; without it all", examples=["acme"], max_length=MAX_ID)
     ] = None,
     types: Annotated[
-        str | None, Query(description="`balances`, `standings`, or both by comma, which is the default")
+        str | None,
+        described(
+            "`balances`, `standings`, or both by comma, which is the default",
+            pattern="^(balances|standings)(,(balances|standings))*$",
+        ),
     ] = None,
     member: Annotated[str | None, Query(description="Only this member of the brand", max_length=MAX_ID)] = None,
     campaign: Annotated[
         str | None, Query(description="Only scores in this campaign of the brand", max_length=MAX_ID)
     ] = None,
     last_event_id: Annotated[
-        str | None, Query(description="Like the header, for who cannot set one; the header wins")
+        str | None, described("Like the header, for who cannot set one; the header wins", pattern=r"^\d{1,18}$")
     ] = None,
     last_event_id_header: Annotated[
         str | None,

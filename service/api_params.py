@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from projections.rates import Window
+from schemas.validate import MAX_ID
 from service.reads import Reads
 
-BrandId = Annotated[str, Path(description="Brand id", examples=["acme"], max_length=200)]
-MemberId = Annotated[str, Path(description="Member id, an opaque pseudonym", examples=["ann"], max_length=200)]
-CampaignId = Annotated[str, Path(description="Campaign id", examples=["spring"], max_length=200)]
-AsOf = Annotated[str | None, Query(description="Effective time, ISO 8601 with zone", examples=["2026-03-15T12:00:00Z"])]
-KnownAt = Annotated[str | None, Query(description="Only what had been recorded by then, ISO 8601 with zone")]
-MinPosition = Annotated[
-    str | None, Query(description="Wait for this `position` of an answer, or `partition:offset` of a record")
+_INSIDE: Final = r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029]"
+_ENDS: Final = r"[^/\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+ID_PATTERN: Final = f"^{_ENDS}({_INSIDE}*{_ENDS})?$"
+"""What an id on the log looks like (`schemas/validate.py`): no slash, no control character, no space at its ends."""
+_POSITION: Final = r"^(\d{1,18}|\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*)$"
+_DATE_TIME: Final = {"format": "date-time"}
+
+
+def _id(description: str, example: str) -> Any:
+    return Path(description=description, examples=[example], min_length=1, max_length=MAX_ID, pattern=ID_PATTERN)
+
+
+def described(description: str, **schema: Any) -> Any:
+    """A query parameter whose values are checked where they are used; `schema` tells others what is valid."""
+    return Query(description=description, json_schema_extra=schema)
+
+
+BrandId = Annotated[str, _id("Brand id", "acme")]
+MemberId = Annotated[str, _id("Member id, an opaque pseudonym", "ann")]
+CampaignId = Annotated[str, _id("Campaign id", "spring")]
+AsOf = Annotated[
+    str | None,
+    Query(
+        description="Effective time, ISO 8601 with zone",
+        examples=["2026-03-15T12:00:00Z"],
+        json_schema_extra=_DATE_TIME,
+    ),
 ]
-Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
+KnownAt = Annotated[str | None, described("Only what had been recorded by then, ISO 8601 with zone", **_DATE_TIME)]
+NoKnownAt = Annotated[str | None, Query(include_in_schema=False)]
+"""`known_at` where it is always refused, with the reason."""
+MinPosition = Annotated[
+    str | None,
+    described("Wait for this `position` of an answer, or `partition:offset` of a record", pattern=_POSITION),
+]
+Cursor = Annotated[str | None, described("`next_cursor` of the page before", pattern=r"^\d{1,18}-[^\x00]+$")]
+PlaceCursor = Annotated[str | None, described("`next_cursor` of the page before", pattern=r"^\d{1,18}$")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Rows at most")]
 WindowOf = Annotated[Window, Query(description="Length of the window that ends at `as_of`")]
-CampaignOf = Annotated[str | None, Query(description="Only what counts for this campaign")]
-PlatformOf = Annotated[str | None, Query(description="Only this platform")]
+CampaignOf = Annotated[str | None, Query(description="Only what counts for this campaign", max_length=MAX_ID)]
+PlatformOf = Annotated[str | None, Query(description="Only this platform", max_length=MAX_ID)]
 
 
 def _reads(request: Request) -> Reads:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from projections.rates import Window
 from projections.report_answers import Ambassadors, CampaignReport
 from service import api_errors
-from service.api_params import AsOf, BrandId, CampaignId, KnownAt, Limit, MinPosition, ReadsOf, WindowOf, answer
+from service.api_params import AsOf, BrandId, CampaignId, Limit, MinPosition, NoKnownAt, ReadsOf, WindowOf, answer
 
 routes = APIRouter(prefix="/v1/brands/{brand}", tags=["reports"], responses=api_errors.DOCUMENTED)
 
@@ -20,7 +20,7 @@ def report(
     brand: BrandId,
     campaign: CampaignId,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
 ) -> Response:
     """What a campaign brought and cost: reach, engagement by tier, members, referrals, revenue, points, by day."""
@@ -35,7 +35,7 @@ def ambassadors(
     tier: Annotated[str | None, Query(description="Only members who are in this tier now")] = None,
     limit: Limit = 20,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
 ) -> Response:
     """Whom to ask: members by how strongly their followers answer and by the sales they bring, with the reasons."""

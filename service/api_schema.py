@@ -52,6 +52,7 @@ def _completed(description: dict[str, Any]) -> dict[str, Any]:
         for method in _METHODS:
             if method in path:
                 _complete(path[method], method)
+                _show(path[method]["responses"], schemas)
     return description
 
 
@@ -60,6 +61,11 @@ def _complete(operation: dict[str, Any], method: str) -> None:
     for status, response in _ALWAYS.items():
         if status not in responses or "HTTPValidationError" in str(responses[status]):
             responses[status] = response
+    for parameter in operation.get("parameters", ()):
+        if parameter["name"] == "Idempotency-Key":  # checked by hand, for a problem of its own
+            parameter["required"] = True
+            parameter["schema"] = {**parameter["schema"], "type": "string"}
+            parameter["schema"].pop("anyOf", None)
     if "requestBody" in operation:
         responses.setdefault("413", described(TOO_LARGE))
     if method == "get" and "application/json" in responses.get("200", {}).get("content", {}):
@@ -67,3 +73,27 @@ def _complete(operation: dict[str, Any], method: str) -> None:
         responses["304"] = {"description": "Unchanged: the answer is the one whose tag was given"}
         operation.setdefault("parameters", []).append(_IF_NONE_MATCH)
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _show(responses: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Give each answer that is JSON a whole example, made of those of its fields."""
+    for response in responses.values():
+        for media_type, content in response.get("content", {}).items():
+            if media_type == "application/json" and "example" not in content:
+                content["example"] = _example(content["schema"], schemas)
+
+
+def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
+    if "$ref" in schema:
+        return _example(schemas[schema["$ref"].rpartition("/")[2]], schemas)
+    if "examples" in schema or "default" in schema:
+        return schema["examples"][0] if "examples" in schema else schema["default"]
+    if "anyOf" in schema:
+        return _example(schema["anyOf"][0], schemas)
+    if "properties" in schema:
+        return {name: _example(one, schemas) for name, one in schema["properties"].items()}
+    kind = str(schema.get("type"))
+    if kind == "array":
+        return [_example(schema["items"], schemas)] if "items" in schema else []
+    values = {"integer": 0, "number": 0.5, "boolean": False, "object": {}}
+    return values.get(kind, schema.get("const", schema.get("enum", ["text"])[0]))

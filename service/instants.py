@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+from schemas.validate import END_OF_TIME
 from service.problems import Refusal
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,7 +29,10 @@ class Wanted(NamedTuple):
 
 
 def instant(text: str, name: str) -> int:
-    """The epoch milliseconds of an ISO 8601 time with zone. Raises `Refusal` naming the parameter `name`."""
+    """The epoch milliseconds of an ISO 8601 time with zone, within those that a record can have.
+
+    Raises `Refusal` naming the parameter `name`.
+    """
     clean = text.strip()
     try:  # a URL's unescaped + arrives as a space
         parsed = datetime.fromisoformat(_LOST_PLUS.sub(r"\1+\2", clean))
@@ -38,7 +42,7 @@ def instant(text: str, name: str) -> int:
         raise _not_a_time(text, name)
     if parsed.tzinfo is None:
         raise Refusal("invalid_time", f"{name}: `{text}` has no zone; write it with one, such as {clean}Z", field=name)
-    return (parsed - _EPOCH) // timedelta(milliseconds=1)
+    return min(max((parsed - _EPOCH) // timedelta(milliseconds=1), 0), END_OF_TIME - 1)
 
 
 def _not_a_time(text: str, name: str) -> Refusal:

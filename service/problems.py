@@ -36,6 +36,7 @@ PROBLEMS: Final[dict[str, Kind]] = {
     "unknown_brand": Kind(404, COULD_NOT_RUN, "No such brand"),
     "unknown_campaign": Kind(404, COULD_NOT_RUN, "No such campaign"),
     "unknown_member": Kind(404, COULD_NOT_RUN, "No such member"),
+    "unknown_tier": Kind(404, COULD_NOT_RUN, "The brand has no such influence tier"),
     "unknown_entry": Kind(404, COULD_NOT_RUN, "No such statement entry"),
     "unknown_redemption": Kind(404, REFUSED, "No such redemption of this member"),
     "already_cancelled": Kind(409, REFUSED, "The redemption was cancelled before"),

@@ -54,7 +54,7 @@ class ReportReads(Access):
             tiers = [*(name for name, _ in defined.tiers), UNKNOWN_TIER]
             if tier is not None and tier not in tiers:
                 raise Refusal(
-                    "invalid_request",
+                    "unknown_tier",
                     f"tier: brand `{brand}` has no tier `{tier}`; it has {', '.join(tiers)}.",
                     field="tier",
                 )

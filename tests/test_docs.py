@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import sqlite3
@@ -24,6 +25,8 @@ if __name__ == "__main__":
 sys.path.insert(0, str(ROOT / "tests" / "end_to_end"))
 running: Any = importlib.import_module("running")
 sys.path.insert(0, str(ROOT / "tests" / "aggregates"))
+sys.path.insert(0, str(ROOT / "tests" / "service"))
+breaking: Any = importlib.import_module("openapi_changes").breaking
 
 from aggregates.refusals import Refusal  # noqa: E402
 from projections.books import CHART  # noqa: E402
@@ -234,6 +237,26 @@ def test_the_generated_tables_of_the_page_are_up_to_date(page):
     assert written_anew(page) == text_of(page), "write them anew: python tests/test_docs.py"
 
 
+OPENAPI = "docs/openapi.json"
+
+
+def openapi() -> str:
+    """The API's description, as programs read it."""
+    app = create_app(Settings(kafka="127.0.0.1:1", database="sqlite:///nowhere.db", secret="s"))
+    return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
+
+
+def broken_by(new: str) -> list[str]:
+    """What of a new description breaks programs that go by the one that is there. Another version of the API may."""
+    before, after = json.loads(text_of(OPENAPI)), json.loads(new)
+    return [] if before["info"]["version"] != after["info"]["version"] else breaking(before, after)
+
+
+def test_the_apis_description_is_up_to_date_and_breaks_nobody():
+    assert not broken_by(openapi()), "an incompatible change needs a new version of the API (service/api.py)"
+    assert openapi() == text_of(OPENAPI), "write it anew: python tests/test_docs.py"
+
+
 # What is named
 
 
@@ -286,9 +309,13 @@ def test_links_in_documents_lead_somewhere():
 
 
 def main() -> None:
-    """Write the generated tables anew, and the rulebook."""
+    """Write the generated tables anew, the API's description and the rulebook."""
     rulebook: Any = importlib.import_module("test_rulebook")
     (ROOT / "docs" / "rules.md").write_text(rulebook.page(), encoding="utf-8")
+    described = openapi()
+    if broken := broken_by(described):
+        sys.exit("\n  ".join(["docs/openapi.json is left as it is; this would break programs:", *broken]))
+    (ROOT / OPENAPI).write_text(described, encoding="utf-8")
     for page in GENERATED:
         (ROOT / page).write_text(written_anew(page), encoding="utf-8")
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as trying
 from hypothesis import strategies as st
-from test_api import serving
+from live_world import World
+from serving import serving
 
+from aggregates.ledger import brand_aggregate
+from aggregates.program_events import BrandDefined
+from aggregates.programs import content_of, parse
 from service.api_errors import MAX_BODY
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
@@ -188,7 +194,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@trying(max_examples=150)
 @given(
     method=st.sampled_from(["POST", "PUT", "DELETE"]),
     segments=st.tuples(SEGMENT, SEGMENT, SEGMENT),
@@ -221,3 +227,87 @@ def test_whatever_is_sent_the_answer_is_a_problem(
     headers = {b"Idempotency-Key": key.encode("latin-1")}
     answer = client.request(method, httpx.URL(client.base_url, raw_path=path.encode()), json=body, headers=headers)
     assert said(answer)[0] != 500
+
+
+def raw(client: httpx.Client, request: bytes) -> tuple[int, dict[str, Any]]:
+    """Status and problem document of what is sent as it is, without a client that puts it right."""
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=20) as connection:
+        connection.sendall(request)
+        answer = b""
+        while piece := connection.recv(65_536):
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert f"content-type: {MEDIA_TYPE}".encode() in head.lower()
+    document = json.loads(body)
+    assert int(head.split()[1]) == document["status"]
+    return document["status"], document
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (b"/v1/brands/acme/members/\xff\xfe/balance", (400, "invalid_request")),
+        (b"/v1/brands/acme/members/ann/../bob/balance", (404, "not_found")),
+        (b"/v1/brands/acme/members/../../../healthz", (404, "not_found")),
+        (b"/v1/brands/acme/members/..%2f..%2f..%2fhealthz/balance", (404, "not_found")),
+        (b"/v1/brands/acme/members/a%2fb/balance", (404, "not_found")),
+        (b"/v1/brands/acme/members/a%00b/balance", INVALID),
+        (b"/v1/brands/acme/members/ann/balance?as_of=%00", INVALID),
+        (b"/v1/brands/acme/members/%20ann/balance", INVALID),
+        (b"/v1/brands/acme/members/a%0Db/balance", INVALID),
+        (b"/v1/brands/acme/members/" + b"m" * 201 + b"/balance", INVALID),
+        (b"/v1/brands/acme/members/" + b"m" * 60_000 + b"/balance", INVALID),
+        (b"/v1/brands/%ff%fe/members/ann/balance", (404, "unknown_brand")),
+        (b"//v1/brands/acme/members/ann/balance", (404, "not_found")),
+        (b"/V1/brands/acme/members/ann/balance", (404, "not_found")),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_path_that_plays_tricks_is_a_problem(client: httpx.Client, path: bytes, expected: tuple[int, str]) -> None:
+    status, document = raw(client, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (status, document["code"]) == expected
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"GET / HTTP/9.9", b"NONSENSE", b"GET /healthz HTTP/1.1\r\nno colon here", b"\x16\x03\x01\x02\x00"]
+)
+def test_what_is_no_http_is_a_problem_too(client: httpx.Client, request_line: bytes) -> None:
+    status, document = raw(client, request_line + b"\r\n\r\n")
+    assert (status, document["code"]) == (400, "invalid_request")
+
+
+def test_a_wrong_method_names_every_method_of_the_address(client: httpx.Client) -> None:
+    for path, methods in {
+        "/v1/brands/acme/campaigns/spring/members/ann": "PUT, DELETE",
+        f"{ANN}/balance": "GET",
+        POSTS[0]: "POST",
+    }.items():
+        answer = client.request("PATCH", path)
+        assert said(answer) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == methods
+
+
+@pytest.mark.parametrize(
+    "path", ["members/ann/balance", "members/ann/statement", "campaigns", "books", "campaigns/spring/standings"]
+)
+def test_what_is_of_one_brand_is_not_found_in_another(two_brands: httpx.Client, path: str) -> None:
+    ours = two_brands.get(f"/v1/brands/acme/{path}").json()
+    theirs = two_brands.get(f"/v1/brands/zeta/{path}")
+    if path.startswith("campaigns/"):
+        assert said(theirs) == (404, "unknown_campaign")
+    else:
+        assert theirs.status_code == 200
+        assert "acme" not in theirs.text
+        assert json.dumps(ours) != theirs.text
+
+
+@pytest.fixture
+def two_brands(settings: Settings) -> Iterator[httpx.Client]:
+    """The same, and a brand `zeta` without campaigns or members."""
+    zeta = parse({"brand": "zeta", "plan": "free", "timezone": "UTC", "currency": "EUR"}, "test")
+    world = World(settings.database)
+    world.append([(brand_aggregate("zeta"), BrandDefined("zeta", 1, 0, content_of(zeta), 0))])
+    world.project()
+    world.close()
+    with serving(settings) as client:
+        yield client

@@ -115,7 +115,7 @@ def test_whom_to_ask_can_be_narrowed_to_a_tier_and_a_window(client: httpx.Client
         ("/v1/brands/acme/campaigns/nope/report", {}, 404, "unknown_campaign"),
         (REPORT, {"known_at": "2026-03-01T00:00:00Z"}, 422, "known_at_needs_rederive"),
         (ASK, {"known_at": "2026-03-01T00:00:00Z"}, 422, "known_at_needs_rederive"),
-        (ASK, {"tier": "giga"}, 422, "invalid_request"),
+        (ASK, {"tier": "giga"}, 404, "unknown_tier"),
         (ASK, {"window": "2h"}, 422, "invalid_request"),
         (ASK, {"limit": 0}, 422, "invalid_request"),
     ],
