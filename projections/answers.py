@@ -103,6 +103,11 @@ class Standings(_Answer):
         examples=["points"],
     )
     final: bool = Field(description="True once the campaign is settled")
+    retroactive: bool = Field(
+        default=False,
+        description="True: as if it had been defined before all records, and nothing is paid",
+        examples=[False],
+    )
     entries: tuple[Standing, ...] = Field(description="Places, the best first")
     next_cursor: str | None = Field(
         description="Give it as `cursor` for the next page; null on the last", examples=["100"]

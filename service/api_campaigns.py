@@ -48,6 +48,9 @@ def standings(
     settled: Annotated[
         bool, Query(description="The standings that the prizes are of, which late records do not correct")
     ] = False,
+    retroactive: Annotated[
+        bool, Query(description="Those that `replay standings` derived over all records, whenever it was defined")
+    ] = False,
     cursor: PlaceCursor = None,
     limit: Limit = 100,
     as_of: AsOf = None,
@@ -60,6 +63,7 @@ def standings(
             brand,
             campaign,
             settled=settled,
+            retroactive=retroactive,
             cursor=cursor,
             limit=limit,
             as_of=as_of,

@@ -19,7 +19,7 @@ from aggregates.engagement import increments
 from aggregates.events import CommandRefused, StoredEvent
 from aggregates.local_time import local_day
 from aggregates.programs import Brand, Campaign, brand_in_force, from_content, unknown_tiers
-from aggregates.settlement import Score, last_live, ranked
+from aggregates.settlement import Ranked, last_live, ranked
 from projections.answers import iso
 from projections.engagement_queries import score_of
 from projections.standings_queries import POINTS
@@ -206,20 +206,24 @@ class Outcome:
                 **self._worth(brand, paid, would),  # type: ignore[arg-type]
             )
 
+    def ranking(self, key: CampaignKey, min_posts: int) -> Iterable[Ranked]:
+        """A campaign's places by its metric, of everyone who has a score."""
+        metric = self.metric[key]
+        return ranked(
+            (member, score if metric == POINTS else score_of(metric, score, min_posts))
+            for member, score in self.scored[key].items()
+        )
+
     def standings(self, min_posts: int) -> Iterable[WouldStandings]:
         """The ranking of each campaign by its metric."""
         for key in sorted(self.versions):
-            version, metric = _shown(self.versions[key]), self.metric[key]
-            scores: list[tuple[str, Score]] = [
-                (member, score if metric == POINTS else score_of(metric, score, min_posts))
-                for member, score in self.scored[key].items()
-            ]
+            version = _shown(self.versions[key])
             prizes = dict(version.prizes)
             yield WouldStandings(
                 brand=key[0],
                 campaign=key[1],
                 version=version.version,
-                metric=metric,
+                metric=self.metric[key],
                 retroactive=True,
                 entries=tuple(
                     WouldPlace(
@@ -230,7 +234,7 @@ class Outcome:
                         prize=prizes.get(place.rank) if (place.score or 0) > 0 else None,
                         paid=self.points.get(("member", *key, place.member), (0, 0))[0],
                     )
-                    for place in ranked(scores)
+                    for place in self.ranking(key, min_posts)
                 ),
             )
 

@@ -98,6 +98,9 @@ def standings(
     brand: Brand,
     campaign: Campaign,
     settled: Annotated[bool, typer.Option("--settled", help="Those that the prizes are of.")] = False,
+    retroactive: Annotated[
+        bool, typer.Option("--retroactive", help="Those that `replay standings` derived over all records.")
+    ] = False,
     limit: Limit = 100,
     cursor: Cursor = None,
     as_of: AsOf = None,
@@ -114,6 +117,7 @@ def standings(
             brand,
             campaign,
             settled=settled,
+            retroactive=retroactive,
             cursor=cursor,
             limit=limit,
             as_of=as_of,

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from service.cli_common import AsJson, DataDir, command, group, progress, refused, settings_of, show
+from service.cli_common import (
+    AsJson,
+    Brand,
+    Campaign,
+    DataDir,
+    command,
+    group,
+    note,
+    progress,
+    refused,
+    settings_of,
+    show,
+)
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME…|all", help="Read models as `digest` lists them, or all.")]
 StopAt = Annotated[
@@ -40,6 +52,7 @@ def register(app: typer.Typer) -> None:
     command(replay, "rebuild", "groundswell replay rebuild statements balances")(rebuild)
     command(replay, "republish", "groundswell replay republish --from 1")(republish)
     command(replay, "rederive", "groundswell replay rederive --candidate better-rules.yaml")(rederive)
+    command(replay, "standings", "groundswell replay standings acme spring")(standings)
     app.add_typer(replay)
 
 
@@ -129,3 +142,38 @@ def rederive(
     else:
         show(would, as_json, lambda found: render_rederive.candidate(found, top))
         refused(not would.same)
+
+
+def standings(
+    brand: Brand,
+    campaign: Campaign,
+    source: Source = "topics",
+    top: Top = 10,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Derive a campaign's standings as if it had been defined before all records; nothing is paid.
+
+    They are kept, and `standings --retroactive` shows them, until they are derived again. Ends with 1 when the log does
+    not have all records.
+    """
+    from contextlib import ExitStack
+
+    from service import rederiving, render_campaigns, retroactive
+    from service.reads import Reads
+
+    settings = settings_of(data_dir)
+    with ExitStack() as stack:
+        with progress("reading the ledger", rate="decisions/s") as copied:
+            accepted = retroactive.accepted(brand, campaign)
+            run = stack.enter_context(rederiving.opened(settings, source, copied, accepted))
+        with progress("deriving", rate="records/s") as done:
+            missing = retroactive.derive(run, settings, done)
+    reads = Reads(settings)
+    try:
+        show(reads.standings(brand, campaign, retroactive=True, limit=top), as_json, render_campaigns.standings)
+    finally:
+        reads.close()
+    for one in missing:
+        note(one.sentence)
+    refused(bool(missing))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aggregates.database import Exclusive, Lock, is_unavailable, open_database
 from aggregates.ledger import Ledger
-from projections import engagement_tables, registry, runner
+from projections import engagement_tables, registry, retroactive, runner
 from service import dead_letters, heartbeats, outbox
 from service.problems import Unusable
 from streams import epochs, readstate
@@ -34,6 +34,7 @@ def _create(database: str) -> None:
     outbox.METADATA.create_all(engine)
     heartbeats.METADATA.create_all(engine)
     dead_letters.METADATA.create_all(engine)
+    retroactive.METADATA.create_all(engine)
     runner.prepare(engine, registry.LEDGER)
     with engine.begin() as connection:
         engagement_tables.create_tables(connection)

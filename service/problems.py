@@ -43,6 +43,7 @@ PROBLEMS: Final[dict[str, Kind]] = {
     "campaign_not_ended": Kind(409, REFUSED, "The campaign is not over yet"),
     "campaign_is_draft": Kind(409, REFUSED, "The campaign is a draft"),
     "not_settled": Kind(409, REFUSED, "The campaign is not settled"),
+    "not_derived": Kind(409, REFUSED, "The campaign's retroactive standings were not derived"),
     "campaign_open": Kind(409, REFUSED, "Nobody can leave an open campaign"),
     "too_large": Kind(413, COULD_NOT_RUN, "The body is too large"),
     "idempotency_key_required": Kind(400, COULD_NOT_RUN, "The Idempotency-Key header is missing"),

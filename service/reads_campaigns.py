@@ -8,6 +8,7 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from projections import campaign_queries, engagement_queries, queries, settlement_queries, standings_queries
+from projections import retroactive as derived
 from projections.answers import Campaigns, Standings
 from service.problems import Refusal
 from service.reads_access import Access, check, effective, instants
@@ -28,6 +29,7 @@ class CampaignReads(Access):
         campaign: str,
         *,
         settled: bool = False,
+        retroactive: bool = False,
         cursor: str | None = None,
         limit: int = 100,
         as_of: str | None = None,
@@ -36,9 +38,14 @@ class CampaignReads(Access):
     ) -> Standings:
         """A page of a campaign's ranking by its metric, each member with the tier of now. Raises `Refusal`.
 
-        Late records correct it also when the campaign is settled; `settled` asks for the one that the prizes are of.
+        Late records correct it also when the campaign is settled; `settled` asks for the one that the prizes are of,
+        `retroactive` for the one that `replay standings` has derived over all that is on the log.
         """
         at, known = instants(as_of, known_at)
+        if retroactive:
+            if settled or at is not None or known is not None:
+                raise Refusal("invalid_request", "retroactive: ask for it without settled, as_of and known_at.")
+            return self._retroactive(brand, campaign, cursor, limit, min_position)
         if settled:
             return self._settled(brand, campaign, cursor, limit, at, known, min_position)
         with self.ledger(min_position) as conn:
@@ -81,6 +88,31 @@ class CampaignReads(Access):
                 entries=campaign_queries.with_tiers(conn, brand, places),
                 next_cursor=str(following) if following < end.members else None,
                 position=queries.read_position(conn),
+            )
+
+    def _retroactive(
+        self, brand: str, campaign: str, cursor: str | None, limit: int, min_position: str | None
+    ) -> Standings:
+        """A page of the standings that were derived as if the campaign had been defined before all records."""
+        with self.ledger(min_position) as conn:
+            check(conn, brand, campaign)
+            kept = derived.ranking(conn, brand, campaign)
+            if kept is None:
+                raise Refusal(
+                    "not_derived", f"Nobody has derived them: `groundswell replay standings {brand} {campaign}` does."
+                )
+            start = standings_queries.start_of(cursor)
+            places = derived.page(conn, brand, campaign, start, limit)
+            following = start + len(places)
+            return Standings(
+                brand=brand,
+                campaign=campaign,
+                metric=kept.metric,
+                final=False,
+                retroactive=True,
+                entries=campaign_queries.with_tiers(conn, brand, places),
+                next_cursor=str(following) if following < kept.members else None,
+                position=kept.position,
             )
 
 

@@ -30,7 +30,7 @@ def campaigns(found: Campaigns) -> RenderableType:
 
 def standings(found: Standings) -> RenderableType:
     """A page of a ranking."""
-    state = "final" if found.final else "not final"
+    state = "retroactive, nothing of it is paid" if found.retroactive else "final" if found.final else "not final"
     title = f"Standings of {found.brand}/{found.campaign} by {found.metric} ({state})"
     return titled(title, _places(found.entries, with_prizes=found.final), *more(found.next_cursor))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,29 @@ def test_a_campaign_that_nobody_defined_gets_its_standings_over_the_past(running
 def test_until_derives_what_was_on_the_log_by_then(running):
     assert running.json("replay", "rederive", "--until", "2020-01-01T00:00:00Z")["records"] == 0
     assert running.run("replay", "rederive", "--until", "yesterday", code=2) == ""
+
+
+def test_a_campaign_applied_today_gets_standings_over_the_past_that_pay_nothing(running, tmp_path):
+    """The last test here: it applies a definition."""
+    file = tmp_path / "late.yaml"
+    file.write_text(
+        f"campaign: late\nbrand: {BRAND}\nstarts_at: 2026-03-01T00:00:00Z\nends_at: 2026-03-05T00:00:00Z\n"
+        "earn: [{rule: like, on: interaction, kind: [like], points: 1}]\n"
+    )
+    running.run("apply", str(file))
+    running.run("wait")
+    balances = running.digests()["balances"]
+    assert running.json("standings", BRAND, "late")["entries"] == []
+    running.run("standings", BRAND, "late", "--retroactive", code=1)
+    found = running.json("replay", "standings", BRAND, "late", "--top", "1000")
+    assert (found["retroactive"], found["final"], found["metric"]) == (True, False, "points")
+    assert len(found["entries"]) > 3
+    path = f"/v1/brands/{BRAND}/campaigns/late/standings?retroactive=true&limit=1000"
+    with urllib.request.urlopen(f"http://127.0.0.1:{running.port}{path}", timeout=10) as answer:
+        assert json.load(answer) == found
+    page = running.json("standings", BRAND, "late", "--retroactive", "--limit", "2", "--cursor", "2")
+    assert (page["entries"], page["next_cursor"]) == (found["entries"][2:4], "4")
+    running.run("standings", BRAND, "late", "--retroactive", "--as-of", "2026-03-02T00:00:00Z", code=2)
+    assert running.digests()["balances"] == balances
+    running.run("replay", "rederive")
+    running.run("replay", "standings", BRAND, "nothing", code=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,13 +140,18 @@ def lived(log: MemoryLog, schedule: Sequence[tuple[int, int]] = (), **options: A
 
 @contextmanager
 def replayed(
-    live: Live, log: MemoryLog | None = None, candidate: Sequence[Brand | Campaign] = (), until: int | None = None
+    live: Live,
+    log: MemoryLog | None = None,
+    candidate: Sequence[Brand | Campaign] = (),
+    until: int | None = None,
+    candidate_of: Callable[[Decided], Sequence[Brand | Campaign]] | None = None,
 ) -> Iterator[Rederivation]:
     """A replay of a log beside what the ledger decided."""
     engine = open_database(live.database, read_only=True)
     with tempfile.TemporaryDirectory() as directory, closing(Scratch(Path(directory) / "scratch.db")) as scratch:
         decided = Decided(scratch, engine)
         decided.copy()
+        candidate = candidate if candidate_of is None else candidate_of(decided)
         yield Rederivation(log or live.log, decided, scratch, SECRET, candidate, until)
     engine.dispose()
 
