@@ -53,6 +53,7 @@ def register(app: typer.Typer) -> None:
     command(replay, "republish", "groundswell replay republish --from 1")(republish)
     command(replay, "rederive", "groundswell replay rederive --candidate better-rules.yaml")(rederive)
     command(replay, "standings", "groundswell replay standings acme spring")(standings)
+    command(replay, "known-at", "groundswell replay known-at 2026-03-15T00:00:00Z march-15")(known_at)
     app.add_typer(replay)
 
 
@@ -177,3 +178,27 @@ def standings(
     for one in missing:
         note(one.sentence)
     refused(bool(missing))
+
+
+def known_at(
+    known: Annotated[str, typer.Argument(metavar="T", help="The instant, ISO 8601 with zone.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that is to be made.")],
+    source: Source = "topics",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a database of everything as it was known at T, which every read command answers from by --data-dir DIR.
+
+    Engagement and tiers too, which keep no recorded time: they are folded again from what was on the log by then. Ends
+    with 1 when the log does not have all of that any more.
+    """
+    from service import known as making
+    from service import render_rederive
+    from service.instants import instant
+
+    settings = settings_of(data_dir)
+    until = instant(known, "T")
+    with progress("folding", rate="records/s") as done:
+        made = making.make(settings, source, directory, until, done)
+    show(made, as_json, render_rederive.known)
+    refused(made.missing > 0)

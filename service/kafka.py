@@ -29,6 +29,8 @@ def new_producer(settings: Settings, linger_ms: int = 5) -> AIOKafkaProducer:
 
     `linger_ms`: how long a record waits for others.
     """
+    if not settings.kafka:
+        raise Unusable(f"{settings.data_dir} was made by `replay known-at`: it is there to be read, and takes nothing")
     options: dict[str, Any] = {"acks": "all", "linger_ms": linger_ms, "max_batch_size": 1 << 18}
     if settings.archived is None:
         return AIOKafkaProducer(**settings.brokers.options, **options)

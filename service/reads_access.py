@@ -158,8 +158,8 @@ def effective(as_of: str | None, known_at: str | None) -> int | None:
     if known_at is not None:
         raise Refusal(
             "known_at_needs_rederive",
-            "known_at: panes keep no recorded time; `groundswell replay rederive` answers what engagement was known "
-            "then, by running the log up to there again.",
+            "known_at: panes keep no recorded time; `groundswell replay known-at T DIR` folds the log up to then "
+            "again, and `--data-dir DIR` reads it. (`groundswell replay rederive --until T` compares its decisions.)",
             field="known_at",
         )
     return None if as_of is None else instant(as_of, "as_of")

@@ -12,6 +12,7 @@ from service.render_tables import NOTHING, number, row, table, titled
 from streams.causes import Cause
 
 if TYPE_CHECKING:
+    from service.known import Known
     from service.rederive_answers import CandidateReport, Compared, Diverged, RederiveReport, WouldStandings
 
 SHOWN: Final = 20
@@ -106,3 +107,17 @@ def _standings(found: WouldStandings, top: int) -> RenderableType:
         row(made, (place.member_id, place.tier, place.rank, place.score, place.prize, place.paid))
     shown = f", first {top} of {number(len(found.entries))}" if len(found.entries) > top else ""
     return titled(f"Standings of {found.campaign} by {found.metric}, retroactive{shown}", made)
+
+
+def known(found: Known) -> RenderableType:
+    """What was made, and how it is read."""
+    made = (
+        f"{found.directory} has what was known at {found.known_at}: {number(found.records)} records, "
+        f"{number(found.events)} ledger events"
+    )
+    lost = f"{number(found.missing)} records are not on the log any more: engagement lacks what they brought."
+    return Group(
+        Text(made),
+        *([Text(lost, style="bold")] if found.missing else []),
+        Text(f"Read it: groundswell engagement BRAND --window all --data-dir {found.directory}"),
+    )

@@ -17,6 +17,8 @@ from streams.connection import Brokers
 
 DEFAULT_DATA_DIR: Final = Path(".groundswell")
 STACK_FILE: Final = "stack.json"
+KNOWN_FILE: Final = "known.json"
+"""In a directory that `replay known-at` has made: there is a database to read, and no Kafka."""
 _Security = Annotated[Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"], BeforeValidator(str.lower)]
 _Mechanism = Annotated[Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(str.upper)]
 
@@ -128,6 +130,9 @@ def load(data_dir: Path | None = None) -> Settings:
     if stack is not None:
         said = {name: stack[name] for name in ("kafka", "database", "secret", "partitions", "port")}
         return from_environment(data_dir=where, archived=stack.get("archived"), **kafka_security.IN_THE_CLEAR, **said)
+    if data_dir is not None and (data_dir / KNOWN_FILE).exists():
+        database = f"sqlite:///{data_dir.absolute() / 'groundswell.db'}"
+        return from_environment(data_dir=data_dir, kafka="", database=database, **kafka_security.IN_THE_CLEAR)
     if data_dir is not None and not (settings.kafka and settings.database):
         raise Unusable(f"no stack runs on {data_dir}: start one with `groundswell up --data-dir {data_dir}`")
     if not settings.kafka or not settings.database:

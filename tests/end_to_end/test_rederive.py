@@ -7,11 +7,12 @@ import json
 import sqlite3
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Running, stack
+from running import Running, command, stack
 
 from schemas.topics import ACTIVITY
 from service import kafka
@@ -194,6 +195,38 @@ def test_a_campaign_that_nobody_defined_gets_its_standings_over_the_past(running
 def test_until_derives_what_was_on_the_log_by_then(running):
     assert running.json("replay", "rederive", "--until", "2020-01-01T00:00:00Z")["records"] == 0
     assert running.run("replay", "rederive", "--until", "yesterday", code=2) == ""
+
+
+QUESTIONS = [
+    ("engagement", BRAND, "--window", "all"),
+    ("tiers", BRAND, "--window", "all"),
+    ("standings", BRAND, CAMPAIGN, "--limit", "1000"),
+    ("books", BRAND, "--as-of", "2026-04-01T00:00:00Z"),
+]
+
+
+def test_what_was_known_at_an_instant_is_read_from_a_directory_of_its_own(running, tmp_path):
+    answers = [running.json(*question) for question in QUESTIONS]
+    known = datetime.now(UTC).isoformat()
+    file = tmp_path / "more.jsonl"
+    like = {"event_id": "l", "occurred_at": "2026-03-02T00:00:00Z", "brand_id": BRAND, "member_id": "m00001"}
+    like |= {"surface": "member_post", "kind": "like", "quantity": 5, "platform": "x", "post_id": "p", "followers": 10}
+    file.write_text(
+        json.dumps(like) + "\n" + json.dumps({**like, "event_id": "p", "kind": "post", "quantity": 1}) + "\n"
+    )
+    running.run("publish", "interactions", str(file))
+    running.run("wait")
+    now = [running.json(*question) for question in QUESTIONS]
+    assert [one == other for one, other in zip(answers, now, strict=True)] == [False, False, False, False]
+    then = tmp_path / "then"
+    made = running.json("replay", "known-at", known, str(then))
+    assert made["missing"] == 0
+    for question, answer in zip(QUESTIONS, answers, strict=True):
+        done = command(*question, "--json", "--data-dir", str(then))
+        assert json.loads(done.stdout) == answer, done.stderr
+    refused = command("publish", "interactions", str(file), "--data-dir", str(then))
+    assert (refused.returncode, "replay known-at" in refused.stderr) == (2, True)
+    assert running.run("replay", "known-at", known, str(then), code=2) == ""
 
 
 def test_a_campaign_applied_today_gets_standings_over_the_past_that_pay_nothing(running, tmp_path):
