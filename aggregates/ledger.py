@@ -324,8 +324,8 @@ class Ledger(EventSourcedProjection[str]):
     def notifications(self, after: int, limit: int, stop: int | None = None) -> list[Recorded]:
         """Stored events with a notification id above `after`, up to `stop` (included), oldest first."""
         with self._reaching():
-            page = self.store.page(after, limit, stop)
-        return [Recorded(row.id, row.originator, from_stored(row.name, row.state)) for row in page]
+            page = self.store.rows(after, limit, stop)
+        return [Recorded(number, originator, from_stored(name, state)) for number, originator, _, name, state in page]
 
     def last_notification(self) -> int:
         """The greatest notification id; 0 for an empty ledger."""

@@ -19,7 +19,7 @@ from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg_pool import PoolTimeout
 
 from aggregates.database import AWAY_SECONDS, POSTGRES_SESSION, Lock, postgres_parameters
-from aggregates.ledger_store import NO_END, BatchTracking, Encoded, LedgerStore, Row
+from aggregates.ledger_store import NO_END, BatchTracking, Encoded, LedgerStore, Unnamed
 
 CONNECTIONS: Final = 5
 """The most connections that one process's ledger has; one is kept open."""
@@ -151,14 +151,13 @@ class PostgresLedgerRecorder(LedgerStore, PostgresProcessRecorder):
             (list(aggregates),),
         )
 
-    def page(self, after: int, limit: int, stop: int | None = None) -> list[Row]:
+    def rows(self, after: int, limit: int, stop: int | None = None) -> list[Unnamed]:
         """See `LedgerStore`."""
-        found = self._rows(
+        return self._rows(
             "SELECT notification_id, originator_id, originator_version, topic, state FROM ledger_events "
             "WHERE notification_id > %s AND notification_id <= %s ORDER BY notification_id LIMIT %s",
             (after, NO_END if stop is None else stop, limit),
         )
-        return [Row(*row) for row in found]
 
     def last(self) -> int:
         """See `LedgerStore`."""

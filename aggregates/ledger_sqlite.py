@@ -10,7 +10,7 @@ from eventsourcing.persistence import StoredEvent, Tracking
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteFactory, SQLiteProcessRecorder
 from eventsourcing.utils import Environment
 
-from aggregates.ledger_store import NO_END, BatchTracking, Encoded, LedgerStore, Row
+from aggregates.ledger_store import NO_END, BatchTracking, Encoded, LedgerStore, Unnamed
 
 CONNECTION: Final = ("PRAGMA cache_size = -65536", "PRAGMA wal_autocheckpoint = 16000")
 """Each batch touches pages all over the index of accounts. 64 MB keep them in memory, and with a log of 64 MB a page is
@@ -82,14 +82,16 @@ class SQLiteLedgerRecorder(LedgerStore, SQLiteProcessRecorder):
                 found = c.fetchall()
             yield from map(tuple, found)
 
-    def page(self, after: int, limit: int, stop: int | None = None) -> list[Row]:
+    def rows(self, after: int, limit: int, stop: int | None = None) -> list[Unnamed]:
         """See `LedgerStore`."""
         with self.reading() as c:
+            c.sqlite_cursor.row_factory = None
             c.execute(
                 "SELECT rowid, * FROM stored_events WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?",
                 (after, NO_END if stop is None else stop, limit),
             )
-            return [Row(*row) for row in c.fetchall()]
+            found: list[Unnamed] = c.fetchall()
+            return found
 
     def last(self) -> int:
         """See `LedgerStore`."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from projections.movements import ADJUSTED, CANCELLED, EARNED, PRIZE, REDEEMED, REVERSED, movements
-from projections.projection import Changes, Projection, ReadTable, number, read_table, text
+from projections.projection import Held, Projection, ReadTable, fold_of, number, read_table, text
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -84,19 +84,23 @@ def judge(debt: int, lots: Iterable[LotLeft], at: int) -> Judged:
     return Judged(active, pending, expired)
 
 
-def fold(events: Sequence[Recorded]) -> Changes:
+_PLACE: Final = {kind: (BALANCES.columns.index(total), sign) for kind, (total, sign) in COUNTED.items()}
+_DEBT, _SHORTFALL = BALANCES.columns.index("debt"), BALANCES.columns.index("shortfall")
+
+
+def folds_into(events: Sequence[Recorded], held: Held) -> None:
     """The totals that these events add to each member's row."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    rows = held.setdefault(BALANCES.name, {})
     for movement in movements(events):
-        member = movement.brand, movement.member
-        row = rows.get(member)
+        key = movement.brand, movement.member
+        row = rows.get(key)
         if row is None:
-            row = rows[member] = dict(zip(BALANCES.columns, (*member, 0, 0, 0, 0, 0, 0), strict=True))
-        total, sign = COUNTED[movement.kind]
-        row[total] += sign * movement.points
-        row["debt"] += movement.debt
-        row["shortfall"] += movement.shortfall
-    return {BALANCES.name: rows.values()}
+            row = rows[key] = [*key, 0, 0, 0, 0, 0, 0]
+        place, sign = _PLACE[movement.kind]
+        row[place] += sign * movement.points
+        row[_DEBT] += movement.debt
+        row[_SHORTFALL] += movement.shortfall
 
 
-PROJECTION = Projection("balances", 2, (BALANCES,), fold)
+fold: Final = fold_of(folds_into, BALANCES)
+PROJECTION = Projection("balances", 2, (BALANCES,), fold, folds_into)

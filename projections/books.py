@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from projections import movements as moved
 from projections.movements import Movement, movements
-from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+from projections.projection import Held, Projection, ReadTable, fold_of, number, read_table, text
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -62,21 +62,27 @@ BOOKS = ReadTable(
 def legs(movement: Movement) -> list[tuple[str, int]]:
     """Account and signed points of each side of a movement."""
     came_in = 0 if movement.lot is None else movement.lot.points
+    taken = sum([take.points for take in movement.takes]) if movement.takes else 0
     return [
-        (LOTS, came_in - sum(take.points for take in movement.takes)),
+        (LOTS, came_in - taken),
         (DEBT, -movement.debt),
         (OTHER_SIDE[movement.kind], movement.shortfall - movement.points),
         (SHORTFALL, -movement.shortfall),
     ]
 
 
-def fold(events: Sequence[Recorded]) -> Changes:
+def folds_into(events: Sequence[Recorded], held: Held) -> None:
     """What these events add to each account of each brand."""
-    rows = Coalesced(BOOKS)
+    rows = held.setdefault(BOOKS.name, {})
     for movement in movements(events):
         for account, points in legs(movement):
-            rows.add({"brand": movement.brand, "account": account, "points": points})
-    return rows.changes()
+            key = movement.brand, account
+            row = rows.get(key)
+            if row is None:
+                rows[key] = [*key, points]
+            else:
+                row[-1] += points
 
 
-PROJECTION = Projection("books", 3, (BOOKS,), fold)
+fold: Final = fold_of(folds_into, BOOKS)
+PROJECTION = Projection("books", 3, (BOOKS,), fold, folds_into)

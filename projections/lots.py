@@ -10,7 +10,7 @@ from sqlalchemy import text as text_clause
 
 from aggregates.events import PointsAdjusted
 from projections.movements import movements
-from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+from projections.projection import Held, Projection, ReadTable, fold_of, number, read_table, text
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -39,24 +39,35 @@ LOTS = ReadTable(
         ),
     ),
     sums=("granted", "points_left"),
+    new_where="granted",
 )
 
 
-def fold(events: Sequence[Recorded]) -> Changes:
+_GRANTED, _LEFT = LOTS.columns.index("granted"), LOTS.columns.index("points_left")
+
+
+def folds_into(events: Sequence[Recorded], held: Held) -> None:
     """A row for every lot, less what was taken. A take finds its lot's row there: the points came in before it."""
-    rows = Coalesced(LOTS)
+    rows = held.setdefault(LOTS.name, {})
     for movement in movements(events):
-        owner = {"brand": movement.brand, "member": movement.member}
-        lot = movement.lot
+        brand, member, lot = movement.brand, movement.member, movement.lot
         if lot is not None:
-            held = {"granted": lot.points, "points_left": lot.points}
-            dates = {"active_at": lot.active_at, "expires_at": lot.expires_at}
-            campaign = "" if isinstance(lot, PointsAdjusted) else lot.campaign
-            rows.add({**owner, "lot": lot.entry_id, "campaign": campaign, **held, **dates})
+            key = brand, member, lot.entry_id
+            row = rows.get(key)
+            if row is None:
+                campaign = "" if isinstance(lot, PointsAdjusted) else lot.campaign
+                rows[key] = [*key, campaign, lot.points, lot.points, lot.active_at, lot.expires_at]
+            else:
+                row[_GRANTED] += lot.points
+                row[_LEFT] += lot.points
         for take in movement.takes:
-            held = {"granted": 0, "points_left": -take.points}
-            rows.add({**owner, "lot": take.lot, "campaign": "", **held, "active_at": 0, "expires_at": None})
-    return rows.changes()
+            key = brand, member, take.lot
+            row = rows.get(key)
+            if row is None:
+                rows[key] = [*key, "", 0, -take.points, 0, None]
+            else:
+                row[_LEFT] -= take.points
 
 
-PROJECTION = Projection("lots", 3, (LOTS,), fold)
+fold: Final = fold_of(folds_into, LOTS)
+PROJECTION = Projection("lots", 3, (LOTS,), fold, folds_into)

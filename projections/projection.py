@@ -7,7 +7,7 @@ up, or taken from the latest event; folding a page and writing a row follow the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -32,6 +32,8 @@ Row = dict[str, Value]
 Key = tuple[Value, ...]
 Changes = Mapping[str, Iterable[Row]]
 """Table name → rows, each key at most once."""
+Held: TypeAlias = MutableMapping[str, dict[Key, list[Any]]]
+"""Table name → primary key → the row that events changed so far, as the values of the table's columns."""
 Source: TypeAlias = "Callable[[int, int], list[Recorded]]"
 """`(after, limit)` → at most `limit` ledger events with a notification id above `after`, oldest first."""
 
@@ -49,7 +51,10 @@ class ReadTable:
     """Columns that differ between two runs of one log (recorded times, notification ids, where in the log a record
     stood): they are in no digest."""
     mostly_new: bool = False
-    """Nearly every change makes a new row: then rows are written first, and old ones read only when that fails."""
+    """Nearly every change makes a new row: then rows are written first, and old ones read only when that fails. Such a
+    table has a column `seq`, the notification id of the row's first event."""
+    new_where: str = ""
+    """A column that adds up, whose change is above zero where it nearly always makes a new row, and only there."""
     name: str = ""
     """What folds and digests call it: the table's name, also where the table is a copy under another one."""
     key: tuple[str, ...] = field(init=False)
@@ -72,6 +77,51 @@ class Projection:
     tables: tuple[ReadTable, ...]
     fold: Callable[[Sequence[Recorded]], Changes]
     """Pure: the row changes of these events, in their order. Never fails on a stored event."""
+    folds_into: Callable[[Sequence[Recorded], Held], None] | None = None
+    """The same, added to what is held, which has none or all of the rows of a table that earlier events changed; for a
+    read model that many events change. Then `fold` is made of it, by `fold_of`."""
+
+    def hold(self, events: Sequence[Recorded], held: Held) -> None:
+        """Add the row changes of these events, which come after those that are held, to what is held."""
+        if self.folds_into is not None:
+            self.folds_into(events, held)
+            return
+        changes = self.fold(events)
+        for target in self.tables:
+            merge(target, held.setdefault(target.name, {}), changes.get(target.name, ()))
+
+
+def merge(target: ReadTable, held: dict[Key, list[Any]], rows: Iterable[Row]) -> None:
+    """Add changes of rows, in the order of their events, to those that are held."""
+    columns = target.columns
+    combine(target, held, ([row[name] for name in columns] for row in rows))
+
+
+def combine(target: ReadTable, held: dict[Key, list[Any]], rows: Iterable[list[Any]]) -> None:
+    """The same with rows as the values of the table's columns."""
+    key, sums, latest = (
+        [target.columns.index(name) for name in names] for names in (target.key, target.sums, target.latest)
+    )
+    for row in rows:
+        known = held.setdefault(tuple([row[place] for place in key]), row)
+        if known is not row:
+            for place in sums:
+                known[place] += row[place]
+            for place in latest:
+                known[place] = row[place]
+
+
+def fold_of(
+    folds_into: Callable[[Sequence[Recorded], Held], None], target: ReadTable
+) -> Callable[[Sequence[Recorded]], Changes]:
+    """The fold of a projection of one table that has `folds_into`."""
+
+    def fold(events: Sequence[Recorded]) -> Changes:
+        held: Held = {}
+        folds_into(events, held)
+        return {target.name: [dict(zip(target.columns, row, strict=True)) for row in held[target.name].values()]}
+
+    return fold
 
 
 class Page(list["Recorded"]):

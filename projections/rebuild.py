@@ -16,12 +16,11 @@ from sqlalchemy.exc import OperationalError
 
 from projections import shadows
 from projections.digest import snapshot
+from projections.load import HELD, PAGE, load
 from projections.projection import METADATA, Projection, Source
-from projections.runner import DIGESTS, NEXT, OLD, POSITIONS, Kept, NewerProjection, Runner, advance, kept
+from projections.runner import DIGESTS, NEXT, OLD, POSITIONS, Kept, NewerProjection, advance, kept
 from projections.verify import Progress, Verified, compare, with_events
 
-PAGE: Final = 20_000
-"""Events a transaction: rows of a build that change often are so written seldom."""
 _PATIENCE: Final = text("SET LOCAL lock_timeout = 500")
 """Milliseconds that a swap waits on PostgreSQL for the readers before it; those after it wait for as long."""
 _EARLIER: Final = text(
@@ -62,8 +61,11 @@ class Rebuild:
         projections: Sequence[Projection],
         *,
         page: int = PAGE,
+        held: int = HELD,
+        beside: str | None = None,
     ) -> None:
         """`reading` is a read-only engine of the same database; `last` answers the ledger's last notification id.
+        `page`, `held` and `beside` are those of `load`.
 
         `projections` stand in the order of the registry, in which runners lock them.
         """
@@ -71,7 +73,7 @@ class Rebuild:
         self._reading = reading
         self._source = source
         self._last = last
-        self._page = page
+        self._page, self._held, self._beside = page, held, beside
         self._shadows = {projection: shadows.beside(projection, NEXT) for projection in projections}
 
     def build(self, stop_at: int | None = None, told: Progress | None = None) -> dict[str, Kept]:
@@ -93,6 +95,8 @@ class Rebuild:
                 shadows.start(conn, projection, shadow, stop_at)
         self._catch_up(live, stop_at, told)
         for projection, shadow in self._shadows.items():
+            with self._engine.begin() as conn:
+                shadows.add_keys(conn, projection, shadow)
             with self._engine.begin() as conn:
                 shadows.add_indexes(conn, projection, shadow)
         with self._reading.connect() as conn:
@@ -140,7 +144,16 @@ class Rebuild:
         progress = None if told is None else (lambda reached: told(reached, to_reach))
         for stop in sorted(set(upto.values())):
             some = [shadow for shadow, end in upto.items() if end >= stop]
-            Runner(self._engine, self._source, some, page=self._page).catch_up(stop, progress)
+            load(
+                self._engine,
+                self._source,
+                some,
+                stop,
+                page=self._page,
+                held=self._held,
+                beside=self._beside,
+                progress=progress,
+            )
 
     def _finish(self, conn: Connection, live: Mapping[str, Kept]) -> dict[str, Kept]:
         """Fold what came since into the builds, while nothing can come any more.
@@ -152,13 +165,8 @@ class Rebuild:
             return self._advance(conn, live)
         with self._engine.begin() as side:
             built = self._advance(side, live)
-        row = conn.execute(text("SELECT pg_backend_pid() AS own, clock_timestamp() AS now")).one()
-        for _ in range(_LOOKS):
-            with self._reading.connect() as side:
-                if not side.execute(_EARLIER, row._asdict()).scalar_one():
-                    return built
-                side.execute(text("SELECT pg_sleep(0.02)"))
-        raise Busy("transactions that began before the swap are still open")
+        wait_for_earlier(conn, self._reading)
+        return built
 
     def _advance(self, conn: Connection, live: Mapping[str, Kept]) -> dict[str, Kept]:
         for projection, shadow in self._shadows.items():
@@ -185,14 +193,32 @@ def go_back(engine: Engine, projections: Sequence[Projection]) -> list[Swapped]:
     return [Swapped(one, there.get(one.name), there[one.name + OLD]) for one in projections]
 
 
+def wait_for_earlier(conn: Connection, reading: Engine) -> None:
+    """On PostgreSQL, until all transactions have gone that began before now. Raises `Busy` when they do not."""
+    row = conn.execute(text("SELECT pg_backend_pid() AS own, clock_timestamp() AS now")).one()
+    for _ in range(_LOOKS):
+        with reading.connect() as side:
+            if not side.execute(_EARLIER, row._asdict()).scalar_one():
+                return
+            side.execute(text("SELECT pg_sleep(0.02)"))
+    raise Busy("transactions that began before the swap are still open")
+
+
 @contextmanager
 def _locked(engine: Engine, projections: Sequence[Projection]) -> Iterator[tuple[Connection, Mapping[str, Kept]]]:
     """A transaction in which nobody moves these projections, and what is kept of all."""
+    with patient(engine) as conn:
+        yield conn, shadows.lock(conn, projections)
+
+
+@contextmanager
+def patient(engine: Engine) -> Iterator[Connection]:
+    """A transaction that swaps tables. Raises `Busy` when readers keep it waiting."""
     try:
         with engine.begin() as conn:
             if conn.dialect.name == "postgresql":
                 conn.execute(_PATIENCE)
-            yield conn, shadows.lock(conn, projections)
+            yield conn
     except OperationalError as error:
         if isinstance(error.orig, errors.LockNotAvailable | errors.DeadlockDetected):
             raise Busy(f"transactions that read the tables are still open: {error.orig}".strip()) from error

@@ -8,7 +8,7 @@ three quarters of a page's time.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
 from hashlib import blake2b
@@ -19,13 +19,15 @@ import msgspec
 from psycopg.errors import UniqueViolation
 from sqlalchemy import BigInteger, Connection
 
-from projections.projection import ReadTable, Row, Value
+from projections.projection import Key, ReadTable, Value
 
 MODULUS: Final = 1 << 128
 _json: Final = msgspec.json.Encoder().encode
 
 Stored = tuple[Value, ...]
 """A row as a tuple of its table's columns."""
+Values = Sequence[Value]
+"""The same in any sequence."""
 
 
 class Digest(NamedTuple):
@@ -59,9 +61,10 @@ class _Shape:
         self.changing = [n for n in columns if n in target.sums or n in target.latest]
         self.sums = [columns.index(name) for name in target.sums]
         self.latest = [columns.index(name) for name in target.latest]
-        self.as_tuple = itemgetter(*columns)
         self.key = itemgetter(*key) if len(key) > 1 else lambda row: (row[key[0]],)
         self.stable = itemgetter(*stable)
+        self.mostly_new = target.mostly_new
+        self.new_where = columns.index(target.new_where) if target.new_where else None
         self.change = itemgetter(*[columns.index(name) for name in (*self.changing, *target.key)])
         table = target.table
         self.types = ["int8" if isinstance(table.c[name].type, BigInteger) else "text" for name in columns]
@@ -88,7 +91,17 @@ class _Shape:
         arrays = ", ".join(f"%s::{self.types[columns.index(name)]}[]" for name in names)
         return f"unnest({arrays}) AS v ({', '.join(names)})"
 
-    def digest(self, rows: Iterable[Stored]) -> Digest:
+    def parted(self, changes: Mapping[Key, Values]) -> tuple[list[Values], Mapping[Key, Values]]:
+        """The changes that likely make rows, and the others."""
+        place = self.new_where
+        if self.mostly_new:
+            return list(changes.values()), {}
+        if place is None:
+            return [], changes
+        new = [row for row in changes.values() if row[place] > 0]  # type: ignore[operator]
+        return new, {key: row for key, row in changes.items() if row[place] <= 0}  # type: ignore[operator]
+
+    def digest(self, rows: Iterable[Values]) -> Digest:
         """See `digest_of_rows`."""
         count, total, name, stable = 0, 0, self.name, self.stable
         for row in rows:
@@ -96,7 +109,7 @@ class _Shape:
             count += 1
         return Digest(count, total % MODULUS)
 
-    def merged(self, old: Stored, change: Stored) -> Stored:
+    def merged(self, old: Values, change: Values) -> Stored:
         """The row that a change makes of one that is there."""
         row = list(old)
         for place in self.sums:
@@ -111,7 +124,7 @@ def _shape(target: ReadTable, database: str) -> _Shape:
     return _Shape(target, database)
 
 
-def digest_of_rows(target: ReadTable, rows: Iterable[Stored]) -> Digest:
+def digest_of_rows(target: ReadTable, rows: Iterable[Values]) -> Digest:
     """The digest of some of a table's rows: 16 bytes of BLAKE2b of each, as a number, added up.
 
     What is hashed is a JSON array of the table's name and an array of the values that are not volatile, in the order
@@ -120,29 +133,42 @@ def digest_of_rows(target: ReadTable, rows: Iterable[Stored]) -> Digest:
     return _shape(target, "sqlite").digest(rows)
 
 
-def write(conn: Connection, target: ReadTable, changes: Iterable[Row]) -> Digest:
-    """Write changes (each key once) by the table's own rules, and answer how its digest changed.
+def write(conn: Connection, target: ReadTable, changes: Mapping[Key, Values], *, all_new: bool = False) -> Digest:
+    """Write changes by the table's own rules, and answer how its digest changed.
 
-    The caller's transaction must be the only one that writes the table.
+    The caller's transaction must be the only one that writes the table. `all_new`: none of the keys is there; that is
+    not looked at.
     """
     shape = _shape(target, conn.dialect.name)
-    rows = [shape.as_tuple(row) for row in changes]
-    if not rows:
-        return NOTHING
-    if target.mostly_new:
+    if all_new:
+        rows = list(changes.values())
+        _insert(conn, shape, rows)
+        return shape.digest(rows)
+    new, rest = shape.parted(changes)
+    if new:
         try:
             with conn.begin_nested():
-                _insert(conn, shape, rows)
-            return shape.digest(rows)
+                _insert(conn, shape, new)
         except Exception as error:
             if not _is_taken(error):
                 raise
-    old = {shape.key(row): row for row in _read(conn, shape, [shape.key(row) for row in rows])}
-    fresh = [row for row in rows if shape.key(row) not in old]
+            new, rest = [], changes
+    digest = shape.digest(new)
+    return digest.plus(_merge(conn, shape, rest)) if rest else digest
+
+
+def append(conn: Connection, target: ReadTable, rows: Iterable[Values]) -> None:
+    """Write rows to a table that has no keys yet. Their digest is the caller's."""
+    _insert(conn, _shape(target, conn.dialect.name), list(rows))
+
+
+def _merge(conn: Connection, shape: _Shape, changes: Mapping[Key, Values]) -> Digest:
+    old = {shape.key(row): row for row in _read(conn, shape, list(changes))}
+    fresh = [row for key, row in changes.items() if key not in old]
     _insert(conn, shape, fresh)
     if not old or not shape.changing:
         return shape.digest(fresh)
-    changed = [shape.merged(old[key], row) for row in rows if (key := shape.key(row)) in old]
+    changed = [shape.merged(row, changes[key]) for key, row in old.items()]
     _update(conn, shape, changed)
     came, went = shape.digest([*fresh, *changed]), shape.digest(old.values())
     return Digest(len(fresh), (came.total - went.total) % MODULUS)
@@ -153,7 +179,7 @@ def _is_taken(error: BaseException) -> bool:
     return isinstance(error, UniqueViolation) or getattr(error, "sqlite_errorcode", 0) in _TAKEN
 
 
-def _insert(conn: Connection, shape: _Shape, rows: Sequence[Stored]) -> None:
+def _insert(conn: Connection, shape: _Shape, rows: Sequence[Values]) -> None:
     if not rows:
         return
     if conn.dialect.name == "sqlite":
@@ -167,7 +193,7 @@ def _insert(conn: Connection, shape: _Shape, rows: Sequence[Stored]) -> None:
             copy.write_row(row)
 
 
-def _read(conn: Connection, shape: _Shape, keys: Sequence[Stored]) -> list[Stored]:
+def _read(conn: Connection, shape: _Shape, keys: Sequence[Key]) -> list[Stored]:
     if conn.dialect.name == "sqlite":
         with closing(conn.connection.cursor()) as cursor:
             return [row for key in keys if (row := cursor.execute(shape.select, key).fetchone()) is not None]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Index
 
 from aggregates.events import Grant, Reversal
 from projections.movements import movements
-from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
+from projections.projection import Held, Projection, ReadTable, fold_of, number, read_table, text
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -25,24 +25,22 @@ STANDINGS = ReadTable(
     ),
     sums=("points",),
 )
-_OF_CAMPAIGN = (Grant, Reversal)
+_OF_CAMPAIGN: Final = (Grant, Reversal)
 
 
-def fold(events: Sequence[Recorded]) -> Changes:
+def folds_into(events: Sequence[Recorded], held: Held) -> None:
     """Grants less reversals. A member whose points were all reversed stays, with zero; one never paid has no row."""
-    rows = Coalesced(STANDINGS)
+    rows = held.setdefault(STANDINGS.name, {})
     for movement in movements(events):
         entry = movement.entry
         if isinstance(entry, _OF_CAMPAIGN):
-            rows.add(
-                {
-                    "brand": movement.brand,
-                    "campaign": entry.campaign,
-                    "member": movement.member,
-                    "points": movement.points,
-                }
-            )
-    return rows.changes()
+            key = movement.brand, entry.campaign, movement.member
+            row = rows.get(key)
+            if row is None:
+                rows[key] = [*key, movement.points]
+            else:
+                row[-1] += movement.points
 
 
-PROJECTION = Projection("standings", 1, (STANDINGS,), fold)
+fold: Final = fold_of(folds_into, STANDINGS)
+PROJECTION = Projection("standings", 1, (STANDINGS,), fold, folds_into)

@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Engine
 
 from aggregates.database import open_database
 from projections.digest import snapshot, table_rows
+from projections.load import load
 from projections.projection import Key, Projection, ReadTable, Source, Value
 from projections.registry import LEDGER
 from projections.rows import NOTHING, Digest, Stored, digest_of_rows
-from projections.runner import Runner, kept, positions, prepare
+from projections.runner import kept, positions, prepare
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -35,11 +36,16 @@ class _Answer(BaseModel):
 
 
 class Behind(_Answer):
-    """A ledger event that made or changed a row."""
+    """What made or changed a row: a ledger event, or what a pane includes of the activity log."""
 
-    notification: int = Field(description="The ledger's notification id")
-    event_id: str = Field(description="Id of the activity record; for a definition, the id of its aggregate")
-    source: str = Field(description="`topic:partition:offset` of the record; empty for a definition")
+    notification: int | None = Field(description="The ledger's notification id; null for a pane")
+    event_id: str = Field(
+        description="Id of the activity record; for a definition, the id of its aggregate; empty for a pane"
+    )
+    source: str = Field(
+        description="`topic:partition:offset` of the record, for a pane of the last one that it includes; empty for a "
+        "definition"
+    )
 
 
 class Difference(_Answer):
@@ -141,7 +147,7 @@ def _rebuild(
     to_reach = max(at.values(), default=0)
     for stop in sorted(set(at.values())):
         behind = [projection for projection in projections if at[projection.name] >= stop]
-        Runner(scratch, source, behind, page=PAGE).catch_up(stop, lambda reached: told(reached, to_reach))
+        load(scratch, source, behind, stop, progress=lambda reached: told(reached, to_reach))
 
 
 class Compared(NamedTuple):
