@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.engagement import SCOPES, TIER_SCOPES
+from projections.engagement_kept import keeping, of_members
 from projections.engagement_panes import Row, UnknownRecord, pane_row, write_panes
-from projections.engagement_tables import ENGAGEMENT, POSITIONS, TIERS
+from projections.engagement_tables import ENGAGEMENT, MEMBERS, POSITIONS, TIERS
 from projections.members import write_members
 
 __all__ = ["Applied", "PositionMoved", "UnknownRecord", "apply", "position", "positions"]
@@ -92,7 +93,10 @@ def apply(
             members.append(record)
         else:
             raise UnknownRecord(f"{topic}[{partition}]: neither a pane nor a member's tier: fields {sorted(record)}")
-    rows = write_members(conn, members)
+    rows = 0
+    if members:
+        with keeping(conn, MEMBERS.name, lambda: of_members(conn, members)):
+            rows = write_members(conn, members)
     for table, found in panes.items():
         rows += write_panes(conn, table, found)
     return Applied(rows, skipped)

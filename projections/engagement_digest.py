@@ -9,23 +9,22 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Table, create_engine, select, true
 
 from aggregates.engagement import TIER_SCOPES
-from projections.digest import DigestSource, digest_of, of_canonical
+from projections.digest import DigestSource, of_canonical
 from projections.engagement import apply, positions
+from projections.engagement_kept import kept, member_rows, pane_rows
 from projections.engagement_queries import position_text
-from projections.engagement_sums import totals
 from projections.engagement_tables import (
     ACTIVE,
     ENGAGEMENT,
-    KEY,
     MEMBERS,
     ROLLUPS,
     TIERS,
     VERSION,
-    column_of,
     create_tables,
 )
 from projections.projection import ReadTable, Value
-from projections.verify import Difference, Differing, Verified, differences
+from projections.verify import NAMED, Behind, Difference, Differing, Verified, differences
+from schemas.topics import ACTIVITY
 from schemas.topics import TIERS as TIERS_TOPIC
 from schemas.topics import WINDOWS as WINDOWS_TOPIC
 
@@ -46,27 +45,11 @@ class Batch(NamedTuple):
     records: Sequence[Mapping[str, Any]]
 
 
-def digest_rows(conn: Connection, table: str) -> Iterator[dict[str, str | int]]:
-    """The canonical rows of one of `TOPIC_OF`, in no order: what two builds from one log must agree on.
-
-    Panes are merged over segments, source partitions and epochs, and stamps are left out, so that it does not matter
-    where in the log a record stood. Counters of 0 are left out, and rows that have no others, and `post` where it is
-    empty. Raises KeyError for a table that has no digest.
-    """
+def digest_rows(conn: Connection, table: str) -> Iterator[dict[str, Any]]:
+    """The canonical rows of one of `TOPIC_OF`, in no order. Raises KeyError for a table that has no digest."""
     if table == MEMBERS.name:
-        columns = (MEMBERS.c.brand, MEMBERS.c.member, MEMBERS.c.tier, MEMBERS.c.followers, MEMBERS.c.platforms)
-        for found in conn.execute(select(*columns)):
-            yield dict(found._mapping)
-        return
-    panes = {ENGAGEMENT.name: ENGAGEMENT, TIERS.name: TIERS}[table]
-    names = (*(key for key in KEY if key not in ("segment", "partition", "epoch")), "length_ms")
-    for keys, counters in totals(conn, panes, [panes.c[name] for name in names]):
-        filled = {column_of(counter): value for counter, value in counters.items() if value}
-        if filled:
-            row = dict(zip(names, keys, strict=True))
-            if not row["post"]:
-                del row["post"]
-            yield {**row, **filled}
+        return member_rows(conn)
+    return pane_rows(conn, {ENGAGEMENT.name: ENGAGEMENT, TIERS.name: TIERS}[table])
 
 
 @contextmanager
@@ -89,15 +72,16 @@ def compare(live: Connection, rebuilt: Connection, source: DigestSource) -> Veri
     for table, where in _COMPARED[source.name]:
         for found in differences(ReadTable(table), _rows(live, table, where), _rows(rebuilt, table, where)):
             differing += 1
-            first = first or _difference(table, found)
-    here, there = digest_of(live, source), digest_of(rebuilt, source)
+            first = first or _difference(table, found, rebuilt, live)
+    here, there = (of_canonical(digest_rows(conn, source.name)) for conn in (live, rebuilt))
     return Verified(
         name=source.name,
         version=source.version,
-        position=here.position,
+        position=source.position(live),
         rows=here.rows,
-        digest=here.digest,
-        rebuilt=there.digest,
+        digest=here.hexadecimal(),
+        rebuilt=there.hexadecimal(),
+        kept=source.content(live).hexadecimal(),
         differing=differing,
         first=first,
     )
@@ -121,24 +105,45 @@ def _rows(conn: Connection, table: Table, where: ColumnElement[bool]) -> Iterato
     return (tuple(row) for row in rows)
 
 
-def _difference(table: Table, found: Differing) -> Difference:
+def _difference(table: Table, found: Differing, rebuilt: Connection, live: Connection) -> Difference:
+    key = dict(zip(ReadTable(table).key, found.key, strict=True))
+    behind = _behind(rebuilt, table, key) or _behind(live, table, key)
     return Difference(
         table=table.name,
-        key=dict(zip(ReadTable(table).key, found.key, strict=True)),
+        key=key,
         what=found.what,
         column=found.column,
         stored=found.stored,
         rebuilt=found.rebuilt,
-        events=[],
-        events_total=0,
+        events=behind[:NAMED],
+        events_total=len(behind),
     )
+
+
+def _behind(conn: Connection, table: Table, key: Mapping[str, Value]) -> list[Behind]:
+    """The last record of the activity log that each pane, or member's tier, behind a row includes."""
+    source: Table = MEMBERS
+    if "scope" in key:
+        source = TIERS if key["scope"] in TIER_SCOPES else ENGAGEMENT
+    where = [source.c[name] == value for name, value in key.items() if name in source.c and name != "starts_at"]
+    if table is ROLLUPS:
+        where = [source.c[name] == key[name] for name in ("scope", "brand", "campaign", "tier", "platform")]
+        start, length = int(key["starts_at"] or 0), int(key["length_ms"] or 0)
+        where += [source.c.starts_at >= start, source.c.starts_at < start + length]
+    elif "starts_at" in key:
+        where.append(source.c.starts_at == key["starts_at"])
+    stamps = select(source.c.partition, source.c.stamp).where(*where).order_by(source.c.stamp, source.c.partition)
+    return [
+        Behind(notification=None, event_id="", source=f"{ACTIVITY}:{row.partition}:{row.stamp}")
+        for row in conn.execute(stamps)
+    ]
 
 
 def _source(table: str) -> DigestSource:
     def at(conn: Connection) -> str:
         return position_text(positions(conn, TOPIC_OF[table]))
 
-    return DigestSource(table, VERSION, at, lambda conn: of_canonical(digest_rows(conn, table)))
+    return DigestSource(table, VERSION, at, lambda conn: kept(conn, table))
 
 
 DIGESTED: Final[tuple[DigestSource, ...]] = tuple(_source(table) for table in TOPIC_OF)

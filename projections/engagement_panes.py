@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from projections.engagement_derived import note_active, roll_up
+from projections.engagement_kept import keeping, of_staged
 from projections.engagement_tables import COUNTER_COLUMNS, ENGAGEMENT, KEY
 from projections.rates import COUNTERS
 
@@ -65,7 +66,7 @@ def pane_row(record: Mapping[str, Any]) -> Row:
 def write_panes(conn: Connection, table: Table, rows: Iterable[Row]) -> int:
     """Insert the newest row of each key; one that is there is replaced only if the new stamp is greater.
 
-    Roll-ups and `ACTIVE` follow in the same transaction. Returns the number of keys met.
+    Roll-ups, `ACTIVE` and the kept digest follow in the same transaction. Returns the number of keys met.
     """
     newest: dict[Row, Row] = {}
     for row in rows:
@@ -75,6 +76,12 @@ def write_panes(conn: Connection, table: Table, rows: Iterable[Row]) -> int:
     if not newest:
         return 0
     _stage(conn, list(newest.values()))
+    with keeping(conn, table.name, lambda: of_staged(conn, table, STAGED)):
+        _write_staged(conn, table)
+    return len(newest)
+
+
+def _write_staged(conn: Connection, table: Table) -> None:
     roll_up(conn, table, STAGED)  # before the old rows are gone
     if table is ENGAGEMENT:
         note_active(conn, STAGED)
@@ -86,7 +93,6 @@ def write_panes(conn: Connection, table: Table, rows: Iterable[Row]) -> int:
         where=statement.excluded.stamp > table.c.stamp,
     )
     conn.execute(statement)
-    return len(newest)
 
 
 def _stage(conn: Connection, rows: Sequence[Row]) -> None:

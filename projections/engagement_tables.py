@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql
 from projections.rates import COUNTERS
 from projections.runner import NewerProjection
 
-VERSION: Final = 2
+VERSION: Final = 4
 """Raised whenever the tables or what goes into them change: they are then made anew and filled from their topics."""
 
 METADATA: Final = MetaData()
@@ -137,6 +137,15 @@ POSITIONS: Final = Table(
 )
 """The next offset to consume of each partition of the pane topics: everything before it is in the tables."""
 
+DIGESTS: Final = Table(
+    "engagement_digests",
+    METADATA,
+    Column("name", STRING, primary_key=True, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("digest", STRING, nullable=False),
+)
+"""The kept digest of the rows of each table that has one: written with them, never read off them."""
+
 VERSIONS: Final = Table("engagement_version", METADATA, Column("version", BigInteger, primary_key=True))
 """One row: the `VERSION` that the tables were made by."""
 
@@ -158,3 +167,5 @@ def create_tables(conn: Connection) -> None:
     METADATA.drop_all(conn)
     METADATA.create_all(conn)
     conn.execute(VERSIONS.insert().values(version=VERSION))
+    nothing = {"rows": 0, "digest": f"{0:032x}"}
+    conn.execute(DIGESTS.insert(), [{"name": table.name, **nothing} for table in (ENGAGEMENT, TIERS, MEMBERS)])

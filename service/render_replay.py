@@ -11,7 +11,7 @@ from rich.text import Text
 from service.render_tables import NOTHING, number, row, table, titled
 
 if TYPE_CHECKING:
-    from projections.verify import Difference, Report, Verified
+    from projections.verify import Behind, Difference, Report, Verified
     from service.outbound import Republished
     from service.rebuilding import RebuildReport, Rebuilt
 
@@ -32,10 +32,16 @@ def _difference(first: Difference) -> RenderableType:
     lines = [f"{first.table}: the row {key} is {first.what}"]
     if first.column:
         lines.append(f"  {first.column} is {first.stored!r} and must be {first.rebuilt!r}")
-    lines += [f"  from event {event.event_id} {event.source} (ledger {event.notification})" for event in first.events]
+    lines += [_from(event) for event in first.events]
     if first.events_total > len(first.events):
-        lines.append(f"  and {number(first.events_total - len(first.events))} more events")
+        lines.append(f"  and {number(first.events_total - len(first.events))} more")
     return Text("\n".join(lines))
+
+
+def _from(event: Behind) -> str:
+    if event.notification is None:
+        return f"  from what came up to {event.source}"
+    return f"  from event {event.event_id} {event.source} (ledger {event.notification})"
 
 
 def _differing(found: Verified) -> Iterator[RenderableType]:

@@ -14,8 +14,10 @@ from sqlalchemy import select
 
 from aggregates.database import open_database
 from projections import engagement, engagement_digest
+from projections.digest import of_canonical
 from projections.engagement import Applied, PositionMoved, UnknownRecord
 from projections.engagement_digest import Batch, digest_rows
+from projections.engagement_kept import kept
 from projections.engagement_tables import ENGAGEMENT, MEMBERS, TIERS, create_tables
 from schemas import codec
 from schemas.codec import decode, encode
@@ -255,6 +257,8 @@ def test_any_order_any_batches_and_any_redelivery_give_the_same_rows(engine, rec
             shuffled = shuffled[size:]
         with engagement_digest.rebuild([Batch(TOPIC, 0, 0, len(records), records)]) as scratch:
             assert bag(conn) == bag(scratch)
+        for table in engagement_digest.TOPIC_OF:
+            assert kept(conn, table) == of_canonical(digest_rows(conn, table))
 
 
 @modest
