@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import sqlalchemy as sa
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -63,10 +63,7 @@ async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, st
     try:
         tps = [TopicPartition(topic, n) for topic in (WINDOWS, TIERS) for n in range(partitions)]
         consumer.assign(tps)
-        with engine.connect() as connection:
-            at = {tp: engagement.position(connection, tp.topic, tp.partition) for tp in tps}
-        for tp, position in at.items():
-            consumer.seek(tp, position)
+        at = _seek(consumer, engine, tps)
         while not stop.is_set():
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=20_000)
             for tp, records in fetched.items():
@@ -77,10 +74,23 @@ async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, st
                     )
                 end = records[-1].offset + 1
                 values = [decode(record.value)[1] for record in records]
-                await asyncio.to_thread(_apply, engine, tp, at[tp], end, values)
+                try:
+                    await asyncio.to_thread(_apply, engine, tp, at[tp], end, values)
+                except engagement.PositionMoved:  # other tables serve now, of a rebuild or from before it
+                    at = _seek(consumer, engine, tps)
+                    break
                 at[tp] = end
     finally:
         await consumer.stop()
+
+
+def _seek(consumer: AIOKafkaConsumer, engine: sa.Engine, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """Have the consumer go on where the tables stand; these positions."""
+    with engine.connect() as connection:
+        at = {tp: engagement.position(connection, tp.topic, tp.partition) for tp in tps}
+    for tp, position in at.items():
+        consumer.seek(tp, position)
+    return at
 
 
 def _apply(engine: sa.Engine, tp: TopicPartition, start: int, end: int, values: list[dict[str, object]]) -> None:

@@ -6,21 +6,24 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Engine
 
 from aggregates.database import Exclusive, Lock, open_database
 from aggregates.ledger import Ledger
-from projections import rebuild, registry
+from projections import engagement_rebuild, rebuild, registry
 from projections.engagement_digest import TOPIC_OF
 from projections.projection import Projection
 from projections.rebuild import Busy, NothingToGoBackTo, Rebuild, Swapped
 from projections.runner import CACHE_KIB, Kept
 from projections.verify import Progress, Verified
+from service import rebuilding_engagement
 from service.problems import Unusable
 from service.settings import Settings
+
+T = TypeVar("T")
 
 ALL: Final = "all"
 PATIENCE_SECONDS: Final = 60.0
@@ -35,7 +38,9 @@ class Rebuilt(BaseModel):
 
     name: str
     version: int
-    position: int = Field(description="The ledger position that the build includes")
+    position: int | str = Field(
+        description="What the build includes: a ledger position, or `partition:offset,…` of a pane topic"
+    )
     rows: int
     digest: str
     replaced: int | None = Field(description="The version that served before; null when none did, or none was replaced")
@@ -58,21 +63,24 @@ class RebuildReport(BaseModel):
         return all(one.compared is None or one.compared.same for one in self.projections)
 
 
-def chosen(names: Sequence[str]) -> list[Projection]:
-    """The read models of these names, in the registry's order; of `all`, every one of the ledger.
+class Chosen(NamedTuple):
+    """What to build."""
 
-    Raises `Unusable` for another name.
-    """
+    ledger: list[Projection]
+    """Of the ledger's read models, in the registry's order."""
+    engagement: bool
+    """The engagement tables; all of them, for they are built together."""
+
+
+def chosen(names: Sequence[str]) -> Chosen:
+    """The read models of these names; of `all`, every one. Raises `Unusable` for another name."""
     known = {projection.name: projection for projection in registry.LEDGER}
     for name in names:
-        if name in TOPIC_OF:
-            raise Unusable(
-                f"{name} is built from {TOPIC_OF[name]}, not from the ledger: `groundswell replay verify` compares it "
-                "with its topic; to build the engagement tables anew see docs/operations.md"
-            )
-        if name not in known and name != ALL:
-            raise Unusable(f"there is no read model {name}: there are {', '.join(known)}, or all")
-    return [projection for name, projection in known.items() if name in names or ALL in names]
+        if name not in known and name not in TOPIC_OF and name != ALL:
+            raise Unusable(f"there is no read model {name}: there are {', '.join((*known, *TOPIC_OF))}, or all")
+    every = ALL in names
+    some = [projection for name, projection in known.items() if name in names or every]
+    return Chosen(some, every or any(name in TOPIC_OF for name in names))
 
 
 def run(settings: Settings, names: Sequence[str], stop_at: int | None, told: Progress) -> RebuildReport:
@@ -81,40 +89,66 @@ def run(settings: Settings, names: Sequence[str], stop_at: int | None, told: Pro
     `told` gets the position reached and the one to reach. Raises `Unusable` when another rebuild is at work, or when
     readers kept the swap waiting too long: the builds stay, and the next one goes on.
     """
-    projections = chosen(names)
+    work = chosen(names)
+    if stop_at is not None and any(name in TOPIC_OF for name in names):
+        raise Unusable(
+            "--stop-at is a ledger position, and the engagement tables are built from topics: leave them out"
+        )
     engine = open_database(settings.database, cache_kib=CACHE_KIB)
     reading = open_database(settings.database, read_only=True)
     ledger = Ledger(settings.database)
     lock = Exclusive(settings.database, Lock.REBUILD)
     try:
         _alone(lock)
-        work = Rebuild(engine, reading, ledger.notifications, ledger.last_notification, projections)
-        with without_garbage():
-            built = work.build(stop_at, told)
-        if stop_at is not None:
-            return RebuildReport(swapped=False, projections=[_rebuilt(p, built[p.name]) for p in projections])
-        compared = work.compare(told)
-        swapped = _patiently(work.swap)
+        done = []
+        if work.ledger:
+            build = Rebuild(
+                engine,
+                reading,
+                ledger.notifications,
+                ledger.last_notification,
+                work.ledger,
+                beside=settings.database,
+            )
+            with without_garbage():
+                built = build.build(stop_at, told)
+            if stop_at is not None:  # with `all`, of the ledger's alone
+                return RebuildReport(swapped=False, projections=[_rebuilt(p, built[p.name]) for p in work.ledger])
+            compared = build.compare(told)
+            done += _reported(_patiently(build.swap), compared)
+        if work.engagement:
+            done += _engagement(rebuilding_engagement.rebuild(settings, engine, reading, told, _patiently))
+        return RebuildReport(swapped=True, projections=done)
     finally:
         lock.release()
         ledger.close()
         reading.dispose()
         engine.dispose()
-    return _report(swapped, compared)
 
 
 def go_back(settings: Settings, names: Sequence[str]) -> RebuildReport:
     """Have the read models serve that served before the last swap. Raises `Unusable` where that cannot be."""
-    projections = chosen(names)
+    work = chosen(names)
     engine: Engine = open_database(settings.database)
+    reading = open_database(settings.database, read_only=True)
     lock = Exclusive(settings.database, Lock.REBUILD)
     try:
         _alone(lock)
-        return _report(_patiently(lambda: rebuild.go_back(engine, projections)), {})
+        done = []
+        if work.engagement:
+            with reading.connect() as conn:
+                engagement_rebuild.check_old(conn)
+        if work.ledger:
+            done += _reported(_patiently(lambda: rebuild.go_back(engine, work.ledger)), {})
+        if work.engagement:
+            _patiently(lambda: engagement_rebuild.go_back(engine))
+            done += _engagement(rebuilding_engagement.built_now(reading, {}))
+        return RebuildReport(swapped=True, projections=done)
     except NothingToGoBackTo as error:
         raise Unusable(str(error)) from error
     finally:
         lock.release()
+        reading.dispose()
         engine.dispose()
 
 
@@ -133,7 +167,7 @@ def _alone(lock: Exclusive) -> None:
         raise Unusable("another rebuild is at work on this database: wait until it has ended")
 
 
-def _patiently(swap: Callable[[], list[Swapped]]) -> list[Swapped]:
+def _patiently(swap: Callable[[], T]) -> T:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -146,13 +180,12 @@ def _patiently(swap: Callable[[], list[Swapped]]) -> list[Swapped]:
         time.sleep(PAUSE_SECONDS)
 
 
-def _report(swapped: Sequence[Swapped], compared: dict[str, Verified]) -> RebuildReport:
-    return RebuildReport(
-        swapped=True,
-        projections=[
-            _rebuilt(one.projection, one.after, one.before, compared.get(one.projection.name)) for one in swapped
-        ],
-    )
+def _reported(swapped: Sequence[Swapped], compared: dict[str, Verified]) -> list[Rebuilt]:
+    return [_rebuilt(one.projection, one.after, one.before, compared.get(one.projection.name)) for one in swapped]
+
+
+def _engagement(built: Sequence[rebuilding_engagement.Built]) -> list[Rebuilt]:
+    return [Rebuilt(**one._asdict(), replaced=one.version) for one in built]
 
 
 def _rebuilt(

@@ -178,6 +178,18 @@ def test_verification_names_a_row_that_was_changed_by_hand(running):
     running.run("replay", "verify")
 
 
+def test_every_read_model_is_rebuilt_while_it_serves_and_the_one_before_can_be_had_back(running, files):
+    before = running.digests()
+    for more in ((), ("--rollback",)):
+        report = running.json("replay", "rebuild", "all", *more)
+        assert {one["name"] for one in report["projections"]} == set(before)
+        assert report["swapped"]
+        running.run("publish", "interactions", files["interactions"])
+        running.run("wait")
+        assert running.digests() == before
+        running.run("replay", "verify")
+
+
 def test_a_redemption_spends_once_however_often_it_is_asked(running):
     path = "/v1/brands/acme/members/ann/redemptions"
     status, first = post(running, path, {"points": 100}, Idempotency_Key="key-1")
