@@ -42,14 +42,15 @@ fuzz: $(VENV)/dev ## Schemathesis against the API, over SQLite and PostgreSQL: m
 model: $(VENV)/dev ## random lives of a member against a model in plain lists: make model EXAMPLES=10000; and bugs that it must find
 	EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/aggregates/test_ledger_machine.py -rP $(ARGS)
 
-real-parts: ## install what test-real needs: Java, Maven and Chromium (Debian, as root)
+real-parts: ## install what test-real and bench need: Java, Maven, Chromium and wrk (Debian, as root)
 	@missing=""; \
 	command -v java > /dev/null || missing="$$missing default-jre-headless"; \
 	command -v mvn > /dev/null || missing="$$missing maven"; \
 	command -v chromium > /dev/null || missing="$$missing chromium"; \
+	command -v wrk > /dev/null || missing="$$missing wrk"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
-		echo "Apache Kafka needs Java 17 or later and Maven to fetch it, the console's tests Chromium. Please install (Debian's names):$$missing" >&2; \
+		echo "Apache Kafka needs Java 17 or later and Maven to fetch it, the console's tests Chromium, the benchmark of reads wrk. Please install (Debian's names):$$missing" >&2; \
 		exit 2; \
 	fi; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing
@@ -63,6 +64,7 @@ bench: $(VENV)/dev real-parts ## side-by-side timings, Faust, Quix and Kafka Str
 	$(BIN)/python -m benchmarks $(ARGS)
 	$(BIN)/python -m benchmarks.peers.run --workload sparse --results benchmarks/results.json $(ARGS)
 	$(BIN)/python -m benchmarks.commands --results benchmarks/results.json
+	$(BIN)/python -m benchmarks.serving --results benchmarks/results.json
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -27,15 +27,19 @@ class Held(NamedTuple):
     lots: list[LotLeft]
 
 
+NOTHING_HELD = Held(Totals(), [])
+"""By a member who never had a movement."""
+
+
 def held(conn: Connection, brand: str, members: Iterable[str]) -> dict[str, Held]:
     """What each of these members of a brand has, of those who ever had a movement."""
     found: dict[str, Held] = {}
     for some in _chunks(members):
-        for row in conn.execute(select(_B).where(_B.c.brand == brand, _B.c.member.in_(some))):
-            found[row.member] = Held(Totals(*row[2:]), [])
+        for _, member, *totals in conn.execute(select(_B).where(_B.c.brand == brand, _B.c.member.in_(some))):
+            found[member] = Held(Totals(*totals), [])
         lots = select(_L.c.member, _L.c.points_left, _L.c.active_at, _L.c.expires_at)
-        for row in conn.execute(lots.where(_L.c.brand == brand, _L.c.member.in_(some), _L.c.points_left != 0)):
-            found[row.member].lots.append(LotLeft(row.points_left, row.active_at, row.expires_at))
+        for member, *lot in conn.execute(lots.where(_L.c.brand == brand, _L.c.member.in_(some), _L.c.points_left != 0)):
+            found[member].lots.append(LotLeft(*lot))
     return found
 
 

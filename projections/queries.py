@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -59,12 +60,18 @@ def read_position(conn: Connection) -> int:
 
 def brand_exists(conn: Connection, brand: str) -> bool:
     """Whether any version of the brand is defined."""
-    return bool(_definitions(conn, brand, BRAND, brand))
+    return _is_defined(conn, brand, BRAND, brand)
 
 
 def campaign_exists(conn: Connection, brand: str, campaign: str) -> bool:
     """Whether any version of the campaign is defined."""
-    return bool(_definitions(conn, brand, CAMPAIGN, campaign))
+    return _is_defined(conn, brand, CAMPAIGN, campaign)
+
+
+def _is_defined(conn: Connection, brand: str, subject: str, subject_id: str) -> bool:
+    table = PROGRAMS.table
+    of = (table.c.brand == brand, table.c.subject == subject, table.c.subject_id == subject_id)
+    return conn.execute(select(table.c.version).where(*of).limit(1)).first() is not None
 
 
 def brand_definition(conn: Connection, brand: str, at: int) -> Brand:
@@ -126,20 +133,25 @@ def balance(
     else:
         rows = conn.execute(select(_S).where(*_of(brand, member), *until(as_of, known_at)))
         totals, lots = balance_of([dict(row._mapping) for row in rows])
-    judged = judge(totals.debt, lots, now_ms if as_of is None else as_of)
+    return judged(brand, member, totals, lots, now_ms if as_of is None else as_of, read_position(conn))
+
+
+def judged(brand: str, member: str, totals: Totals, lots: Iterable[LotLeft], at: int, position: int) -> Balance:
+    """What a member has at an instant (epoch ms), by what was earned and spent in all and what lots hold."""
+    points = judge(totals.debt, lots, at)
     return Balance(
         brand=brand,
         member_id=member,
-        active=judged.active,
-        pending=judged.pending,
+        active=points.active,
+        pending=points.pending,
         spent=totals.spent,
-        expired=judged.expired,
+        expired=points.expired,
         reversed=totals.reversed,
         earned=totals.earned,
         adjusted=totals.adjusted,
         debt=totals.debt,
         shortfall=totals.shortfall,
-        position=read_position(conn),
+        position=position,
     )
 
 

@@ -46,6 +46,32 @@ def ranked(scores: Sequence[tuple[str, int | Decimal | None]], tiers: Mapping[st
     ]
 
 
+def points_page(conn: Connection, brand: str, campaign: str, limit: int = 100, cursor: str | None = None) -> Standings:
+    """A page of the ranking by points as it is now, read in its order. Raises `NotFound` for a bad cursor."""
+    table, start = STANDINGS.table, start_of(cursor)
+    of_campaign = (table.c.brand == brand, table.c.campaign == campaign)
+    ordered = select(table.c.member, table.c.points).where(*of_campaign).order_by(table.c.points.desc(), table.c.member)
+    rows = conn.execute(ordered.limit(limit + 1).offset(start)).all()
+    entries: list[Standing] = []
+    for place, (member, points) in enumerate(rows[:limit], start + 1):
+        if not entries and start:
+            better = select(func.count()).where(*of_campaign, table.c.points > points)
+            place = 1 + int(conn.execute(better).scalar_one())
+        elif entries and entries[-1].score == points:
+            place = entries[-1].rank
+        entries.append(Standing(rank=place, member_id=member, tier="unknown", score=points, prize=None))
+    end = start + limit
+    return Standings(
+        brand=brand,
+        campaign=campaign,
+        metric=POINTS,
+        final=False,
+        entries=tuple(entries),
+        next_cursor=str(end) if len(rows) > limit else None,
+        position=read_position(conn),
+    )
+
+
 def start_of(cursor: str | None) -> int:
     """The first place of a page, from 0. Raises `NotFound` for a cursor that no answer gave."""
     if cursor is not None and not (cursor.isdecimal() and len(cursor) <= MAX_DIGITS):

@@ -18,6 +18,7 @@ from service import (
     api_events,
     api_members,
     api_operations,
+    api_quick,
     api_reports,
     api_schema,
     heartbeats,
@@ -25,6 +26,7 @@ from service import (
     metrics,
 )
 from service.commands import Commands
+from service.gathered import Gathering
 from service.live import LiveEvents
 from service.reads import Reads
 
@@ -59,12 +61,14 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.reads = Reads(settings)
+    app.state.gathering = Gathering(app.state.reads)
     app.state.commands = Commands(settings)
     app.state.live = LiveEvents(settings)
     app.state.home = "/docs"
     app.state.kafka = kafka.Contact(settings)
     for subject in SUBJECTS:
         app.include_router(subject.routes)
+    api_quick.install(app)
     api_caching.install(app)
     api_errors.install(app)
     metrics.install(app)

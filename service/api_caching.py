@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 GZIP_BYTES: Final = 1_000
@@ -15,18 +15,19 @@ GZIP_BYTES: Final = 1_000
 GZIP_LEVEL: Final = 4
 """A tenth larger than at the highest level, in a third of the time."""
 _JSON: Final = b"application/json"
+Header = tuple[bytes, bytes]
 
 
 def install(app: FastAPI) -> None:
-    """Tags under compression: a tag is that of what is said, however it is packed."""
+    """Do so for every route."""
     app.add_middleware(Conditional)
-    app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=GZIP_LEVEL)
 
 
 class Conditional:
     """Gives the JSON answer of a GET an `ETag`, and a 304 to who names it in `If-None-Match`.
 
-    The tag is made of the body: answers depend on the position and on the time, and both decide what is in it.
+    The tag is made of the body, before it is packed: answers depend on the position and on the time, and both decide
+    what is in it. Starlette's own middleware for compression took as long as the whole of a small answer's way here.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -54,25 +55,36 @@ class Conditional:
 
 
 def _is_json(start: Message) -> bool:
-    return start["status"] == 200 and any(
-        name == b"content-type" and value.startswith(_JSON) for name, value in start["headers"]
-    )
+    return start["status"] == 200 and (b"content-type", _JSON) in start["headers"]
 
 
-async def _answer(scope: Scope, start: Message, body: Message, send: Send) -> None:
-    tag = f'"{blake2b(body["body"], digest_size=12).hexdigest()}"'
-    headers = MutableHeaders(raw=start["headers"])
-    headers["etag"] = f"W/{tag}"
-    headers["cache-control"] = "private, no-cache"
-    asked = Headers(scope=scope).get("if-none-match")
-    if asked is not None and _names(asked, tag):
-        del headers["content-length"]
-        del headers["content-type"]
-        start, body = {**start, "status": 304, "headers": headers.raw}, {**body, "body": b""}
-    await send(start)
-    await send(body)
+async def _answer(scope: Scope, start: Message, message: Message, send: Send) -> None:
+    body: bytes = message["body"]
+    tag = b'"%s"' % blake2b(body, digest_size=12).hexdigest().encode()
+    headers: list[Header] = [*start["headers"], (b"etag", b"W/" + tag), (b"cache-control", b"private, no-cache")]
+    asked = packing = b""
+    for name, value in scope["headers"]:
+        if name == b"if-none-match":
+            asked = value
+        elif name == b"accept-encoding":
+            packing = value
+    status = 200
+    if asked and _names(asked, tag):
+        status, body, headers = 304, b"", _without(headers, b"content-length", b"content-type")
+    elif len(body) >= GZIP_BYTES:
+        headers.append((b"vary", b"Accept-Encoding"))
+        if b"gzip" in packing:
+            body = gzip.compress(body, GZIP_LEVEL, mtime=0)
+            headers = [*_without(headers, b"content-length"), (b"content-length", b"%d" % len(body))]
+            headers.append((b"content-encoding", b"gzip"))
+    await send({**start, "status": status, "headers": headers})
+    await send({**message, "body": body})
 
 
-def _names(asked: str, tag: str) -> bool:
+def _without(headers: Iterable[Header], *names: bytes) -> list[Header]:
+    return [header for header in headers if header[0] not in names]
+
+
+def _names(asked: bytes, tag: bytes) -> bool:
     """Whether `If-None-Match` names a tag; a weak one and a strong one are the same here."""
-    return asked.strip() == "*" or any(one.strip().removeprefix("W/") == tag for one in asked.split(","))
+    return asked.strip() == b"*" or any(one.strip().removeprefix(b"W/") == tag for one in asked.split(b","))

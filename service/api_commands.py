@@ -25,12 +25,12 @@ COMMAND_SECONDS: Final = 5.0
 routes = APIRouter(prefix="/v1/brands/{brand}", tags=["commands"], responses=api_errors.DOCUMENTED)
 
 
-def _commands(request: Request) -> Commands:
+async def _commands(request: Request) -> Commands:
     commands: Commands = request.app.state.commands
     return commands
 
 
-def _key(
+async def _key(
     idempotency_key: Annotated[
         str | None,
         Header(

@@ -42,7 +42,7 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
 routes = APIRouter(prefix="/v1", tags=["events"], responses=api_errors.DOCUMENTED)
 
 
-def _live(request: Request) -> LiveEvents:
+async def _live(request: Request) -> LiveEvents:
     live: LiveEvents = request.app.state.live
     return live
 

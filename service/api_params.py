@@ -54,7 +54,7 @@ CampaignOf = Annotated[str | None, Query(description="Only what counts for this 
 PlatformOf = Annotated[str | None, Query(description="Only this platform", max_length=MAX_ID)]
 
 
-def _reads(request: Request) -> Reads:
+async def _reads(request: Request) -> Reads:  # a function that is not async would be called in a thread
     reads: Reads = request.app.state.reads
     return reads
 

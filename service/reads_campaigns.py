@@ -51,6 +51,8 @@ class CampaignReads(Access):
         with self.ledger(min_position) as conn:
             now = self.clock()
             metric = queries.campaign_definition(conn, brand, campaign, now if at is None else at).standings
+            if metric == standings_queries.POINTS and at is None and known is None:
+                return _told(conn, standings_queries.points_page(conn, brand, campaign, limit, cursor), None)
             if metric == standings_queries.POINTS:
                 paid = standings_queries.points_scores(conn, brand, campaign, at, known)
                 return _page(conn, brand, campaign, metric, paid, limit, cursor, known)
@@ -126,8 +128,14 @@ def _page(
     cursor: str | None,
     known_at: int | None,
 ) -> Standings:
-    """A page of the ranking of these scores; tiers and prizes are looked up for the page alone."""
+    """A page of the ranking of these scores."""
     page = standings_queries.standings(conn, brand, campaign, metric, scores, {}, limit, cursor)
+    return _told(conn, page, known_at)
+
+
+def _told(conn: Connection, page: Standings, known_at: int | None) -> Standings:
+    """The page with tiers, looked up for it alone, and prizes once the campaign is settled."""
+    brand, campaign = page.brand, page.campaign
     entries = campaign_queries.with_tiers(conn, brand, page.entries)
     end = settlement_queries.settlement(conn, brand, campaign)
     if end is None or end.settled_at is None or (known_at is not None and known_at < end.settled_at):

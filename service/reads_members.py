@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from projections import queries
+from collections.abc import Sequence
+
+from projections import outbound_queries, queries
 from projections.answers import Balance, Explanation, Statement
+from projections.outbound_queries import NOTHING_HELD
 from service import whatif
+from service.problems import Refusal
 from service.reads_access import Access, instants
 from service.whatif_answers import InteractionEvent, PurchaseEvent, ReferralEvent, WhatIf
 
@@ -25,6 +29,29 @@ class MemberReads(Access):
         at, known = instants(as_of, known_at)
         with self.ledger(min_position) as conn:
             return queries.balance(conn, brand, member, self.clock(), as_of=at, known_at=known)
+
+    def balances(self, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bytes | Refusal]:
+        """Balances as they are now, by brand and member, all of one instant, as JSON; or why there is none."""
+        found: dict[tuple[str, str], bytes | Refusal] = {}
+        by_brand: dict[str, list[str]] = {}
+        for brand, member in asked:
+            by_brand.setdefault(brand, []).append(member)
+        with self.ledger(None) as conn:
+            now, position = self.clock(), queries.read_position(conn)
+            for brand, members in by_brand.items():
+                answers: dict[str, bytes | Refusal]
+                if queries.brand_exists(conn, brand):
+                    held = outbound_queries.held(conn, brand, members)
+                    answers = {
+                        one: queries.judged(brand, one, *held.get(one, NOTHING_HELD), now, position)
+                        .model_dump_json()
+                        .encode()
+                        for one in members
+                    }
+                else:
+                    answers = dict.fromkeys(members, Refusal("unknown_brand", f"There is no brand `{brand}`."))
+                found.update(((brand, member), answer) for member, answer in answers.items())
+        return found
 
     def statement(
         self,
