@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from service import (
+    api_access,
+    api_audit,
     api_books,
     api_caching,
     api_campaigns,
@@ -25,6 +27,7 @@ from service import (
     kafka,
     metrics,
 )
+from service.access import Keys
 from service.commands import Commands
 from service.gathered import Gathering
 from service.live import LiveEvents
@@ -60,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
+    app.state.keys = None if settings.api_keys_file is None else Keys(settings.api_keys_file)
     app.state.reads = Reads(settings)
     app.state.gathering = Gathering(app.state.reads)
     app.state.commands = Commands(settings)
@@ -67,10 +71,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.home = "/docs"
     app.state.kafka = kafka.Contact(settings)
     for subject in SUBJECTS:
-        app.include_router(subject.routes)
+        api_access.include(app, subject.routes)
     api_quick.install(app)
-    api_caching.install(app)
     api_errors.install(app)
+    api_access.install(app, settings)
+    api_audit.install(app)
+    api_caching.install(app)
     metrics.install(app)
     api_schema.install(app)
     return app

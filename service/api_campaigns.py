@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from projections.answers import Campaigns, Settlement, Standings
 from service import api_errors, closing
+from service.api_access import KeyOf
 from service.api_params import AsOf, BrandId, CampaignId, KnownAt, Limit, MinPosition, PlaceCursor, ReadsOf, answer
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ def campaigns(reads: ReadsOf, brand: BrandId, min_position: MinPosition = None) 
     response_model=Settlement,
     responses={409: api_errors.described("The campaign is a draft, or not over yet")},
 )
-async def settle(request: Request, brand: BrandId, campaign: CampaignId) -> Response:
+async def settle(request: Request, brand: BrandId, campaign: CampaignId, who: KeyOf) -> Response:
     """Close a campaign that is over, and pay its prizes; asking again gets what was done."""
     settings: Settings = request.app.state.settings
-    return answer(await closing.settle(settings, brand, campaign, SETTLEMENT_SECONDS, "api"))
+    return answer(await closing.settle(settings, brand, campaign, SETTLEMENT_SECONDS, who.asker))
 
 
 @routes.get(

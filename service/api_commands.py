@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.validate import MAX_ID, MAX_POINTS, MAX_REASON
 from service import api_errors
+from service.api_access import KeyOf
 from service.api_params import ID_PATTERN, BrandId, CampaignId, MemberId, ReadsOf, answer
 from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 from service.commands import Command, Commands
@@ -107,10 +108,16 @@ async def _checked(reads: ReadsOf, command: Command) -> Command:
 
 @routes.post("/members/{member}/redemptions", status_code=201, response_model=RedemptionAnswer, responses=REFUSED)
 async def redeem(
-    commands: CommandsOf, reads: ReadsOf, brand: BrandId, member: MemberId, body: RedemptionRequest, key: Key
+    commands: CommandsOf,
+    reads: ReadsOf,
+    brand: BrandId,
+    member: MemberId,
+    body: RedemptionRequest,
+    key: Key,
+    who: KeyOf,
 ) -> Response:
     """Spend active points. A retry with the same key gets the first answer; a refusal names its `code`."""
-    command = await _checked(reads, Command("redeem", brand, member, key, body.points))
+    command = await _checked(reads, Command("redeem", brand, member, key, body.points, requested_by=who.asker))
     return answer(await commands.redeem(command, COMMAND_SECONDS), 201)
 
 
@@ -121,19 +128,32 @@ async def redeem(
     responses=REFUSED,
 )
 async def cancel(
-    commands: CommandsOf, reads: ReadsOf, brand: BrandId, member: MemberId, redemption: RedemptionId, key: Key
+    commands: CommandsOf,
+    reads: ReadsOf,
+    brand: BrandId,
+    member: MemberId,
+    redemption: RedemptionId,
+    key: Key,
+    who: KeyOf,
 ) -> Response:
     """Give the points of a redemption back, with the expiry they had; what has expired since comes back expired."""
-    command = await _checked(reads, Command("cancel", brand, member, key, reference=redemption))
+    command = await _checked(reads, Command("cancel", brand, member, key, reference=redemption, requested_by=who.asker))
     return answer(await commands.cancel(command, COMMAND_SECONDS), 201)
 
 
 @routes.post("/members/{member}/adjustments", status_code=201, response_model=AdjustmentAnswer, responses=REFUSED)
 async def adjust(
-    commands: CommandsOf, reads: ReadsOf, brand: BrandId, member: MemberId, body: AdjustmentRequest, key: Key
+    commands: CommandsOf,
+    reads: ReadsOf,
+    brand: BrandId,
+    member: MemberId,
+    body: AdjustmentRequest,
+    key: Key,
+    who: KeyOf,
 ) -> Response:
     """Add points to a member, or take some, with the reason in words."""
-    command = await _checked(reads, Command("adjust", brand, member, key, body.points, words=body.reason))
+    asked = Command("adjust", brand, member, key, body.points, words=body.reason, requested_by=who.asker)
+    command = await _checked(reads, asked)
     return answer(await commands.adjust(command, COMMAND_SECONDS), 201)
 
 

@@ -13,6 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.validate import MAX_ID
 from service import api_errors
+from service.access import EVERY_BRAND
+from service.api_access import KeyOf
 from service.api_params import ReadsOf, described
 from service.live import LiveEvents
 from service.live_changes import BALANCE, STANDING
@@ -84,8 +86,9 @@ async def _frames(reader: Subscription) -> AsyncIterator[bytes]:
 async def events(
     live: LiveOf,
     reads: ReadsOf,
+    key: KeyOf,
     brand: Annotated[
-        str | None, Query(description="Only this brand; without it all", examples=["acme"], max_length=MAX_ID)
+        str | None, Query(description="Only this brand; without it the API key's, or all", examples=["acme"], max_length=MAX_ID)
     ] = None,
     types: Annotated[
         str | None,
@@ -113,10 +116,13 @@ async def events(
     """
     came_with = last_event_id_header if last_event_id_header is not None else last_event_id
     after = None if came_with is None else _position(came_with)
+    if brand is None and key.brand != EVERY_BRAND:
+        brand = key.brand
     if brand is None and (member is not None or campaign is not None):
         field = "member" if member is not None else "campaign"
         raise Refusal("invalid_request", f"{field}: name the brand too, as `brand`", field=field)
     if brand is not None:
+        key.check(brand)
         await api_errors.in_thread(reads.check_brand, brand, campaign)
     return EventStream(await live.subscribe(Interest(brand, member, campaign, _kinds(types)), after))
 

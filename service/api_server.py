@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import resource
 import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.access import Keys
 from service.api import create_app
 from service.api_protocol import Protocol
 from service.problems import Unusable
 from service.settings import Settings
 
-LOOPBACK = "127.0.0.1"
+log = structlog.get_logger()
 STOP_SECONDS: Final = 12
 """How long requests may take to end when the server stops; the longest, a settlement, waits 10 s."""
 STALLED_MS: Final = 30_000
@@ -23,7 +26,7 @@ STALLED_MS: Final = 30_000
 
 
 class Server(uvicorn.Server):
-    """The API on loopback. When it stops, live events end first: their readers would stay for ever."""
+    """The API. When it stops, live events end first: their readers would stay for ever."""
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._app,
-                host=LOOPBACK,
+                host=settings.host,
                 port=port,
                 http=Protocol,
                 log_level=log_level,
@@ -47,8 +50,9 @@ class Server(uvicorn.Server):
         )
 
     def bind(self) -> socket.socket:
-        """The socket to serve on. Raises OSError when the port is taken."""
-        bound = socket.create_server((LOOPBACK, self.config.port), backlog=self.config.backlog)
+        """The socket to serve on. Raises OSError when the port is taken, or the address is none of this machine's."""
+        family = socket.AF_INET6 if ":" in self.config.host else socket.AF_INET
+        bound = socket.create_server((self.config.host, self.config.port), family=family, backlog=self.config.backlog)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux; connections take it over
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
         return bound
@@ -61,17 +65,19 @@ class Server(uvicorn.Server):
 
 
 def run(settings: Settings) -> int:
-    """Serve until a signal; the exit code. Raises `Unusable` when the port is taken."""
+    """Serve until a signal; the exit code. Raises `Unusable` when it must not, or cannot, listen there."""
     from service import console  # here: what else serves the API does without the time that it takes
 
+    keys = known_keys(settings)
     server = Server(settings, settings.port, install=console.install)
     try:
         bound = server.bind()
     except OSError as error:
         raise Unusable(
-            f"port {settings.port} cannot be used ({error.strerror}): set GROUNDSWELL_PORT to another"
+            f"port {settings.port} of {settings.host} cannot be used ({error.strerror}): set GROUNDSWELL_PORT to another"
         ) from None
     _allow_many_connections()
+    log.info("listening", host=settings.host, port=settings.port, keys=keys)
     server.run(sockets=[bound])
     return 0
 
@@ -82,3 +88,26 @@ def _allow_many_connections() -> None:
     wanted = hard if hard != resource.RLIM_INFINITY else 65_536
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def known_keys(settings: Settings) -> str:
+    """What there is of API keys, for a person. Raises `Unusable` for an open address without any, or a bad file."""
+    if settings.api_keys_file is None:
+        if not is_loopback(settings.host):
+            raise Unusable(
+                f"GROUNDSWELL_HOST is {settings.host}, and without API keys the API listens on loopback only: name "
+                "their file in GROUNDSWELL_API_KEYS_FILE (`groundswell keys create` makes one), or leave it out"
+            )
+        return "none are configured, so on loopback only"
+    good = sum(key.revoked_at is None for key in Keys(settings.api_keys_file).all().values())
+    if not good:
+        return f"none in {settings.api_keys_file} yet, so every request is refused: `groundswell keys create` makes one"
+    return f"{good} in {settings.api_keys_file}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; a name other than localhost may be anything."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -103,7 +103,7 @@ def projector(data_dir: DataDir = None) -> None:
 
 
 def api(data_dir: DataDir = None) -> None:
-    """Run the HTTP API and the console on loopback."""
+    """Run the HTTP API and the console: on loopback, or with API keys on GROUNDSWELL_HOST."""
     from service import api_server, logs
 
     logs.for_a_role()

@@ -24,6 +24,11 @@ class Kind(NamedTuple):
 
 
 PROBLEMS: Final[dict[str, Kind]] = {
+    "key_required": Kind(401, COULD_NOT_RUN, "An API key is needed"),
+    "invalid_key": Kind(401, COULD_NOT_RUN, "The API key is unknown or revoked"),
+    "insufficient_scope": Kind(403, COULD_NOT_RUN, "The scope of the API key is too small"),
+    "other_brand": Kind(403, COULD_NOT_RUN, "The API key is for another brand"),
+    "too_many_requests": Kind(429, COULD_NOT_RUN, "The API key has used up its rate"),
     "invalid_request": Kind(422, COULD_NOT_RUN, "A parameter or the body is not valid"),
     "invalid_time": Kind(422, COULD_NOT_RUN, "A time is not ISO 8601 with a zone"),
     "invalid_position": Kind(422, COULD_NOT_RUN, "A position is neither a number nor partition:offset"),
@@ -45,6 +50,7 @@ PROBLEMS: Final[dict[str, Kind]] = {
     "not_settled": Kind(409, REFUSED, "The campaign is not settled"),
     "not_derived": Kind(409, REFUSED, "The campaign's retroactive standings were not derived"),
     "campaign_open": Kind(409, REFUSED, "Nobody can leave an open campaign"),
+    "unsupported_media_type": Kind(415, COULD_NOT_RUN, "A body of this type is not read here"),
     "too_large": Kind(413, COULD_NOT_RUN, "The body is too large"),
     "idempotency_key_required": Kind(400, COULD_NOT_RUN, "The Idempotency-Key header is missing"),
     "idempotency_key_reused": Kind(409, REFUSED, "This Idempotency-Key was used for another request"),

@@ -44,11 +44,17 @@ class Settings(BaseSettings):
     data_dir: Path = Field(DEFAULT_DATA_DIR, description="Directory of the embedded stack.")
     schema_registry: str = Field("", description="Address of a Confluent-compatible schema registry; optional.")
     api_keys_file: Path | None = Field(None, description="File with hashed API keys; without it: loopback only.")
+    requests_per_second: int = Field(
+        500, ge=0, le=1_000_000, description="Requests a second of each API key, in each API process; 0: no limit."
+    )
     secret: SecretStr = Field(SecretStr(""), description="Signs internal records; the same for every role.")
     archived: Path | None = Field(
         None, description="File in which the embedded stack's archiver says what is on disk; set by `up`."
     )
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of a topic that is created.")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Address the API listens on; one that is not loopback needs API keys."
+    )
     port: int = Field(8080, ge=1, le=65535, description="Port of the API.")
     metrics_port: int = Field(
         0, ge=0, le=65535, description="Port of /metrics, /healthz and /readyz of a worker or projector; 0: none."
@@ -129,7 +135,8 @@ def load(data_dir: Path | None = None) -> Settings:
     stack = running_stack(where)
     if stack is not None:
         said = {name: stack[name] for name in ("kafka", "database", "secret", "partitions", "port")}
-        return from_environment(data_dir=where, archived=stack.get("archived"), **kafka_security.IN_THE_CLEAR, **said)
+        said |= {name: stack.get(name) for name in ("archived", "api_keys_file")}
+        return from_environment(data_dir=where, **kafka_security.IN_THE_CLEAR, **said)
     if data_dir is not None and (data_dir / KNOWN_FILE).exists():
         database = f"sqlite:///{data_dir.absolute() / 'groundswell.db'}"
         return from_environment(data_dir=data_dir, kafka="", database=database, **kafka_security.IN_THE_CLEAR)

@@ -247,6 +247,7 @@ def running(
     stack = Stack(data_dir, port)
     broker_port = free_port()
     address = f"127.0.0.1:{broker_port}"
+    keys_file = from_environment().api_keys_file
     facts: dict[str, Any] = {
         "pid": os.getpid(),
         "started": started(os.getpid()),
@@ -255,6 +256,7 @@ def running(
         "port": port,
         "secret": _secret(data_dir),
         "partitions": (archive.partitions if archive is not None else 0) or STACK_PARTITIONS,
+        "api_keys_file": None if keys_file is None else str(keys_file.absolute()),
         "archived": str(data_dir / "archive" / resume.SAYS.replace("*", secrets.token_hex(4))),
     }
     try:
@@ -288,7 +290,8 @@ def running(
         if not no_worker:
             with telling() as told:
                 _wait_folded(stack, settings, ends, told)
-        say(f"Groundswell is up on {data_dir}: http://127.0.0.1:{port}/ (Ctrl-C stops it)")
+        keys = "without API keys, so on loopback only" if keys_file is None else f"for API keys of {keys_file}"
+        say(f"Groundswell is up on {data_dir}: http://127.0.0.1:{port}/ {keys} (Ctrl-C stops it)")
         yield stack
     finally:
         stack.stop()

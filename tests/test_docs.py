@@ -33,6 +33,7 @@ from projections.books import CHART  # noqa: E402
 from schemas.field_tables import reason_table, topic_table  # noqa: E402
 from service import cli, metrics  # noqa: E402
 from service.api import create_app  # noqa: E402
+from service.api_access import NEEDS, Whose  # noqa: E402
 from service.migrate import migrate  # noqa: E402
 from service.problems import PROBLEMS, REFUSAL  # noqa: E402
 from service.settings import Settings  # noqa: E402
@@ -189,6 +190,14 @@ def commands_of(app: Any) -> dict[str, str]:
     return found
 
 
+def scope_table() -> str:
+    routes: dict[str, list[str]] = {}
+    for name, need in NEEDS.items():
+        of = " of an operator" if need and need.whose is Whose.OPERATOR else ""
+        routes.setdefault("no key" if need is None else f"`{need.scope}`{of}", []).append(f"`{name}`")
+    return markdown(("needs", "routes"), [(needs, ", ".join(names)) for needs, names in routes.items()])
+
+
 def command_table() -> str:
     return markdown(
         ("command", "does"), [(f"`groundswell {name}`", does) for name, does in commands_of(cli.app).items()]
@@ -213,6 +222,7 @@ TABLES = {
     "worker_metrics": worker_table,
     "settings": settings_table,
     "problems": problem_table,
+    "scopes": scope_table,
     "refusals": refusal_table,
     "reasons": reason_table,
     "topics": topic_table,
@@ -220,7 +230,7 @@ TABLES = {
 }
 GENERATED = {
     "docs/architecture.md": {"topics"},
-    "docs/api.md": {"problems", "refusals"},
+    "docs/api.md": {"problems", "refusals", "scopes"},
     "docs/books.md": {"accounts"},
     "docs/operations.md": {"settings", "reasons", "commands", "worker_metrics"},
 }

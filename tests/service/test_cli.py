@@ -14,6 +14,7 @@ import pytest
 import typer.main
 
 from service import cli
+from service.access import Keys
 from service.reads import Reads
 from service.settings import Settings
 
@@ -51,7 +52,7 @@ Run = Callable[..., Done]
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command where nothing is set."""
     monkeypatch.chdir(tmp_path)
-    for name in ("KAFKA", "DATABASE", "DATA_DIR", "SECRET", "DEBUG", "EPOCH"):
+    for name in ("KAFKA", "DATABASE", "DATA_DIR", "SECRET", "DEBUG", "EPOCH", "HOST", "API_KEYS_FILE"):
         monkeypatch.delenv(f"GROUNDSWELL_{name}", raising=False)
 
     def run(*arguments: str) -> Done:
@@ -399,3 +400,49 @@ ends_at: 2026-08-01T00:00:00Z
     assert "  warning: rule share: per_day is 0, so it never pays" in text
     file.write_text("campaign: autumn\nbrand: acme\nstarts_at: 2026-09-01T00:00:00Z\nends_at: 2026-10-01T00:00:00Z\n")
     assert "it takes the free plan's one launch of 2026-09" in run("apply", str(file), "--check").out
+
+
+# API keys
+
+
+def test_a_key_is_made_shown_once_listed_without_its_secret_and_revoked(
+    bare: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROUNDSWELL_API_KEYS_FILE", "keys.json")
+    made = bare("keys", "create", "--brand", "acme", "--scope", "redeem")
+    token = made.out.strip()
+    key_id, secret = token.split("_", 2)[1:]
+    assert (made.code, token[:4]) == (0, "gsk_")
+    assert "it is shown only now" in made.line
+    assert token not in made.err
+    operator = json.loads(bare("keys", "create", "--brand", "*", "--scope", "read", "--json").out)
+    assert (operator["brand"], operator["key"].split("_", 2)[1]) == ("*", operator["id"])
+    listed = bare("keys", "list")
+    assert key_id in listed.out
+    assert secret not in listed.out + json.dumps(json.loads(bare("keys", "list", "--json").out))
+    revoked = bare("keys", "revoke", key_id)
+    assert (revoked.code, "is revoked since" in revoked.out) == (0, True)
+    assert bare("keys", "revoke", key_id).out == revoked.out
+    (first, second) = json.loads(bare("keys", "list", "--json").out)["keys"]
+    assert first["revoked_at"]
+    assert second["revoked_at"] is None
+    assert Keys(tmp_path / "keys.json").authenticate(token) is None
+
+
+def test_keys_that_cannot_be_made_are_refused_with_one_line(
+    bare: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = ("keys", "create", "--brand", "acme", "--scope", "read")
+    nowhere = bare(*create)
+    assert (nowhere.code, "GROUNDSWELL_API_KEYS_FILE" in nowhere.line) == (2, True)
+    monkeypatch.setenv("GROUNDSWELL_API_KEYS_FILE", str(tmp_path / "no" / "keys.json"))
+    assert bare(*create).code == 2
+    assert "No such file" in bare(*create).line
+    monkeypatch.setenv("GROUNDSWELL_API_KEYS_FILE", str(tmp_path / "keys.json"))
+    assert "brand" in bare("keys", "create", "--brand", "a/b", "--scope", "read").line
+    unknown = bare("keys", "revoke", "5d41402abc4b")
+    assert (unknown.code, "has no key `5d41402abc4b`" in unknown.line) == (2, True)
+    assert bare("keys", "create", "--brand", "acme", "--scope", "all").code == 2
+    assert not (tmp_path / "keys.json").exists()
+    (tmp_path / "keys.json").write_text("{")
+    assert "no file of API keys" in bare("keys", "list").line

@@ -1,0 +1,97 @@
+"""A line in the log for each request that changes something: whose key, what, for whom, and how it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import access
+from service.access import Key
+from service.api_access import KEY, NEEDS
+
+log = structlog.get_logger()
+READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+LONGEST: Final = 200
+"""Characters of one value in the line."""
+PROBLEM: Final = 16 * 1024
+"""Bytes of a problem's beginning, in which its code stands."""
+_NOTED: Final = "groundswell.audit"
+
+
+def install(app: FastAPI) -> None:
+    """Write the lines; to be installed after the gate, so that what it refuses is in them."""
+    app.add_middleware(Audit)
+
+
+def note(request: Request, **facts: int) -> None:
+    """Have more facts in the line of this request."""
+    request.scope[_NOTED] = facts
+
+
+class Audit:
+    """Sees every answer on its way out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and write its line when it is answered."""
+        if scope["type"] != "http" or scope["method"] in READING:
+            return await self._app(scope, receive, send)
+        status = 500  # what becomes of a request that ends without an answer
+        said = bytearray()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif status >= 400 and message["type"] == "http.response.body" and len(said) < PROBLEM:
+                said.extend(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            if _changes_something(scope):
+                log.info("audit", **_facts(scope), status=status, **_code(bytes(said)))
+
+
+def _changes_something(scope: Scope) -> bool:
+    """Whether its route does; of a request that got to none, nobody knows."""
+    route = scope.get("route")
+    need = None if route is None else NEEDS.get(f"{scope['method']} {route.path}")
+    return need is None or need.scope is not access.Scope.READ
+
+
+def _facts(scope: Scope) -> dict[str, Any]:
+    key: Key | None = scope.get(KEY)
+    route = scope.get("route")
+    headers: Mapping[bytes, bytes] = dict(scope["headers"])
+    facts: dict[str, Any] = {"key": "unknown" if key is None else key.id}
+    if route is None:
+        facts |= {"command": scope["method"], "path": _shown(scope["path"])}
+    else:
+        facts |= {"command": route.name}
+        facts |= {name: _shown(value) for name, value in scope.get("path_params", {}).items()}
+    if b"idempotency-key" in headers:
+        facts["idempotency_key"] = _shown(headers[b"idempotency-key"].decode("latin-1"))
+    return facts | scope.get(_NOTED, {})
+
+
+def _code(body: bytes) -> dict[str, str]:
+    """The code of a problem document."""
+    try:
+        return {"code": str(json.loads(body)["code"])}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _shown(text: str) -> str:
+    """A value that somebody sent, on one line, whatever is in it."""
+    short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return short if short.isprintable() else ascii(short)
