@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from service.problems import Unusable
+from service.problems import Refusal, Unusable
 
 EVERY_BRAND: Final = "*"
 """The brand of an operator's key."""
@@ -57,6 +57,11 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
     def sees(self, brand: str) -> bool:
         """Whether a brand is this key's own; every brand is an operator's."""
         return self.brand in (EVERY_BRAND, brand)
+
+    def check(self, brand: str) -> None:
+        """Raises `Refusal` for a brand that is not the key's own, whether there is such a brand or not."""
+        if not self.sees(brand):
+            raise Refusal("other_brand", f"The API key {self.id} is for the brand {self.brand} alone.")
 
     def shown(self) -> dict[str, Any]:
         """What anybody may see of it."""

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from service import (
     api_access,
+    api_activity,
     api_audit,
     api_books,
     api_caching,
@@ -31,13 +32,14 @@ from service.access import Keys
 from service.commands import Commands
 from service.gathered import Gathering
 from service.live import LiveEvents
+from service.publishing import Publishing
 from service.reads import Reads
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
 SUBJECTS = (
-    *(api_members, api_campaigns, api_commands, api_engagement, api_books, api_reports, api_events),
+    *(api_members, api_campaigns, api_commands, api_activity, api_engagement, api_books, api_reports, api_events),
     api_operations,
 )
 """In the order of the documentation."""
@@ -48,12 +50,15 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
-        async with heartbeats.beating(settings.database, "api"):
-            yield
-        await app.state.live.close()
-        await app.state.commands.close()
-        await app.state.kafka.close()
-        app.state.reads.close()
+        try:
+            async with heartbeats.beating(settings.database, "api"):
+                yield
+        finally:
+            await app.state.live.close()
+            await app.state.commands.close()
+            await app.state.publishing.close()
+            await app.state.kafka.close()
+            app.state.reads.close()
 
     app = FastAPI(
         title="Groundswell",
@@ -67,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.reads = Reads(settings)
     app.state.gathering = Gathering(app.state.reads)
     app.state.commands = Commands(settings)
+    app.state.publishing = Publishing(settings, app.state.reads.check_brand)
     app.state.live = LiveEvents(settings)
     app.state.home = "/docs"
     app.state.kafka = kafka.Contact(settings)

@@ -44,6 +44,7 @@ class Need(NamedTuple):
 _READ: Final = Need(access.Scope.READ)
 _REDEEM: Final = Need(access.Scope.REDEEM)
 _ADMIN: Final = Need(access.Scope.ADMIN)
+_PUBLISH: Final = Need(access.Scope.REDEEM, Whose.BODY)
 _BRAND: Final = "/v1/brands/{brand}"
 _MEMBER: Final = f"{_BRAND}/members/{{member}}"
 _CAMPAIGN: Final = f"{_BRAND}/campaigns/{{campaign}}"
@@ -68,6 +69,10 @@ NEEDS: Final[Mapping[str, Need | None]] = {
     f"GET {_BRAND}/ambassadors": _READ,
     f"GET {_BRAND}/books": _READ,
     f"GET {_BRAND}/liability": _READ,
+    "POST /v1/activity/interactions": _PUBLISH,
+    "POST /v1/activity/purchases": _PUBLISH,
+    "POST /v1/activity/profiles": _PUBLISH,
+    "POST /v1/activity/enrolments": _PUBLISH,
     f"POST {_MEMBER}/redemptions": _REDEEM,
     f"POST {_MEMBER}/redemptions/{{redemption}}/cancel": _REDEEM,
     f"PUT {_CAMPAIGN}/members/{{member}}": _REDEEM,
@@ -105,16 +110,16 @@ def names_of(routes: APIRouter) -> list[str]:
     for route in routes.routes:
         if not isinstance(route, APIRoute):
             raise LookupError(f"{route} is no route whose key could be checked")
-        found += [f"{method} {route.path}" for method in sorted(route.methods)]
+        found += [f"{method} {route.path}" for method in sorted(route.methods or ())]
     return found
 
 
 def install(app: FastAPI, settings: Settings) -> None:
     """Put the gate in front of everything that the application has, and may have later."""
-    app.add_middleware(Gate, keys=app.state.keys, limit=RateLimit(settings.requests_per_second))
+    app.add_middleware(KeyGate, keys=app.state.keys, limit=RateLimit(settings.requests_per_second))
 
 
-class Gate:
+class KeyGate:
     """Answers 401 to whoever brings no good key, and 429 to a key that asks too often."""
 
     def __init__(self, app: ASGIApp, keys: Keys | None, limit: RateLimit) -> None:
@@ -197,15 +202,9 @@ async def _authorized(request: Request) -> None:
             headers={"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{need.scope}"'},
         )
     if need.whose is Whose.PATH:
-        check_brand(key, request.path_params["brand"])
+        key.check(request.path_params["brand"])
     elif need.whose is Whose.OPERATOR:
-        check_brand(key, EVERY_BRAND)
-
-
-def check_brand(key: Key, brand: str) -> None:
-    """Raises `Refusal` for a brand that is not the key's, whether there is such a brand or not."""
-    if not key.sees(brand):
-        raise Refusal("other_brand", f"The API key {key.id} is for the brand {key.brand} alone.")
+        key.check(EVERY_BRAND)
 
 
 async def _key(request: Request) -> Key:

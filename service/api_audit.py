@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LONGEST: Final = 200
 """Characters of one value in the line."""
 PROBLEM: Final = 16 * 1024
-"""Bytes of a problem's beginning, in which its code stands."""
+"""Bytes of a problem document's beginning, in which its code stands."""
+CODE: Final = re.compile(rb'"code":"([a-z_]+)"')
 _NOTED: Final = "groundswell.audit"
 
 
@@ -40,32 +41,53 @@ class Audit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and write its line when it is answered."""
+        """Pass the request on, and write its line before the last of its answer is sent."""
         if scope["type"] != "http" or scope["method"] in READING:
             return await self._app(scope, receive, send)
-        status = 500  # what becomes of a request that ends without an answer
-        said = bytearray()
+
+        answer = _Answer()
 
         async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif status >= 400 and message["type"] == "http.response.body" and len(said) < PROBLEM:
-                said.extend(message.get("body", b""))
+            answer.see(message)
+            if answer.is_whole:
+                _write(scope, answer)
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         finally:
-            if _changes_something(scope):
-                log.info("audit", **_facts(scope), status=status, **_code(bytes(said)))
+            if not answer.is_whole:
+                _write(scope, answer)
 
 
-def _changes_something(scope: Scope) -> bool:
-    """Whether its route does; of a request that got to none, nobody knows."""
+class _Answer:
+    """What is told of an answer."""
+
+    def __init__(self) -> None:
+        self.status = 500  # what becomes of a request that ends without one
+        self.is_whole = False
+        self._said = bytearray()
+
+    def see(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            return
+        if self.status >= 400 and len(self._said) < PROBLEM:
+            self._said.extend(message.get("body", b""))
+        self.is_whole = not message.get("more_body", False)
+
+    def code(self) -> dict[str, str]:
+        """The code of a problem document."""
+        found = CODE.search(self._said)
+        return {"code": found[1].decode()} if found else {}
+
+
+def _write(scope: Scope, answer: _Answer) -> None:
+    """The line, if the route changes something; of a request that got to none, nobody knows."""
     route = scope.get("route")
     need = None if route is None else NEEDS.get(f"{scope['method']} {route.path}")
-    return need is None or need.scope is not access.Scope.READ
+    if need is None or need.scope is not access.Scope.READ:
+        log.info("audit", **_facts(scope), status=answer.status, **answer.code())
 
 
 def _facts(scope: Scope) -> dict[str, Any]:
@@ -80,15 +102,8 @@ def _facts(scope: Scope) -> dict[str, Any]:
         facts |= {name: _shown(value) for name, value in scope.get("path_params", {}).items()}
     if b"idempotency-key" in headers:
         facts["idempotency_key"] = _shown(headers[b"idempotency-key"].decode("latin-1"))
-    return facts | scope.get(_NOTED, {})
-
-
-def _code(body: bytes) -> dict[str, str]:
-    """The code of a problem document."""
-    try:
-        return {"code": str(json.loads(body)["code"])}
-    except (ValueError, KeyError, TypeError):
-        return {}
+    facts.update(scope.get(_NOTED, {}))
+    return facts
 
 
 def _shown(text: str) -> str:

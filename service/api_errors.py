@@ -22,8 +22,11 @@ T = TypeVar("T")
 log: Final = logging.getLogger(__name__)
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request's body; the largest that a route needs is a few."""
+MAX_ACTIVITY: Final = 5_000_000
+"""Bytes of a body of records to publish."""
 TOO_LARGE: Final = f"The body is larger than {MAX_BODY} bytes, which no request here needs."
 NO_NUL: Final = "There is a NUL character in the address, and nothing here has one in its name."
+_TOO_MUCH: Final = f"The body is larger than {MAX_ACTIVITY:,} bytes: send its records in several requests."
 
 
 class ProblemDocument(BaseModel):
@@ -76,7 +79,7 @@ def install(app: FastAPI) -> None:
 
 
 class Gate:
-    """Turns away what no route should see: a body above `MAX_BODY` bytes, whatever length it was announced with, and
+    """Turns away what no route should see: a body too large for its route, whatever length it was announced with, and
     an address with a NUL character, which databases do not take in a text."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -88,6 +91,8 @@ class Gate:
             return await self._app(scope, receive, send)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             return await problem("invalid_request", NO_NUL)(scope, receive, send)
+        is_activity = scope["path"].startswith("/v1/activity/")
+        limit, too_large = (MAX_ACTIVITY, _TOO_MUCH) if is_activity else (MAX_BODY, TOO_LARGE)
         announced = dict(scope["headers"]).get(b"content-length", b"")
         taken = int(announced) if announced.isdigit() else 0
 
@@ -95,12 +100,12 @@ class Gate:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b"")) if not announced else 0
-            if taken > MAX_BODY:
-                raise HTTPException(413, TOO_LARGE)  # FastAPI makes a 400 of any other error here
+            if taken > limit:
+                raise HTTPException(413, too_large)  # FastAPI makes a 400 of any other error here
             return message
 
-        if taken > MAX_BODY:
-            return await problem("too_large", TOO_LARGE)(scope, receive, send)
+        if taken > limit:
+            return await problem("too_large", too_large)(scope, receive, send)
         await self._app(scope, limited, send)
 
 

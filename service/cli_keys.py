@@ -73,9 +73,7 @@ def _keys(data_dir: Path | None) -> Keys:
     stack = running_stack(data_dir or settings.data_dir) or {}
     path = stack.get("api_keys_file") or settings.api_keys_file
     if not path:
-        raise Unusable(
-            "no file for API keys is named: set GROUNDSWELL_API_KEYS_FILE, for this command and for the API"
-        )
+        raise Unusable("no file for API keys is named: set GROUNDSWELL_API_KEYS_FILE, for this command and for the API")
     return Keys(Path(path))
 
 

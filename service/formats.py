@@ -56,19 +56,27 @@ def _objects(stream: BinaryIO) -> Iterator[Item]:
             yield Item(number, raw.rstrip(b"\r\n"), fields, reason)
 
 
+def json_value(text: str) -> Any:
+    """What a JSON text holds. Raises FormatError for what is none, or has a name twice in one object."""
+    try:
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise FormatError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise FormatError(f"not JSON that can be read: {why}") from None
+
+
 def _json_object(line: bytes) -> tuple[dict[str, Any] | None, str]:
     """The object of a line, or None and why there is none."""
     try:
-        found = json.loads(line.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        found = json_value(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         return None, f"byte {error.start + 1} of the line is not UTF-8: write the file in UTF-8"
-    except json.JSONDecodeError as error:
-        return None, f"not JSON: {error.msg} at character {error.colno}; write one object on each line"
-    except (ValueError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        return None, f"not JSON that can be read: {why}"
+    except FormatError as error:
+        return None, f"{error}; write one object on each line"
     if not isinstance(found, dict):
-        return None, f"the line holds {_kind(found)}, not a JSON object: write one object on each line"
+        return None, f"the line holds {kind(found)}, not a JSON object: write one object on each line"
     return found, ""
 
 
@@ -85,9 +93,10 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is no JSON number")
 
 
-def _kind(found: Any) -> str:
+def kind(found: Any) -> str:
+    """What a JSON value is that is no object, in words."""
     kinds = ((list, "a list"), (str, "a text"), (bool, "true or false"), (type(None), "null"))
-    return next((says for kind, says in kinds if isinstance(found, kind)), "a number")
+    return next((says for one, says in kinds if isinstance(found, one)), "a number")
 
 
 def csv_rows(stream: BinaryIO) -> Source:
@@ -188,7 +197,7 @@ def _avro_items(records: Iterator[Any]) -> Iterator[Item]:
         if isinstance(found, dict):
             yield Item(number, json.dumps(found, default=str), found, "")
         else:
-            reason = f"the item is {_kind(found)}, not a record"
+            reason = f"the item is {kind(found)}, not a record"
             yield Item(number, json.dumps(found, default=str), None, reason)
 
 

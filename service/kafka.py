@@ -24,14 +24,15 @@ CONTACT_SECONDS: Final = 5.0
 """How long Kafka may take to say that it is there."""
 
 
-def new_producer(settings: Settings, linger_ms: int = 5) -> AIOKafkaProducer:
+def new_producer(settings: Settings, linger_ms: int = 5, give_up_ms: int = 40_000) -> AIOKafkaProducer:
     """A producer, to be started; what it acknowledges is kept: by every replica, or by the embedded stack's archive.
 
-    `linger_ms`: how long a record waits for others.
+    `linger_ms`: how long a record waits for others. `give_up_ms`: how long it waits for the broker.
     """
     if not settings.kafka:
         raise Unusable(f"{settings.data_dir} was made by `replay known-at`: it is there to be read, and takes nothing")
     options: dict[str, Any] = {"acks": "all", "linger_ms": linger_ms, "max_batch_size": 1 << 18}
+    options["request_timeout_ms"] = give_up_ms
     if settings.archived is None:
         return AIOKafkaProducer(**settings.brokers.options, **options)
     return ArchivedProducer(settings.archived, **settings.brokers.options, **options)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 2_000
 """Records sent and not yet acknowledged, at most."""
+GIVE_UP_MS = 10_000
+"""How long a process that answers somebody tries to send a record, and at its end waits for what it has sent."""
+TURN = 100
+"""Records of one request that are sent before others have their turn."""
 
 
 class Position(NamedTuple):
@@ -32,6 +37,14 @@ class Position(NamedTuple):
 
     partition: int
     offset: int
+
+
+class Unsure(NamedTuple):
+    """A record of which it is not known that the activity log has it, or will have it."""
+
+    sent: bool
+    """Whether it may be there; False: it never left."""
+    why: str
 
 
 @dataclass(slots=True)
@@ -94,10 +107,30 @@ async def send(client: AIOKafkaProducer, secret: bytes, record_type: str, value:
     return Position(written.partition, written.offset)
 
 
-class Sender:
-    """Publishes single records for the length of a process, over one connection that is made when it is needed.
+def _outcome(sent: Future[Any], otherwise: str) -> Position | Unsure:
+    """Where a record stands; `otherwise`: why that is not known, if the broker has not said anything."""
+    if not sent.done() or sent.cancelled():
+        return Unsure(True, otherwise)
+    error = sent.exception()
+    if error is not None:
+        return Unsure(True, _said(error))
+    return Position(sent.result().partition, sent.result().offset)
 
-    A record goes out at once, and comes back with its position. Used within one event loop.
+
+def _said(error: BaseException) -> str:
+    return str(error) if isinstance(error, Unusable) else f"{type(error).__name__} {error}".strip()
+
+
+def _looked_at(sent: Future[Any]) -> None:
+    """Nobody may wait any more for what a record comes to; its error is no surprise then."""
+    if not sent.cancelled():
+        sent.exception()
+
+
+class Sender:
+    """Publishes records for the length of a process, over one connection that is made when it is needed.
+
+    They go out at once, and come back with their positions. Used within one event loop.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -118,17 +151,46 @@ class Sender:
                 written = await asyncio.shield(flying)  # the producer must not find its future cancelled
                 return Position(written.partition, written.offset)
         except (KafkaError, OSError) as error:
-            said = f"{type(error).__name__} {error}".strip()
-            if self._client is None:
-                said = await kafka_refusal.reason(self._settings.brokers) or said
+            said = await self._why(error)
         except TimeoutError:
             said = f"no answer in {timeout:g} s"
         raise Unusable(f"Kafka at {self._settings.kafka} does not take the record ({said}); it is safe to ask again")
 
+    async def send_all(self, lines: Sequence[Line], timeout: float) -> list[Position | Unsure]:
+        """Publish records in their order, and wait until the broker has them, for at most `timeout` seconds.
+
+        Each comes back with its position, or with what is known of it instead. Never raises for the broker.
+        """
+        flying: list[Future[Any]] = []
+        said = f"no answer in {timeout:g} s"
+        deadline = time.monotonic() + timeout
+        try:
+            async with asyncio.timeout(timeout):
+                client = await self._started()
+                for line in lines:
+                    key, data, headers = record(self._settings.signing_key, line.record_type, line.value)
+                    flying.append(await client.send(ACTIVITY, data, key=key, headers=headers))
+                    flying[-1].add_done_callback(_looked_at)
+                    if not len(flying) % TURN:
+                        await asyncio.sleep(0)  # others have their turn
+        except (KafkaError, OSError) as error:
+            said = await self._why(error)
+        except TimeoutError:
+            pass
+        if flying:
+            await asyncio.wait(flying, timeout=max(0.0, deadline - time.monotonic()))
+        known = [_outcome(future, said) for future in flying]
+        return [*known, *(Unsure(False, said) for _ in lines[len(flying) :])]
+
+    async def _why(self, error: BaseException) -> str:
+        if self._client is None:
+            return await kafka_refusal.reason(self._settings.brokers) or _said(error)
+        return _said(error)
+
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._client is None:
-                client = kafka.new_producer(self._settings, linger_ms=0)
+                client = kafka.new_producer(self._settings, linger_ms=0, give_up_ms=GIVE_UP_MS)
                 try:
                     await client.start()
                 except BaseException:

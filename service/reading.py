@@ -10,7 +10,7 @@ import io
 import re
 import sys
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import date, datetime, timedelta, timezone
 from functools import cache
@@ -33,6 +33,10 @@ RECORD_TYPES: Final[Mapping[str, str]] = {
 
 AHEAD_MS: Final = 24 * 3_600_000
 """How far ahead of now a record may be: the worker refuses what is further, so it is not sent."""
+
+INVALID: Final = "invalid"
+"""What a refusal is called that has no other name, as among the dead letters."""
+IN_THE_FUTURE: Final = "in_the_future"
 
 _IN_THE_FUTURE: Final = "`occurred_at` is more than a day in the future: check the clock, or the unit (milliseconds)"
 _CONSTANTS: Final = "constants"
@@ -62,6 +66,9 @@ class Refused(NamedTuple):
     number: int | None
     raw: bytes | str
     reason: str
+    code: str = INVALID
+    field: str = ""
+    """Of the record type, where one is to blame."""
 
 
 class _Plan(NamedTuple):
@@ -97,6 +104,11 @@ def read(
         opened.close()
         raise InputError(f"{_called(name)}: {cause(error)}") from error
     return _records(_guarded(found.items, name), plan, found.text, opened)
+
+
+def judged(items: Iterable[Item], record_type: str, *, now_ms: int) -> Iterator[Line | Refused]:
+    """Items whose fields are named as in the schema, by the same rules as the lines of a file."""
+    return _records(iter(items), _plan(record_type, {}, False, now_ms), False, ExitStack())
 
 
 def rows(path: str | Path, columns: Collection[str]) -> Iterator[Item]:
@@ -223,14 +235,18 @@ def _records(items: Iterator[Item], plan: _Plan, text: bool, opened: ExitStack) 
                 continue
             try:
                 value = _value(fields, plan, text)
+            except _NotATime as error:
+                yield Refused(number, raw, str(error), field=error.field)
+                continue
             except ValueError as error:
                 yield Refused(number, raw, str(error))
                 continue
             wrong = problem(plan.record_type, value)
             if wrong is not None:
-                yield Refused(number, raw, _from_source(wrong.field, wrong.message, fields, plan))
+                says = _from_source(wrong.field, wrong.message, fields, plan)
+                yield Refused(number, raw, says, field=wrong.field)
             elif value["occurred_at"] > plan.limit_ms:
-                yield Refused(number, raw, _IN_THE_FUTURE)
+                yield Refused(number, raw, _IN_THE_FUTURE, IN_THE_FUTURE, "occurred_at")
             else:
                 yield Line(number, plan.record_type, value)
 
@@ -272,6 +288,14 @@ def _integer(text: str) -> int:
     raise ValueError(f"`{shown(text)}` is out of range: give milliseconds since 1970-01-01T00:00:00Z")
 
 
+class _NotATime(ValueError):
+    """A text that is no time, and the field that it is in."""
+
+    def __init__(self, field: str, says: str) -> None:
+        super().__init__(says)
+        self.field = field
+
+
 def _time(name: str, item: Any) -> Any:
     """Epoch milliseconds; what is no time at all is left to the validation of the record."""
     try:
@@ -282,7 +306,7 @@ def _time(name: str, item: Any) -> Any:
         if isinstance(item, date):
             raise ValueError(f"`{item}` is a day, not a time: write it as {item}T12:00:00Z")
     except ValueError as error:
-        raise ValueError(f"`{name}`: {error}") from None
+        raise _NotATime(name, f"`{name}`: {error}") from None
     return item
 
 

@@ -36,8 +36,11 @@ def test_a_token_is_the_key_that_was_made_for_it(keys: Keys):
     assert len(token.split("_", 2)[2]) == 43, "32 random bytes"
 
 
-@pytest.mark.parametrize("wrong", ["", "gsk", "gsk_", "gsk__", "x", "é\udcff", "gsk_{id}", "gsk_{id}_", "gsk_{id}_x",
-                                   "gsk_none_x", "{token}x", "{token} ", "{short}", "GSK_{id}_x", "{other}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "gsk", "gsk_", "gsk__", "x", "é\udcff", "gsk_{id}", "gsk_{id}_", "gsk_{id}_x", "gsk_none_x", "{token}x",
+     "{token} ", "{short}", "GSK_{id}_x", "{other}"],
+)  # fmt: skip
 def test_anything_else_is_no_key(keys: Keys, wrong: str):
     key, token = keys.create("acme", Scope.READ, AT)
     other, _ = keys.create("acme", Scope.READ, AT)
@@ -111,8 +114,8 @@ def test_a_file_that_was_interrupted_is_written_over(keys: Keys):
     assert keys.authenticate(token) == key
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"keys": [{}]}', b'{"keys": 5}', b"\xff\xfe", b'{"keys": ["\xff"]}',
-                                     b'{"keys": [], "more": 1}'])  # fmt: skip
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"keys": [{}]}', b'{"keys": 5}', b"\xff\xfe",
+                                     b'{"keys": ["\xff"]}', b'{"keys": [], "more": 1}'])  # fmt: skip
 def test_a_damaged_file_lets_nobody_in_and_is_not_written_over(keys: Keys, content: bytes):
     _, token = keys.create("acme", Scope.READ, AT)
     keys.path.write_bytes(content)
