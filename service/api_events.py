@@ -88,7 +88,8 @@ async def events(
     reads: ReadsOf,
     key: KeyOf,
     brand: Annotated[
-        str | None, Query(description="Only this brand; without it the API key's, or all", examples=["acme"], max_length=MAX_ID)
+        str | None,
+        Query(description="Only this brand; without it the API key's, or all", examples=["acme"], max_length=MAX_ID),
     ] = None,
     types: Annotated[
         str | None,

@@ -74,7 +74,7 @@ def run(settings: Settings) -> int:
         bound = server.bind()
     except OSError as error:
         raise Unusable(
-            f"port {settings.port} of {settings.host} cannot be used ({error.strerror}): set GROUNDSWELL_PORT to another"
+            f"{settings.host}:{settings.port} cannot be used ({error.strerror}): set GROUNDSWELL_PORT to another port"
         ) from None
     _allow_many_connections()
     log.info("listening", host=settings.host, port=settings.port, keys=keys)
