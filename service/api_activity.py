@@ -8,10 +8,11 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from schemas.catalogue import current
+from schemas.validate import END_OF_TIME, MAX_AMOUNT_MINOR, MAX_FOLLOWERS, MAX_ID, MAX_QUANTITY
 from service import api_audit, api_errors
 from service.activity_bodies import EVENT, EVENTS, JSON, LINES, MAX_RECORDS, records
 from service.api_access import KeyOf
-from service.api_params import answer
+from service.api_params import ID_PATTERN, TEXT_PATTERN, answer
 from service.instants import now_ms
 from service.problems import Refusal
 from service.publishing import Published, Publishing
@@ -22,6 +23,17 @@ PUBLISH_SECONDS: Final = 10.0
 AT_ONCE: Final = 16 * 1024
 """Bytes of a body that is read in passing; a longer one is in a thread of its own."""
 SOME: Final = 207
+_TIME: Final = {"type": "string", "format": "date-time"}
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_ID, "pattern": TEXT_PATTERN}
+_ID: Final = {**_TEXT, "pattern": ID_PATTERN}
+_FIELDS: Final[Mapping[str, dict[str, Any]]] = {
+    **dict.fromkeys(("brand_id", "member_id", "campaign_id", "referrer_id"), _ID),
+    "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
+    "quantity": {"type": "integer", "minimum": -MAX_QUANTITY, "maximum": MAX_QUANTITY},
+    "amount_minor": {"type": "integer", "minimum": 0, "maximum": MAX_AMOUNT_MINOR},
+    "followers": {"type": "integer", "minimum": 0, "maximum": MAX_FOLLOWERS},
+}
+"""The rules of fields (`schemas/validate.py`) in the words of JSON Schema."""
 
 routes = APIRouter(prefix="/v1/activity", tags=["activity"], responses=api_errors.DOCUMENTED)
 
@@ -60,41 +72,43 @@ def _schema(record_type: str) -> dict[str, Any]:
         "title": record_type,
         "additionalProperties": False,
         "required": [field["name"] for field in fields if not isinstance(field["type"], list)],
-        "properties": {field["name"]: {**_type(field["type"]), "description": field["doc"]} for field in fields},
+        "properties": {
+            field["name"]: {**_type(field["name"], field["type"]), "description": field["doc"]} for field in fields
+        },
     }
 
 
-def _type(avro: Any) -> dict[str, Any]:
+def _type(name: str, avro: Any) -> dict[str, Any]:
     if isinstance(avro, list):
-        return {"anyOf": [_type(avro[1]), {"type": "null"}]}
+        return {"anyOf": [_type(name, avro[1]), {"type": "null"}]}
     if isinstance(avro, Mapping):
         if avro["type"] == "enum":
             return {"type": "string", "enum": list(avro["symbols"])}
-        return {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "integer"}]}
-    return {"type": "string"} if avro == "string" else {"type": "integer"}
+        return {"anyOf": [_TIME, {"type": "integer", "minimum": 0, "maximum": END_OF_TIME - 1}]}
+    return _FIELDS.get(name, _TEXT)
 
 
 def _bodies(record_type: str) -> dict[str, Any]:
     """What the documentation says of the body."""
     one = _schema(record_type)
-    many = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_RECORDS}
+    some = {"type": "array", "minItems": 1, "description": f"At most {MAX_RECORDS:,}"}
     event = {
         "type": "object",
         "required": ["specversion", "id", "source", "type", "data"],
         "properties": {
             "specversion": {"const": "1.0"},
-            "id": {"type": "string", "description": "The `event_id`"},
-            "source": {"type": "string", "format": "uri-reference"},
+            "id": {**_TEXT, "description": "The `event_id`"},
+            "source": {"type": "string", "format": "uri-reference", "minLength": 1},
             "type": {"const": f"groundswell.{record_type}"},
-            "time": {"type": "string", "format": "date-time", "description": "The `occurred_at`"},
+            "time": {**_TIME, "description": "The `occurred_at`"},
             "data": {**one, "required": [name for name in one["required"] if name not in ("event_id", "occurred_at")]},
         },
     }
     contents = {
-        JSON: {"anyOf": [one, many]},
+        JSON: {"anyOf": [one, {**some, "items": one}]},
         LINES[0]: one,
         EVENT: event,
-        EVENTS: {"type": "array", "items": event, "minItems": 1, "maxItems": MAX_RECORDS},
+        EVENTS: {**some, "items": event},
     }
     return {"required": True, "content": {name: {"schema": schema} for name, schema in contents.items()}}
 

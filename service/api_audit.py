@@ -83,10 +83,10 @@ class _Answer:
 
 
 def _write(scope: Scope, answer: _Answer) -> None:
-    """The line, if the route changes something; of a request that got to none, nobody knows."""
+    """The line, if the route changes something. Of a request that got to none, nobody knows."""
     route = scope.get("route")
     need = None if route is None else NEEDS.get(f"{scope['method']} {route.path}")
-    if need is None or need.scope is not access.Scope.READ:
+    if route is None or (need is not None and need.scope is not access.Scope.READ):
         log.info("audit", **_facts(scope), status=answer.status, **answer.code())
 
 

@@ -15,6 +15,8 @@ _INSIDE: Final = r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029]"
 _ENDS: Final = r"[^/\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 ID_PATTERN: Final = f"^{_ENDS}({_INSIDE}*{_ENDS})?$"
 """What an id on the log looks like (`schemas/validate.py`): no slash, no control character, no space at its ends."""
+TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
+"""What other texts on the log look like: no control character."""
 _POSITION: Final = r"^(\d{1,18}|\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*)$"
 _DATE_TIME: Final = {"format": "date-time"}
 

@@ -31,7 +31,7 @@ class _Outcome(BaseModel):
 class AcceptedRecord(_Outcome):
     """A record that the activity log has."""
 
-    event_id: str = Field(examples=["order-70031"])
+    event_id: str = Field(description="That of the record", examples=["order-70031"])
     position: str = Field(description="`partition:offset`; good as `min_position`", examples=["2:1041"])
 
 
@@ -43,7 +43,9 @@ class RefusedRecord(_Outcome):
         "(it may be on the log, or come there) or `not_sent`",
         examples=["invalid"],
     )
-    detail: str = Field(examples=["`kind` is 'lik': give one of like, comment, share"])
+    detail: str = Field(
+        description="What is wrong, in a sentence", examples=["`kind` is 'lik': give one of like, comment, share"]
+    )
     field: str | None = Field(None, description="The field to blame, if there is one", examples=["kind"])
 
 
@@ -52,8 +54,8 @@ class Published(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    accepted: int = Field(description="Records that the activity log has", examples=[1])
-    refused: int = Field(description="Records that it will not get", examples=[0])
+    accepted: int = Field(description="How many records the activity log has", examples=[1])
+    refused: int = Field(description="How many records it will not get", examples=[0])
     position: str | None = Field(
         description="The last accepted record of each partition, `partition:offset` by comma; good as `min_position`",
         examples=["2:1041"],
