@@ -22,6 +22,7 @@ import typer
 import yaml
 
 from service import cli
+from service.api_server import is_loopback
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +170,18 @@ def test_no_port_is_open_to_other_machines():
     ports = [port for service in SERVICES.values() for port in service.get("ports", ())]
     assert ports
     assert [port for port in ports if not str(port).startswith("127.0.0.1:")] == []
+
+
+def test_the_api_answers_outside_of_its_container_with_keys_that_are_kept_and_may_be_written():
+    api = SERVICES["api"]
+    assert [port.rpartition(":")[2] for port in api["ports"]] == [str(Settings.model_fields["port"].default)]
+    assert not is_loopback(api["environment"]["GROUNDSWELL_HOST"])
+    volume, _, folder = api["volumes"][0].partition(":")
+    assert volume in yaml.safe_load(COMPOSE)["volumes"]
+    assert Path(api["environment"]["GROUNDSWELL_API_KEYS_FILE"]).parent == Path(folder)
+    owner = only("USER")
+    made = next(rest for word, rest in final_stage() if word == "RUN")
+    assert f"mkdir --mode=700 {folder} && chown {owner} {folder}" in made, "a new volume is as the image has its folder"
 
 
 def test_there_is_no_secret_that_nobody_has_chosen():

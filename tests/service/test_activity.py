@@ -62,9 +62,14 @@ def address() -> Iterator[str]:
         yield found
 
 
+def on(address: str, settings: Settings) -> Settings:
+    """The same settings with a Kafka."""
+    return Settings(**{**settings.model_dump(), "kafka": address, "partitions": 2})
+
+
 @pytest.fixture(scope="module")
 def with_kafka(shared_settings: Settings, address: str) -> Settings:
-    return shared_settings.model_copy(update={"kafka": address, "partitions": 2})
+    return on(address, shared_settings)
 
 
 @pytest.fixture(scope="module")
@@ -241,13 +246,13 @@ def test_nothing_is_accepted_before_the_archive_of_the_embedded_stack_has_it(wit
     says = tmp_path / "archived.json"
     archived.say(says, {})
     with serving(with_kafka.model_copy(update={"archived": says})) as client, ThreadPoolExecutor(1) as pool:
-        before = asyncio.run(kafka.log_ends(with_kafka.kafka, ACTIVITY))
+        before = asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY))
         answer = pool.submit(client.post, LIKES, json=like("to-disk"))
         deadline = time.monotonic() + 10
-        while asyncio.run(kafka.log_ends(with_kafka.kafka, ACTIVITY)) == before:
+        while asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY)) == before:
             assert time.monotonic() < deadline
         assert not answer.done(), "the broker has it, and the archive does not"
-        archived.say(says, asyncio.run(kafka.log_ends(with_kafka.kafka, ACTIVITY)))
+        archived.say(says, asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY)))
         assert answer.result().status_code == 200
 
 
@@ -275,7 +280,7 @@ def test_when_the_broker_dies_each_record_says_that_nobody_knows(
     with ExitStack() as broker:
         address = broker.enter_context(own_broker.running())
         asyncio.run(topic_admin.create(Settings(kafka=address, partitions=2)))
-        with serving(shared_settings.model_copy(update={"kafka": address})) as client:
+        with serving(on(address, shared_settings)) as client:
             assert client.post(LIKES, json=like("alive")).status_code == 200
             broker.close()  # it is killed
             answer = client.post(LIKES, json=[like("dead"), like("bad", kind="lik")])
