@@ -22,7 +22,6 @@ from streams import readstate
 from streams.causes import Comparison
 from streams.decided import Decided, Scratch
 from streams.intake import Intake
-from streams.readstate import ReadState
 from streams.recent import Recent
 from streams.rederive import NO_LIMITS, Rederivation
 from streams.rewards import Rewards
@@ -82,19 +81,23 @@ def log_of(
 class Live:
     """A ledger, and the workers of all partitions, which take as many records at a time as they are told."""
 
-    def __init__(self, directory: Path, log: MemoryLog, documents: Sequence[dict[str, Any]] = DOCUMENTS) -> None:
+    def __init__(
+        self, directory: Path, log: MemoryLog, documents: Sequence[dict[str, Any]] = DOCUMENTS, database: str = ""
+    ) -> None:
         self.log = log
-        self.database = f"sqlite:///{directory / 'live.db'}"
+        self.database = database or f"sqlite:///{directory / 'live.db'}"
         self.ledger = Ledger(self.database)
         self.ledger.migrate()
         self.engine = open_database(self.database)
         readstate.create_tables(self.engine)
-        self.ledger.events.put([_defined(document) for document in documents])
+        if not self.ledger.last_notification():
+            self.ledger.events.put([_defined(document) for document in documents])
         self._workers: list[tuple[Intake, Rewards]] = []
         for partition in range(log.partitions):
-            source = Source(ACTIVITY, EPOCH, partition)
+            source = Source(ACTIVITY, log.epoch, partition)
             self.ledger.take(source, "w", 0)
-            intake = Intake(partition, log.partitions, ReadState(), Recent(), SECRET, NO_LIMITS)
+            state = readstate.take(self.engine, source, "w")
+            intake = Intake(partition, log.partitions, state, Recent(), SECRET, NO_LIMITS)
             self._workers.append((intake, Rewards(self.ledger, source, 0, "w", lambda: NOW)))
 
     def work(self, partition: int, count: int = 1 << 30) -> None:
@@ -111,8 +114,7 @@ class Live:
             self.work(partition % self.log.partitions, count)
         for partition, (intake, rewards) in enumerate(self._workers):
             self.work(partition)
-            source = Source(ACTIVITY, EPOCH, partition)
-            readstate.take(self.engine, source, "w")
+            source = Source(ACTIVITY, self.log.epoch, partition)
             readstate.save(self.engine, source, intake.state.take(0, rewards.position), "w", {})
         return self
 
