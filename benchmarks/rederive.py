@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from aggregates.ledger_store import Versioned
 from aggregates.parsing import parse
 from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import Brand, Campaign, content_of
+from benchmarks import databases
 from benchmarks.contest import Contest, merge, play, table
 from benchmarks.feed import SECRET, LogRecord, log_of
 from schemas.topics import ACTIVITY
@@ -81,17 +82,18 @@ def bench(
     ] = RESULTS,
 ) -> None:
     """Derive a simulated community's log again beside its ledger on SQLite, the copy of the ledger included."""
-    log = MemoryLog(log_of(SIMULATED, records))
-    documents = [parse(one, "simulation") for one in yaml.safe_load_all(community(*SIMULATED).definitions)]
-    with tempfile.TemporaryDirectory(prefix="groundswell-benchmark-") as directory:
-        database = f"sqlite:///{Path(directory) / 'live.db'}"
-        _decide(database, log, documents)
-        rows = play(_contests(database, log, documents), runs)
+    with ExitStack() as stack:
+        rows = play(contests(stack, records), runs)
     merge(out, rows)
     Console(width=None if sys.stdout.isatty() else 140).print(table(rows))
 
 
-def _contests(database: str, log: MemoryLog, documents: Sequence[Brand | Campaign]) -> Iterator[Contest]:
+def contests(stack: ExitStack, records: int = RECORDS) -> Iterator[Contest]:
+    """The plain comparison, and a candidate of the rules that applied, on one ledger."""
+    log = MemoryLog(log_of(SIMULATED, records))
+    documents = [parse(one, "simulation") for one in yaml.safe_load_all(community(*SIMULATED).definitions)]
+    database = stack.enter_context(databases.sqlite_file())
+    _decide(database, log, documents)
     size = f"{len(log.records):,} records of a simulated community"
     for name, run in (
         ("replay rederive", partial(_compared, database, log)),
