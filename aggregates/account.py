@@ -135,6 +135,7 @@ def _interaction(
         actor_id=value["actor_id"],
         grants=grants,
         refusals=refusals,
+        tier_followers=activity.tier_followers,
     )
     return [rewarded]
 
@@ -214,6 +215,7 @@ def _purchase(
         refunded_minor=0 if order.known else order.refunded,
         grants=grants,
         refusals=refusals,
+        tier_followers=activity.tier_followers,
     )
     return [recorded]
 
@@ -293,6 +295,7 @@ def _referral(
         grants=grants,
         refusals=refusals,
         reversals=tuple(reversing.made),
+        tier_followers=activity.tier_followers,
     )
     return [judged]
 

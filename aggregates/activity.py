@@ -37,3 +37,5 @@ class Activity(NamedTuple):
     """The followers that a rate on its platform divides by; None or 0: unrated."""
     is_self: bool
     """An interaction whose actor is the member: counted apart, never rated, never paid."""
+    tier_followers: int | None = None
+    """The followers behind the tier: those on the platform where the member has the most; None without a profile."""

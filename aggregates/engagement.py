@@ -14,6 +14,8 @@ from aggregates.activity import Activity
 MINUTES_5: Final = 300_000
 HOUR: Final = 3_600_000
 PARTS_PER_BILLION: Final = 1_000_000_000
+TIER_CHANGES: Final = 64
+"""Changes of tier that are kept for a member, the latest in event time."""
 ENGAGEMENTS: Final = frozenset({"like", "comment", "share", "save", "click"})
 ON_TIME: Final = -1
 """The segment of what arrived while its pane was open."""

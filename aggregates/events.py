@@ -107,6 +107,8 @@ class InteractionRewarded(Stored, frozen=True):
     actor_id: str | None = None
     grants: tuple[Grant, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    tier_followers: int | None = None
+    """The followers behind the tier, on the platform where the member has the most; None without a profile."""
 
 
 class UnitsUndone(Stored, frozen=True):
@@ -154,6 +156,8 @@ class PurchaseRecorded(Stored, frozen=True):
     """Refunds of this order that came before it: the referrer's reward is judged on the amount less these."""
     grants: tuple[Grant, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    tier_followers: int | None = None
+    """As in `InteractionRewarded`."""
 
 
 class RefundRecorded(Stored, frozen=True):
@@ -186,6 +190,8 @@ class ReferralJudged(Stored, frozen=True):
     grants: tuple[Grant, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     reversals: tuple[Reversal, ...] = ()
+    tier_followers: int | None = None
+    """As in `InteractionRewarded`."""
 
 
 class PointsRedeemed(Stored, frozen=True):

@@ -45,6 +45,12 @@ def entry_id(*parts: str) -> str:
     return blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
 
 
+def record_id(kind: str, *parts: str) -> str:
+    """An event id made of what caused the record: the same again for the same cause, and never too long."""
+    digest = blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+    return f"{kind}:{digest}"
+
+
 def matches(rule: Rule, activity: Activity) -> bool:
     """Whether a rule is about such a record."""
     return not mismatch(rule, activity)

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, func, select
 from aggregates.definitions import UNKNOWN_TIER, Brand
 from projections import rates
 from projections.answers import iso
+from projections.engagement_people import tiers_of
 from projections.engagement_queries import position_text
 from projections.engagement_sums import member_panes, totals
-from projections.engagement_tables import ENGAGEMENT, MEMBERS
+from projections.engagement_tables import ENGAGEMENT
 from projections.queries import read_position
 from projections.rates import MEMBER_PANE_MS, Bounds, Window
 from projections.referrals import REFERRALS
@@ -67,9 +68,9 @@ def ambassadors(
     min_posts: int,
     positions: Mapping[int, int],
 ) -> Ambassadors:
-    """The first `limit` of the candidates of a window of whole hours, all of them or those now in `tier`."""
+    """The first `limit` of the candidates of a window of whole hours, all of them or those in `tier`, as of then."""
     held = rates.bounds(window, MEMBER_PANE_MS, now_ms, as_of)
-    found = [one for one in _candidates(conn, brand.id, held, min_posts) if tier is None or one.tier == tier]
+    found = [one for one in _candidates(conn, brand.id, held, min_posts, as_of) if tier is None or one.tier == tier]
     medians = median_rates(found)
     return Ambassadors(
         brand=brand.id,
@@ -86,20 +87,20 @@ def ambassadors(
     )
 
 
-def _candidates(conn: Connection, brand: str, held: Bounds, min_posts: int) -> list[Candidate]:
+def _candidates(conn: Connection, brand: str, held: Bounds, min_posts: int, as_of: int | None) -> list[Candidate]:
     """Everyone with a rate or with sales in a window."""
     summed = totals(conn, ENGAGEMENT, (ENGAGEMENT.c.member,), *member_panes(brand, None, None, held))
     engaged = {str(member): counters for (member,), counters in summed}
     sales = _sales(conn, brand, held)
-    profiles = select(MEMBERS.c.member, MEMBERS.c.tier, MEMBERS.c.followers, MEMBERS.c.platforms)
-    known = {row.member: row for row in conn.execute(profiles.where(MEMBERS.c.brand == brand))}
+    table, where = tiers_of(brand, as_of)
+    known = {row.member: row for row in conn.execute(select(table).where(*where))}
     found = []
     for member in sorted(engaged.keys() | sales.keys()):
         counters, brought = engaged.get(member, {}), sales.get(member, Sales())
         rate = rate_of(counters, min_posts)
         if rate is not None or brought.revenue_minor > 0:
             row = known.get(member)
-            followers = row.followers if row is not None and row.platforms != "{}" else None
+            followers = None if row is None or getattr(row, "platforms", "") == "{}" else row.followers
             found.append(Candidate(member, row.tier if row else UNKNOWN_TIER, followers, counters, rate, brought))
     return found
 

@@ -88,7 +88,7 @@ class Standing(_Answer):
 
     rank: int = Field(description="Place, from 1; equal scores share one", examples=[1])
     member_id: str = Field(description="Member id", examples=["ann"])
-    tier: str = Field(description="The member's influence tier now")
+    tier: str = Field(description="The member's influence tier, now or as of `as_of`")
     score: Number = Field(description="By the metric: points, interactions, minor units, or a rate; null comes last")
     prize: int | None = Field(None, description="Points won when the campaign was settled; null for none")
 
@@ -182,15 +182,18 @@ class Settlement(_Answer):
 class Explained(_Answer):
     """One entry with everything that led to it."""
 
-    entry: Entry
+    entry: Entry = Field(description="The movement of points")
     happened: dict[str, Any] = Field(description="What the source record said happened")
     tier: str = Field(description="The member's tier as of that record")
+    tier_followers: int | None = Field(
+        None, description="The followers behind that tier, on the platform with the most; null where none are stored"
+    )
     entitled: int = Field(description="Points before caps and budget")
     limited_by: str | None = Field(description="The cap, or `budget`, that kept something back")
     reverses: str | None = Field(description="The entry that this one takes back or cancels")
-    debt: int = Field(description="The part taken as negative balance; below zero: the part that paid some of it off")
+    debt: int = Field(description="Points taken as negative balance; below zero: those that paid some of it off")
     shortfall: int = Field(
-        description="The part that could not be taken back; below zero: what had been given up and was taken now"
+        description="Points that could not be taken back; below zero: those given up before and taken now"
     )
     takes: dict[str, int] = Field(description="Lot → points taken from it; below zero: given back to it")
 
@@ -199,13 +202,15 @@ class Unpaid(_Answer):
     """A record, or one rule of it, that paid nothing, and why."""
 
     event_id: str = Field(description="Event id of the record", examples=["e-1"])
-    record_type: str
-    occurred_at: str
-    campaign: str | None
-    rule: str | None
-    reason: str
-    sentence: str
-    source: EntrySource
+    record_type: str = Field(description="Type of the record", examples=["Interaction"])
+    occurred_at: str = Field(description="When it occurred, UTC", examples=["2026-03-01T09:30:00.000Z"])
+    campaign: str | None = Field(description="Campaign that paid nothing; null where none is meant")
+    campaign_version: int | None = Field(description="Version of the campaign; null where none was in force")
+    rule: str | None = Field(description="Earning rule that paid nothing; null: the whole campaign")
+    tier: str = Field(description="The member's tier as of that record")
+    reason: str = Field(description="Stable: the cap, `budget`, or what else stood against it")
+    sentence: str = Field(description="The reason in words")
+    source: EntrySource = Field(description="The record of the activity log behind it")
 
 
 class Explanation(_Answer):
@@ -213,6 +218,6 @@ class Explanation(_Answer):
 
     brand: str = Field(description="Brand id", examples=["acme"])
     member_id: str = Field(description="Member id", examples=["ann"])
-    entries: tuple[Explained, ...]
-    unpaid: tuple[Unpaid, ...]
+    entries: tuple[Explained, ...] = Field(description="The movements, in the order they were recorded")
+    unpaid: tuple[Unpaid, ...] = Field(description="What paid nothing; empty where one entry was asked for")
     position: int = Field(description="Ledger position that the answer reflects", examples=[48213])

@@ -11,11 +11,11 @@ from aggregates.definitions import Campaign
 from aggregates.programs import campaign_in_force, from_content
 from aggregates.settlement import status
 from projections.answers import Campaigns, CampaignSummary, Settlement, Standing, iso
-from projections.engagement_queries import member_tiers
 from projections.programs import CAMPAIGN, PROGRAMS
 from projections.queries import read_position
 from projections.settlement_queries import settlement, winners
 from projections.settlements import SETTLEMENTS
+from projections.tier_queries import member_tiers
 
 WINNERS_SHOWN = 100
 """Places that the answer of a settlement lists."""
@@ -77,7 +77,9 @@ def settled(conn: Connection, brand: str, campaign: str) -> Settlement | None:
     )
 
 
-def with_tiers(conn: Connection, brand: str, places: Sequence[Standing]) -> tuple[Standing, ...]:
-    """The places, each member with the tier of now."""
-    tiers = member_tiers(conn, brand, [place.member_id for place in places])
+def with_tiers(
+    conn: Connection, brand: str, places: Sequence[Standing], as_of: int | None = None
+) -> tuple[Standing, ...]:
+    """The places, each member with the tier of now, or as of an instant (epoch ms)."""
+    tiers = member_tiers(conn, brand, [place.member_id for place in places], as_of)
     return tuple(place.model_copy(update={"tier": tiers[place.member_id]}) for place in places)

@@ -16,11 +16,11 @@ from aggregates.ledger_store import EVENTS
 from aggregates.program_events import StandingsKept
 from projections import outbound_queries
 from projections.balances import Judged, Totals, judge
-from projections.engagement_queries import member_tiers
 from projections.movements import EARNED, REVERSED, account_of, movements
 from projections.programs import CAMPAIGN, PROGRAMS
 from projections.settlements import PLACES, SETTLEMENTS
 from projections.standings_queries import POINTS
+from projections.tier_queries import member_tiers
 
 _ACCOUNT: Final = "account:"
 _CAMPAIGN: Final = "campaign:"

@@ -16,6 +16,7 @@ from projections.engagement_queries import position_text
 from projections.engagement_tables import (
     ACTIVE,
     ENGAGEMENT,
+    MEMBER_TIERS,
     MEMBERS,
     ROLLUPS,
     TIERS,
@@ -94,7 +95,7 @@ _COMPARED: Final[Mapping[str, Sequence[tuple[Table, ColumnElement[bool]]]]] = {
         (ACTIVE, true()),
     ),
     TIERS.name: ((TIERS, true()), (ROLLUPS, ROLLUPS.c.scope.in_(sorted(TIER_SCOPES)))),
-    MEMBERS.name: ((MEMBERS, true()),),
+    MEMBERS.name: ((MEMBERS, true()), (MEMBER_TIERS, true())),
 }
 """What is compared under the name of each table, and which of its rows: both topics write roll-ups."""
 

@@ -18,7 +18,7 @@ from projections.engagement_tables import DIGESTS, KEY, MEMBERS, column_of
 from projections.rows import MODULUS, NOTHING, Digest
 
 _MERGED: Final = (*(key for key in KEY if key not in ("segment", "partition", "epoch")), "length_ms")
-_TOLD: Final = ("brand", "member", "tier", "followers", "platforms")
+_TOLD: Final = ("brand", "member", "tier", "followers", "platforms", "changes")
 _SOME: Final = 500
 """Members asked for in one statement."""
 

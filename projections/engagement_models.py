@@ -132,15 +132,19 @@ class Distribution(Answer):
 
 
 class TierRow(Measures):
-    """One tier: who is in it now, and what its members did in the window while they were in it."""
+    """One tier: who is in it at the end, and what its members did in the window while they were in it."""
 
     tier: str = Field(description="Influence tier.", examples=["nano"])
     min_followers: int | None = Field(
         description="Lower bound of the tier in followers; null when the brand defines none for it."
     )
-    members: int = Field(description="Members of the brand who are in the tier now, whatever window or campaign.")
-    followers: Distribution | None = Field(description="Followers of these members; null when none are known.")
-    active_members: int = Field(description="Members in the tier now with any activity in the window's hours.")
+    members: int = Field(
+        description="Members of the brand who are in the tier now, or were as of `as_of`, whatever window or campaign."
+    )
+    followers: Distribution | None = Field(
+        description="Followers of these members; null when none are known, and with `as_of`: they are not kept."
+    )
+    active_members: int = Field(description="Those of the tier's members with any activity in the window's hours.")
 
 
 class TierReport(Scope):
@@ -160,9 +164,14 @@ class MemberTierAnswer(Answer):
     brand: str = Field(description="Brand id.", examples=["acme"])
     member: str = Field(description="Member id.", examples=["ann"])
     tier: str = Field(description="`unknown` without a profile.")
+    since: str | None = Field(
+        description="When the member came into it, UTC; null without a profile", examples=["2026-03-01T09:30:00.000Z"]
+    )
     platform: str | None = Field(description="Where the member has the most followers: this decides the tier.")
-    followers: int | None = Field(description="Followers there; null without a profile.")
-    platforms: dict[str, int] = Field(description="Followers by platform.")
+    followers: int | None = Field(
+        description="Followers there; null without a profile. With `as_of`: those at the change into the tier."
+    )
+    platforms: dict[str, int] = Field(description="Followers by platform; with `as_of` only the one that decided.")
     position: str = Field(
         description="What the answer reflects: `partition:offset` of the activity log, by comma.", examples=["0:17,1:9"]
     )

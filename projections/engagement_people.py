@@ -1,29 +1,42 @@
-"""Who is in which tier now: how many, how many of them active, and how their followers are spread."""
+"""Who is in which tier, now or as of an instant: how many, how many of them active, how their followers are spread."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, distinct, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, distinct, exists, func, or_, select
 
 from projections.engagement_models import Distribution
 from projections.engagement_sums import member_panes
-from projections.engagement_tables import ACTIVE, ENGAGEMENT, MEMBERS
+from projections.engagement_tables import ACTIVE, ENGAGEMENT, MEMBER_TIERS, MEMBERS
 from projections.rates import Bounds
 
 UNKNOWN: Final = "unknown"
 """The tier of a member without a profile."""
 
 
-def members_by_tier(conn: Connection, brand: str) -> dict[str, int]:
-    """Members by tier now; those who were seen and have no profile are `unknown`."""
-    grouped = conn.execute(
-        select(MEMBERS.c.tier, func.count()).where(MEMBERS.c.brand == brand).group_by(MEMBERS.c.tier)
-    )
+def tiers_of(brand: str, as_of: int | None) -> tuple[Table, list[ColumnElement[bool]]]:
+    """Where the tiers of a brand's members as of an instant (epoch ms; None: now) stand, and which rows these are.
+
+    A member has one row at most there, with columns `member` and `tier`.
+    """
+    if as_of is None:
+        return MEMBERS, [MEMBERS.c.brand == brand]
+    at = MEMBER_TIERS.c
+    return MEMBER_TIERS, [at.brand == brand, at.since <= as_of, or_(at.until.is_(None), at.until > as_of)]
+
+
+def members_by_tier(conn: Connection, brand: str, as_of: int | None, hours: Bounds) -> dict[str, int]:
+    """Members by tier as of an instant (None: now); those who were seen before the end of `hours` and have no profile
+    by then are `unknown`."""
+    table, where = tiers_of(brand, as_of)
+    grouped = conn.execute(select(table.c.tier, func.count()).where(*where).group_by(table.c.tier))
     people = {str(tier): int(count) for tier, count in grouped}
-    profile = exists().where(MEMBERS.c.brand == brand, MEMBERS.c.member == ACTIVE.c.member)
-    seen = (ACTIVE.c.scope == "member", ACTIVE.c.brand == brand, ACTIVE.c.campaign == "")
+    profile = exists().where(*where, table.c.member == ACTIVE.c.member)
+    seen = [ACTIVE.c.scope == "member", ACTIVE.c.brand == brand, ACTIVE.c.campaign == ""]
+    if as_of is not None and hours.end is not None:
+        seen.append(ACTIVE.c.first_at < hours.end)
     strangers = conn.execute(select(func.count(distinct(ACTIVE.c.member))).where(*seen, ~profile)).scalar_one()
     if strangers:
         people[UNKNOWN] = people.get(UNKNOWN, 0) + strangers
@@ -37,12 +50,13 @@ def active_members(conn: Connection, brand: str, campaign: str | None, platform:
 
 
 def active_by_tier(
-    conn: Connection, brand: str, campaign: str | None, platform: str | None, hours: Bounds
+    conn: Connection, brand: str, campaign: str | None, platform: str | None, hours: Bounds, as_of: int | None
 ) -> dict[str, int]:
-    """Distinct members with a pane in these hours, by the tier they are in now."""
-    profile = and_(MEMBERS.c.brand == brand, MEMBERS.c.member == ACTIVE.c.member)
-    tier = func.coalesce(MEMBERS.c.tier, UNKNOWN)
-    members = select(tier, func.count(distinct(ACTIVE.c.member))).select_from(ACTIVE.outerjoin(MEMBERS, profile))
+    """Distinct members with a pane in these hours, by the tier they were in as of an instant (None: are in now)."""
+    table, where = tiers_of(brand, as_of)
+    profile = and_(*where, table.c.member == ACTIVE.c.member)
+    tier = func.coalesce(table.c.tier, UNKNOWN)
+    members = select(tier, func.count(distinct(ACTIVE.c.member))).select_from(ACTIVE.outerjoin(table, profile))
     found = conn.execute(members.where(*_active(brand, campaign, platform, hours)).group_by(tier))
     return {str(name): int(count) for name, count in found}
 

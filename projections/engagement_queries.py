@@ -5,8 +5,7 @@ Times are epoch milliseconds UTC. `positions` are source offsets by partition, c
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -19,7 +18,6 @@ from projections.engagement_models import (
     EngagementReport,
     Kinds,
     MemberEngagement,
-    MemberTierAnswer,
     PostReport,
     PostRow,
     TierReport,
@@ -27,12 +25,11 @@ from projections.engagement_models import (
 )
 from projections.engagement_people import UNKNOWN, active_by_tier, active_members, followers_by_tier, members_by_tier
 from projections.engagement_sums import Counters, group_totals, member_panes, panes_of, totals
-from projections.engagement_tables import ENGAGEMENT, MEMBERS
+from projections.engagement_tables import ENGAGEMENT
 from projections.rates import GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, Window
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_POSITIONS: Final[Mapping[int, int]] = {}
-_ID_CHUNK: Final = 500
 
 
 class Score(NamedTuple):
@@ -144,16 +141,17 @@ def tiers(
 ) -> TierReport:
     """Engagement by influence tier; `tiers` are the brand's, name and lower bound in followers, ascending.
 
-    What happened counts in the tier a member had then; members and their followers are those of now, even with
-    `as_of`. Raises UnknownWindow.
+    What happened counts in the tier a member had then; members count in the tier of `as_of`, or of now. How many
+    followers they had as of then is not kept. Raises UnknownWindow.
     """
     named = rates.window_named(window)
     held = rates.bounds(named, GROUP_PANE_MS, now_ms, as_of)
     scope = "campaign_tier" if campaign else "brand_tier"
     counted = group_totals(conn, scope, brand, campaign, platform, held)
-    people = members_by_tier(conn, brand)
-    active = active_by_tier(conn, brand, campaign, platform, rates.bounds(named, MEMBER_PANE_MS, now_ms, as_of))
-    followers = followers_by_tier(conn, brand)
+    hours = rates.bounds(named, MEMBER_PANE_MS, now_ms, as_of)
+    people = members_by_tier(conn, brand, as_of, hours)
+    active = active_by_tier(conn, brand, campaign, platform, hours, as_of)
+    followers = followers_by_tier(conn, brand) if as_of is None else {}
     lower = dict(tiers)
     filled = {tier for tier, sums in counted.items() if any(sums.values())} | set(people) | set(active)
     extra = sorted(filled - set(lower) - {UNKNOWN}) + ([UNKNOWN] if UNKNOWN in filled - set(lower) else [])
@@ -174,41 +172,6 @@ def tiers(
         tiers=rows,
         nano_advantage=rates.rounded(advantage),
     )
-
-
-def member_tier(
-    conn: Connection, brand: str, member: str, *, positions: Mapping[int, int] = _NO_POSITIONS
-) -> MemberTierAnswer:
-    """The tier a member is in now; `unknown` for one without a profile."""
-    found = conn.execute(
-        select(MEMBERS.c.tier, MEMBERS.c.followers, MEMBERS.c.platforms).where(
-            MEMBERS.c.brand == brand, MEMBERS.c.member == member
-        )
-    ).one_or_none()
-    profiles: dict[str, int] = json.loads(found.platforms) if found else {}
-    deciding = min(profiles, key=lambda name: (-profiles[name], name), default=None)
-    return MemberTierAnswer(
-        brand=brand,
-        member=member,
-        tier=found.tier if found else UNKNOWN,
-        platform=deciding,
-        followers=found.followers if found and profiles else None,
-        platforms=profiles,
-        position=position_text(positions),
-    )
-
-
-def member_tiers(conn: Connection, brand: str, members: Iterable[str]) -> dict[str, str]:
-    """The tier of each of these members now; `unknown` for one without a profile."""
-    asked = dict.fromkeys(members, UNKNOWN)
-    ids = list(asked)
-    for start in range(0, len(ids), _ID_CHUNK):
-        chunk = ids[start : start + _ID_CHUNK]
-        found = conn.execute(
-            select(MEMBERS.c.member, MEMBERS.c.tier).where(MEMBERS.c.brand == brand, MEMBERS.c.member.in_(chunk))
-        )
-        asked.update((row.member, row.tier) for row in found)
-    return asked
 
 
 def campaign_scores(

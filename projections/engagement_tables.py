@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql
 from projections.rates import COUNTERS
 from projections.runner import NewerProjection
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Raised whenever the tables or what goes into them change: they are then made anew and filled from their topics."""
 
 METADATA: Final = MetaData()
@@ -121,12 +121,29 @@ MEMBERS: Final = Table(
     Column("tier", STRING, nullable=False),
     Column("followers", BigInteger, nullable=False),
     Column("platforms", STRING, nullable=False),
+    Column("changes", STRING, nullable=False),
     Column("partition", BigInteger, nullable=False),
     Column("epoch", STRING, nullable=False),
     Column("stamp", BigInteger, nullable=False),
     Index("members_tier", "brand", "tier", "followers"),
 )
-"""The tier a member is in now, and the followers behind it; `platforms` is canonical JSON, platform → followers."""
+"""The tier a member is in now, and the followers behind it; `platforms` is canonical JSON, platform → followers, and
+`changes` the record's: every change of tier that is kept."""
+
+MEMBER_TIERS: Final = Table(
+    "member_tiers",
+    METADATA,
+    Column("brand", STRING, primary_key=True, nullable=False),
+    Column("member", STRING, primary_key=True, nullable=False),
+    Column("since", BigInteger, primary_key=True, nullable=False, comment="event time, epoch milliseconds"),
+    Column("until", BigInteger, nullable=True, comment="event time of the next; null for the last"),
+    Column("tier", STRING, nullable=False),
+    Column("platform", STRING, nullable=False, comment="where the member had the most followers; empty: not kept"),
+    Column("followers", BigInteger, nullable=True, comment="there, at the change"),
+    Index("member_tiers_at", "brand", "since", "until", "tier", "member"),
+    sqlite_with_rowid=False,
+)
+"""From when until when each member was in each tier: derived from `members`, written with it, in no digest."""
 
 POSITIONS: Final = Table(
     "engagement_positions",

@@ -1,16 +1,30 @@
-"""The projection of `MemberTier` records: who is in which tier now, and the followers that put them there."""
+"""The projection of `MemberTier` records: who is in which tier, now and before, and the followers behind it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from itertools import groupby
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, or_
+from sqlalchemy import Connection, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from projections.engagement_tables import MEMBERS
+from aggregates.engagement import TIER_CHANGES
+from projections.engagement_tables import MEMBER_TIERS, MEMBERS
+
+_ID_CHUNK: Final = 500
+
+
+class TierChange(NamedTuple):
+    """When a member came into a tier, in event time, and where the followers were that decided it."""
+
+    occurred_at: int
+    number: int
+    """In the order of the log, from 0."""
+    tier: str
+    platform: str
+    followers: int | None
 
 
 def member_row(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,10 +35,21 @@ def member_row(record: Mapping[str, Any]) -> dict[str, Any]:
         "tier": record["tier"],
         "followers": record["followers"],
         "platforms": json.dumps(record["platforms"], sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        "changes": record.get("changes", ""),
         "partition": record["partition"],
         "epoch": record["epoch"],
         "stamp": record["stamp"],
     }
+
+
+def changes_of(text: str) -> list[TierChange]:
+    """The changes that a row has, by when they occurred; none for one that an older release wrote."""
+    return [TierChange(*change) for change in json.loads(text)] if text else []
+
+
+def is_whole(changes: Sequence[TierChange]) -> bool:
+    """Whether none can have been let go: before the first of them the member had no tier."""
+    return 0 < len(changes) < TIER_CHANGES
 
 
 def write_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> int:
@@ -42,6 +67,8 @@ def write_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> int
                 newest[member] = row
         _write(conn, list(newest.values()))
         met |= newest.keys()
+    for brand in sorted({brand for brand, _ in met}):
+        _derive(conn, brand, [member for of, member in met if of == brand])
     return len(met)
 
 
@@ -55,3 +82,34 @@ def _write(conn: Connection, rows: list[dict[str, Any]]) -> None:
         where=or_(new.stamp > MEMBERS.c.stamp, new.epoch != MEMBERS.c.epoch),
     )
     conn.execute(statement, rows)
+
+
+def _derive(conn: Connection, brand: str, members: Sequence[str]) -> None:
+    """Write anew from when until when these members were in each tier, by the rows that stand."""
+    for start in range(0, len(members), _ID_CHUNK):
+        some = members[start : start + _ID_CHUNK]
+        conn.execute(MEMBER_TIERS.delete().where(MEMBER_TIERS.c.brand == brand, MEMBER_TIERS.c.member.in_(some)))
+        stand = select(MEMBERS).where(MEMBERS.c.brand == brand, MEMBERS.c.member.in_(some))
+        rows = [row for found in conn.execute(stand).mappings() for row in _spans(dict(found))]
+        if rows:
+            conn.execute(MEMBER_TIERS.insert(), rows)
+
+
+def _spans(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for each time in a tier; of changes at one instant the last in the order of the log counts.
+
+    A row of an older release tells of no changes: it counts as if the member had always been in the tier of now.
+    """
+    kept = changes_of(row["changes"]) or [TierChange(0, 0, row["tier"], "", None)]
+    starting = list({change.occurred_at: change for change in kept}.values())
+    for change, following in pairwise([*starting, None]):
+        assert change is not None
+        yield {
+            "brand": row["brand"],
+            "member": row["member"],
+            "since": change.occurred_at,
+            "until": None if following is None else following.occurred_at,
+            "tier": change.tier,
+            "platform": change.platform,
+            "followers": change.followers,
+        }

@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 
 from aggregates.definitions import Brand, Campaign
 from aggregates.ledger_store import LAST_NOTIFICATION
 from aggregates.parsing import from_content
 from aggregates.programs import brand_in_force, campaign_in_force
-from aggregates.refusals import Refusal
 from projections import registry
-from projections.answers import (
-    Balance,
-    Entry,
-    EntrySource,
-    Explained,
-    Explanation,
-    Statement,
-    Unpaid,
-    iso,
-)
+from projections.answers import Balance, Entry, EntrySource, Statement, iso
 from projections.balances import BALANCES, LotLeft, Totals, judge
 from projections.lots import LOTS
 from projections.programs import BRAND, CAMPAIGN, PROGRAMS
-from projections.refusals import REFUSALS
 from projections.runner import positions
 from projections.statements import STATEMENTS, balance_of
 
@@ -131,7 +119,7 @@ def balance(
     if as_of is None and known_at is None:
         totals, lots = _current(conn, brand, member)
     else:
-        rows = conn.execute(select(_S).where(*_of(brand, member), *until(as_of, known_at)))
+        rows = conn.execute(select(_S).where(*_of(brand, member), *until(_S, as_of, known_at)))
         totals, lots = balance_of([dict(row._mapping) for row in rows])
     return judged(brand, member, totals, lots, now_ms if as_of is None else as_of, read_position(conn))
 
@@ -172,13 +160,13 @@ def _of(brand: str, member: str) -> tuple[ColumnElement[bool], ...]:
     return (_S.c.brand == brand, _S.c.member == member)
 
 
-def until(as_of: int | None, known_at: int | None) -> list[ColumnElement[bool]]:
-    """Conditions for the statement rows that had occurred by `as_of` and were recorded by `known_at` (epoch ms)."""
+def until(of: Table, as_of: int | None, known_at: int | None) -> list[ColumnElement[bool]]:
+    """Conditions for the rows of what had occurred by `as_of` and was recorded by `known_at` (epoch ms)."""
     limits: list[ColumnElement[bool]] = []
     if as_of is not None:
-        limits.append(_S.c.occurred_at <= as_of)
+        limits.append(of.c.occurred_at <= as_of)
     if known_at is not None:
-        limits.append(_S.c.recorded_at <= known_at)
+        limits.append(of.c.recorded_at <= known_at)
     return limits
 
 
@@ -193,7 +181,7 @@ def statement(
 ) -> Statement:
     """A page of a member's movements, in the order they were recorded. Raises `NotFound`, also for a bad cursor."""
     brand_definition(conn, brand, as_of or 0)
-    where = [*_of(brand, member), *until(as_of, known_at)]
+    where = [*_of(brand, member), *until(_S, as_of, known_at)]
     if cursor is not None:
         seq, _, entry = cursor.partition("-")
         if not seq.isdecimal() or len(seq) > MAX_DIGITS or not entry:
@@ -206,19 +194,21 @@ def statement(
     return Statement(
         brand=brand,
         member_id=member,
-        entries=tuple(_entry(row) for row in page),
+        entries=tuple(entry_of(row) for row in page),
         next_cursor=None if last is None else f"{last.seq}-{last.entry_id}",
         position=read_position(conn),
     )
 
 
-def _source(row: Any) -> EntrySource:
+def source_of(row: Any) -> EntrySource:
+    """The record behind a row that has the columns of one as attributes."""
     return EntrySource(
         topic=row.source_topic, partition=row.source_partition, offset=row.source_offset, event_id=row.event_id
     )
 
 
-def _entry(row: Any) -> Entry:
+def entry_of(row: Any) -> Entry:
+    """A statement row as an entry; `row` has the columns as attributes."""
     return Entry(
         entry_id=row.entry_id,
         kind=row.kind,
@@ -228,54 +218,7 @@ def _entry(row: Any) -> Entry:
         campaign=row.campaign or None,
         campaign_version=row.campaign_version or None,
         rule=row.rule or None,
-        source=_source(row),
+        source=source_of(row),
         active_at=None if row.active_at is None else iso(row.active_at),
         expires_at=None if row.expires_at is None else iso(row.expires_at),
-    )
-
-
-def explain(conn: Connection, brand: str, member: str, entry_id: str | None = None) -> Explanation:
-    """Every entry of a member (or one of them and what takes it back) with its cause. Raises `NotFound`."""
-    brand_definition(conn, brand, 0)
-    where = [*_of(brand, member)]
-    if entry_id is not None:
-        where.append(or_(_S.c.entry_id == entry_id, _S.c.reverses == entry_id))
-    rows = conn.execute(select(_S).where(*where).order_by(_S.c.seq, _S.c.entry_id)).all()
-    if entry_id is not None and not rows:
-        raise NotFound("unknown_entry", f"`{brand}/{member}` has no statement entry `{entry_id}`.")
-    entries = tuple(
-        Explained(
-            entry=_entry(row),
-            happened=msgspec.json.decode(row.detail),
-            tier=row.tier,
-            entitled=row.entitled,
-            limited_by=row.limited_by or None,
-            reverses=row.reverses or None,
-            debt=row.debt,
-            shortfall=row.shortfall,
-            takes=msgspec.json.decode(row.takes),
-        )
-        for row in rows
-    )
-    unpaid = () if entry_id is not None else _unpaid(conn, brand, member)
-    return Explanation(brand=brand, member_id=member, entries=entries, unpaid=unpaid, position=read_position(conn))
-
-
-def _unpaid(conn: Connection, brand: str, member: str) -> tuple[Unpaid, ...]:
-    table = REFUSALS.table
-    rows = conn.execute(
-        select(table).where(table.c.brand == brand, table.c.member == member).order_by(table.c.seq, table.c.rule)
-    )
-    return tuple(
-        Unpaid(
-            event_id=row.event_id,
-            record_type=row.record_type,
-            occurred_at=iso(row.occurred_at),
-            campaign=row.campaign or None,
-            rule=row.rule or None,
-            reason=row.reason,
-            sentence=Refusal[row.reason.upper()].sentence if row.reason.upper() in Refusal.__members__ else row.reason,
-            source=_source(row),
-        )
-        for row in rows
     )

@@ -22,7 +22,7 @@ class Engaged(Answer):
 class TierResults(Engaged):
     """What the members of one influence tier did."""
 
-    tier: str = Field(description="The tier as of each event; members are counted in the tier they are in now.")
+    tier: str = Field(description="The tier as of each event; members are counted in theirs of now, or of `as_of`.")
 
 
 class Results(Engaged):
@@ -81,8 +81,10 @@ class Ambassador(Answer):
 
     rank: int = Field(description="Place, from 1; equal ones share one.", examples=[1])
     member_id: str = Field(description="Member id.", examples=["ann"])
-    tier: str = Field(description="The influence tier the member is in now.")
-    followers: int | None = Field(description="Followers where the member has the most; null without a profile.")
+    tier: str = Field(description="The influence tier the member is in now, or was as of `as_of`.")
+    followers: int | None = Field(
+        description="Followers where the member has the most, with `as_of` at the change into the tier; null: unknown."
+    )
     posts: int = Field(description="Posts in the window.")
     engagements: int = Field(description="Engagements on the member's posts in the window.")
     reach: int = Field(description="People whom these posts reached.")

@@ -57,7 +57,7 @@ def campaign_report(
         ends_at=iso(campaign.ends_at),
         to=None if held.end is None else iso(held.end),
         total=Results(**_engaged(engaged, members), **_money(money)),
-        tiers=_tiers(conn, brand, campaign, held, hours),
+        tiers=_tiers(conn, brand, campaign, held, hours, as_of),
         days=tuple(_days(conn, brand, campaign, held, hours, slots)),
         budget=BudgetUse(
             points=campaign.budget,
@@ -110,9 +110,11 @@ def _sum(many: Any) -> dict[str, int]:
     return added
 
 
-def _tiers(conn: Connection, brand: Brand, campaign: Campaign, held: Bounds, hours: Bounds) -> tuple[TierResults, ...]:
+def _tiers(
+    conn: Connection, brand: Brand, campaign: Campaign, held: Bounds, hours: Bounds, as_of: int | None
+) -> tuple[TierResults, ...]:
     counted = group_totals(conn, "campaign_tier", brand.id, campaign.id, None, held)
-    people = active_by_tier(conn, brand.id, campaign.id, None, hours)
+    people = active_by_tier(conn, brand.id, campaign.id, None, hours, as_of)
     defined = [tier for tier, _ in brand.tiers]
     others = sorted((counted.keys() | people.keys()) - set(defined), key=lambda tier: (tier == UNKNOWN_TIER, tier))
     return tuple(

@@ -117,6 +117,12 @@ def prizes(conn: Connection, brand: str, campaign: str, members: Iterable[str]) 
     return found
 
 
+def number_of(score: str | None) -> int | Decimal | None:
+    """The score that the exact text of one says."""
+    return None if score is None else Decimal(score) if "." in score else int(score)
+
+
 def _standing(row: Any) -> Standing:
-    score = None if row.score is None else Decimal(row.score) if "." in row.score else int(row.score)
-    return Standing(rank=row.rank, member_id=row.member, tier="unknown", score=score, prize=row.prize or None)
+    return Standing(
+        rank=row.rank, member_id=row.member, tier="unknown", score=number_of(row.score), prize=row.prize or None
+    )

@@ -32,7 +32,7 @@ def points_scores(
         return [(row.member, row.points) for row in conn.execute(select(table).where(*of_campaign))]
     query = (
         select(_S.c.member, func.sum(_S.c.points).label("points"))
-        .where(_S.c.brand == brand, _S.c.campaign == campaign, COUNTS, *until(as_of, known_at))
+        .where(_S.c.brand == brand, _S.c.campaign == campaign, COUNTS, *until(_S, as_of, known_at))
         .group_by(_S.c.member)
     )
     return [(row.member, int(row.points)) for row in conn.execute(query)]

@@ -139,6 +139,7 @@ class _OfInteraction(msgspec.Struct, gc=False):
     post_id: str | UnsetType
     quantity: int
     surface: str
+    tier_followers: int | UnsetType
 
 
 class _OfMoney(msgspec.Struct, gc=False):
@@ -147,6 +148,7 @@ class _OfMoney(msgspec.Struct, gc=False):
     formula: _Formula | UnsetType
     kind: str
     order_id: str | UnsetType
+    tier_followers: int | UnsetType
 
 
 _OF_INTERACTIONS: Final = (InteractionRewarded, InteractionTakenBack)
@@ -159,6 +161,8 @@ def _detail(movement: Movement) -> str:
     which took as long as all else of a statement's row."""
     event, entry = movement.event, movement.entry
     formula: _Formula | UnsetType = UNSET
+    known: int | None = getattr(event, "tier_followers", None)
+    followers = UNSET if known is None else known
     if isinstance(entry, Grant):
         formula = _Formula(entry.basis, entry.multiplier_milli, entry.per, entry.rate)
     detail: msgspec.Struct
@@ -172,14 +176,16 @@ def _detail(movement: Movement) -> str:
             UNSET if post is None else post,
             event.quantity,
             event.surface,
+            followers,
         )
     elif isinstance(event, _OF_PURCHASES):
         kind = "completed" if isinstance(event, PurchaseRecorded) else "refunded"
         order = UNSET if event.order_id is None else event.order_id
-        detail = _OfMoney(event.amount_minor, event.currency, formula, kind, order)
+        detail = _OfMoney(event.amount_minor, event.currency, formula, kind, order, followers)
     else:
         told = what_happened(event)
-        return _json(told if formula is UNSET else {**told, "formula": formula}).decode()
+        more = {"formula": formula, "tier_followers": followers}
+        return _json({**told, **{name: value for name, value in more.items() if value is not UNSET}}).decode()
     return _in_order(detail).decode()
 
 

@@ -272,4 +272,5 @@ _OWN: Final[Mapping[tuple[str, str], Check]] = {
     ("EngagementPane", "post_id"): _LABEL,
     ("EngagementPane", "epoch"): _LABEL,
     ("MemberTier", "epoch"): _LABEL,
+    ("MemberTier", "changes"): Check(_is_text(MAX_CONTENT), f"JSON of at most {MAX_CONTENT} characters"),
 }

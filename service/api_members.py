@@ -1,10 +1,13 @@
-"""Routes of a member's points: balance, statement, and what an event would earn."""
+"""Routes of a member's points: balance, statement, why, what an event caused, and what one would earn."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
 
-from projections.answers import Balance, Statement
+from fastapi import APIRouter, Query, Response
+
+from projections.answers import Balance, Explanation, Statement
+from projections.effects_answers import Effects
 from service import api_errors
 from service.api_errors import TOO_LARGE
 from service.api_params import AsOf, BrandId, Cursor, KnownAt, Limit, MemberId, MinPosition, ReadsOf, answer
@@ -43,6 +46,37 @@ def statement(
             brand, member, cursor=cursor, limit=limit, as_of=as_of, known_at=known_at, min_position=min_position
         )
     )
+
+
+@routes.get("/members/{member}/explanation", response_model=Explanation)
+def explanation(
+    reads: ReadsOf,
+    brand: BrandId,
+    member: MemberId,
+    entry: Annotated[str | None, Query(description="Only this statement entry, and what takes it back")] = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+) -> Response:
+    """Where each of a member's points comes from: record, rule, version, tier, caps; and what paid nothing, and why."""
+    return answer(reads.explain(brand, member, entry, as_of=as_of, known_at=known_at, min_position=min_position))
+
+
+@routes.get("/members/{member}/effects", response_model=Effects)
+def effects(
+    reads: ReadsOf,
+    brand: BrandId,
+    member: MemberId,
+    event: Annotated[str, Query(description="Event id, or `partition:offset` of its record", examples=["e-1"])],
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+) -> Response:
+    """All that came of a member's event: lots and what became of them, refusals, the referral it put on another's key.
+
+    Read from the ledger itself, which may be ahead of the read models by a moment.
+    """
+    return answer(reads.effects(brand, member, event, as_of=as_of, known_at=known_at, min_position=min_position))
 
 
 @routes.post("/members/{member}/simulate", response_model=WhatIf, responses={413: api_errors.described(TOO_LARGE)})

@@ -29,6 +29,10 @@ from service.cli_common import (
 
 MemberOf = Annotated[str | None, typer.Option("--member", metavar="M", help="Only this member.")]
 Entry = Annotated[str | None, typer.Argument(metavar="ENTRY", help="Entry id of the statement; default: all.")]
+EventOf = Annotated[
+    str | None,
+    typer.Option("--event", metavar="E", help="Follow this event forward: its id, or partition:offset of its record."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +44,7 @@ def register(app: typer.Typer) -> None:
     command(app, "engagement", "groundswell engagement acme --window 7d --campaign spring")(engagement)
     command(app, "posts", "groundswell posts acme ann --window 7d")(posts)
     command(app, "tiers", "groundswell tiers acme --window all")(tiers)
-    command(app, "explain", "groundswell explain acme ann")(explain)
+    command(app, "explain", "groundswell explain acme ann --event e-1")(explain)
     command(app, "whatif", "groundswell whatif acme ann event.json")(whatif)
     command(app, "digest", "groundswell digest --json")(digest)
 
@@ -230,14 +234,29 @@ def tiers(
 
 
 def explain(
-    brand: Brand, member: Member, entry: Entry = None, data_dir: DataDir = None, as_json: AsJson = False
+    brand: Brand,
+    member: Member,
+    entry: Entry = None,
+    event: EventOf = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show where each of a member's points comes from: record, rule and version; and what paid nothing and why."""
-    from service import render
+    """Show where each of a member's points comes from, and what paid nothing; or all that an event caused."""
+    from service import render_explain
+    from service.problems import Refusal
 
+    if event is not None and entry is not None:
+        raise Refusal("invalid_request", "give an entry to explain, or --event to follow one forward; not both")
     with open_reads(data_dir) as reads:
-        found = reads.explain(brand, member, entry)
-    show(found, as_json, render.explanation)
+        if event is not None:
+            caused = reads.effects(brand, member, event, as_of=as_of, known_at=known_at, min_position=min_position)
+            show(caused, as_json, render_explain.effects)
+        else:
+            found = reads.explain(brand, member, entry, as_of=as_of, known_at=known_at, min_position=min_position)
+            show(found, as_json, render_explain.explanation)
 
 
 def whatif(

@@ -30,6 +30,7 @@ from service import (
     publisher,
     render,
     render_campaigns,
+    render_explain,
     render_replay,
     simulation,
     stack,
@@ -212,7 +213,7 @@ def _show(console: Console, settings: Settings, reads: Reads, feed: Feed) -> Non
         console.print()
         member = standings.entries[0].member_id
         entry = _interesting(settings, feed.brand, member)
-        console.print(render.explanation(reads.explain(feed.brand, member, entry)))
+        console.print(render_explain.explanation(reads.explain(feed.brand, member, entry)))
 
 
 def _summary(report: EngagementReport, currency: str) -> str:

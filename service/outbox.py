@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -18,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aggregates.events import PurchaseRecorded, RefundRecorded
 from aggregates.ledger import Ledger, Recorded
 from aggregates.program_events import BrandDefined, CampaignClosed, CampaignDefined, StandingsKept
+from aggregates.rules import record_id
 from schemas.codec import encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, DEFINITIONS
@@ -104,7 +104,7 @@ def _definition(event: BrandDefined | CampaignDefined, secret: bytes, partitions
     }
     name = f"{event.brand}/{subject}/{subject_id}/{event.version}"
     key = event.brand.encode()
-    definition = {"event_id": _id("definition", name), **value}
+    definition = {"event_id": record_id("definition", name), **value}
     _check("Definition", definition)
     data = encode("Definition", definition)
     for partition in range(partitions):
@@ -116,7 +116,7 @@ def _definition(event: BrandDefined | CampaignDefined, secret: bytes, partitions
 
 def _closing(event: CampaignClosed, secret: bytes, partitions: int) -> Iterator[Message]:
     value = {
-        "event_id": _id("closing", event.brand, event.campaign),
+        "event_id": record_id("closing", event.brand, event.campaign),
         "occurred_at": event.closed_at,
         "brand_id": event.brand,
         "campaign_id": event.campaign,
@@ -132,7 +132,7 @@ def _prizes(event: StandingsKept, secret: bytes) -> Iterator[Message]:
         if not place.prize:
             continue
         value = {
-            "event_id": _id("prize", event.brand, event.campaign, str(place.rank), place.member),
+            "event_id": record_id("prize", event.brand, event.campaign, str(place.rank), place.member),
             "occurred_at": event.closed_at,
             "brand_id": event.brand,
             "member_id": place.member,
@@ -154,7 +154,7 @@ def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind
     # What was refunded before the purchase came named no referrer: the referrer is judged on the net.
     refunded = event.refunded_minor if isinstance(event, PurchaseRecorded) else 0
     value = {
-        "event_id": _id("referral", buyer, event.origin.event_id),
+        "event_id": record_id("referral", buyer, event.origin.event_id),
         "occurred_at": event.origin.occurred_at,
         "brand_id": brand,
         "member_id": event.referrer_id,
@@ -169,12 +169,6 @@ def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind
     _check("ReferralDue", value)
     key, data, headers = record(secret, "ReferralDue", value)
     return Message(ACTIVITY, None, key, data, headers)
-
-
-def _id(kind: str, *parts: str) -> str:
-    """An event id made of what caused the record: the same again for the same cause, and never too long."""
-    digest = blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
-    return f"{kind}:{digest}"
 
 
 def _check(record_type: str, value: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class CampaignReads(Access):
         known_at: str | None = None,
         min_position: str | None = None,
     ) -> Standings:
-        """A page of a campaign's ranking by its metric, each member with the tier of now. Raises `Refusal`.
+        """A page of a campaign's ranking by its metric, each member with the tier of then. Raises `Refusal`.
 
         Late records correct it also when the campaign is settled; `settled` asks for the one that the prizes are of,
         `retroactive` for the one that `replay standings` has derived over all that is on the log.
@@ -52,14 +52,14 @@ class CampaignReads(Access):
             now = self.clock()
             metric = queries.campaign_definition(conn, brand, campaign, now if at is None else at).standings
             if metric == standings_queries.POINTS and at is None and known is None:
-                return _told(conn, standings_queries.points_page(conn, brand, campaign, limit, cursor), None)
+                return _told(conn, standings_queries.points_page(conn, brand, campaign, limit, cursor), None, None)
             if metric == standings_queries.POINTS:
                 paid = standings_queries.points_scores(conn, brand, campaign, at, known)
-                return _page(conn, brand, campaign, metric, paid, limit, cursor, known)
+                return _page(conn, brand, campaign, metric, paid, limit, cursor, at, known)
         effective(as_of, known_at)
         with self.panes(min_position, brand, campaign) as (conn, _):
             scores = engagement_queries.campaign_scores(conn, brand, campaign, metric, at, self.min_posts)
-            return _page(conn, brand, campaign, metric, scores, limit, cursor, None)
+            return _page(conn, brand, campaign, metric, scores, limit, cursor, at, None)
 
     def _settled(
         self,
@@ -126,17 +126,18 @@ def _page(
     scores: Sequence[tuple[str, int | Decimal | None]],
     limit: int,
     cursor: str | None,
+    as_of: int | None,
     known_at: int | None,
 ) -> Standings:
     """A page of the ranking of these scores."""
     page = standings_queries.standings(conn, brand, campaign, metric, scores, {}, limit, cursor)
-    return _told(conn, page, known_at)
+    return _told(conn, page, as_of, known_at)
 
 
-def _told(conn: Connection, page: Standings, known_at: int | None) -> Standings:
+def _told(conn: Connection, page: Standings, as_of: int | None, known_at: int | None) -> Standings:
     """The page with tiers, looked up for it alone, and prizes once the campaign is settled."""
     brand, campaign = page.brand, page.campaign
-    entries = campaign_queries.with_tiers(conn, brand, page.entries)
+    entries = campaign_queries.with_tiers(conn, brand, page.entries, as_of)
     end = settlement_queries.settlement(conn, brand, campaign)
     if end is None or end.settled_at is None or (known_at is not None and known_at < end.settled_at):
         return page.model_copy(update={"entries": entries})

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from projections import engagement_queries, queries
+from projections import engagement_queries, queries, tier_queries
 from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, PostReport, TierReport
-from service.problems import Refusal
 from service.reads_access import Access, effective
 
 
@@ -96,13 +95,7 @@ class EngagementReads(Access):
         known_at: str | None = None,
         min_position: str | None = None,
     ) -> MemberTierAnswer:
-        """A member's tier of now. Raises `Refusal`, also for an earlier time: only the latest profile is kept."""
-        if effective(as_of, known_at) is not None:
-            raise Refusal(
-                "as_of_needs_rederive",
-                "as_of: only a member's latest tier is kept; "
-                "`groundswell replay rederive` answers what it was at an earlier time.",
-                field="as_of",
-            )
+        """A member's tier, now or as of a time. Raises `Refusal`, also for one before the changes that are kept."""
+        at = effective(as_of, known_at)
         with self.panes(min_position, brand, None) as (conn, positions):
-            return engagement_queries.member_tier(conn, brand, member, positions=positions)
+            return tier_queries.member_tier(conn, brand, member, at, positions=positions)

@@ -1,11 +1,12 @@
-"""Reads of one member's points: balance, statement, why, and what an event would earn."""
+"""Reads of one member's points: balance, statement, why, what an event caused, and what one would earn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from projections import outbound_queries, queries
+from projections import effects, explain_queries, outbound_queries, queries
 from projections.answers import Balance, Explanation, Statement
+from projections.effects_answers import Effects
 from projections.outbound_queries import NOTHING_HELD
 from service import whatif
 from service.problems import Refusal
@@ -69,10 +70,37 @@ class MemberReads(Access):
         with self.ledger(min_position) as conn:
             return queries.statement(conn, brand, member, cursor=cursor, limit=limit, as_of=at, known_at=known)
 
-    def explain(self, brand: str, member: str, entry: str | None = None) -> Explanation:
+    def explain(
+        self,
+        brand: str,
+        member: str,
+        entry: str | None = None,
+        *,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        min_position: str | None = None,
+    ) -> Explanation:
         """Where each of a member's points comes from, and what paid nothing and why. Raises `Refusal`."""
-        with self.ledger(None) as conn:
-            return queries.explain(conn, brand, member, entry_id=entry)
+        at, known = instants(as_of, known_at)
+        with self.ledger(min_position) as conn:
+            return explain_queries.explain(conn, brand, member, entry, as_of=at, known_at=known)
+
+    def effects(
+        self,
+        brand: str,
+        member: str,
+        event: str,
+        *,
+        as_of: str | None = None,
+        known_at: str | None = None,
+        min_position: str | None = None,
+    ) -> Effects:
+        """All that came of a member's event, an id or `partition:offset`. Raises `Refusal`."""
+        at, known = instants(as_of, known_at)
+        with self.ledger(min_position) as conn:
+            return effects.effects(
+                conn, self.whole.history, brand, member, event, self.clock(), as_of=at, known_at=known
+            )
 
     def what_if(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -11,7 +11,7 @@ from rich.text import Text
 from service.render_tables import NOTHING, bar, more, number, percent, plain, row, table, titled
 
 if TYPE_CHECKING:
-    from projections.answers import Balance, Explained, Explanation, Statement, Unpaid
+    from projections.answers import Balance, Statement
     from projections.digest import DigestReport
     from projections.engagement_models import (
         EngagementReport,
@@ -148,76 +148,8 @@ def member_tier(found: MemberTierAnswer) -> RenderableType:
     made = table(("platform",), ("followers",))
     for platform, followers in sorted(found.platforms.items(), key=lambda item: -item[1]):
         row(made, (f"{platform} (decides)" if platform == found.platform else platform, followers))
-    return titled(f"{found.brand}/{found.member} is {found.tier}", made)
-
-
-def explanation(found: Explanation) -> RenderableType:
-    """Where each entry comes from, and what paid nothing."""
-    parts: list[RenderableType] = [Text(f"Why {found.brand}/{found.member_id} has these points", style="bold")]
-    parts += [_explained(entry) for entry in found.entries]
-    if not found.entries:
-        parts.append(Text("no movements"))
-    if found.unpaid:
-        parts.append(_unpaid(found.unpaid))
-    return Group(*parts)
-
-
-def _explained(why: Explained) -> RenderableType:
-    entry = why.entry
-    lines = [f"{entry.points:+,} {entry.kind} at {entry.occurred_at}, entry {entry.entry_id}"]
-    happened = dict(why.happened)
-    formula = happened.pop("formula", None)
-    if entry.rule:
-        tier = f", tier {why.tier}" if why.tier else ""
-        lines.append(f"  rule {entry.rule} of {entry.campaign} version {entry.campaign_version}{tier}")
-    elif entry.campaign:
-        lines.append(f"  of {entry.campaign} version {entry.campaign_version}")
-    if isinstance(formula, Mapping):
-        lines.append(f"  {_formula(formula)} comes to {number(why.entitled)}")
-    if why.limited_by:
-        lines.append(f"  of which {why.limited_by} kept back {number(why.entitled - entry.points)}")
-    source = entry.source
-    lines.append(f"  record {source.event_id} at {source.topic}:{source.partition}:{source.offset}")
-    lines.append("  it said: " + ", ".join(f"{name} {value}" for name, value in happened.items()))
-    if entry.active_at:
-        lines.append(f"  to be spent from {entry.active_at}, expires {entry.expires_at or 'never'}")
-    return Text("\n".join([*lines, *_undone(why), *_moved(why)]))
-
-
-def _undone(why: Explained) -> Iterator[str]:
-    if why.reverses:
-        yield f"  {'cancels' if why.entry.kind == 'cancelled' else 'takes back'} entry {why.reverses}"
-
-
-def _moved(why: Explained) -> Iterator[str]:
-    """Where the points came from or went; below zero they went the other way."""
-    for lot, points in why.takes.items():
-        if lot != why.entry.entry_id:
-            yield (
-                f"  took {number(points)} from lot {lot}"
-                if points > 0
-                else f"  gave {number(-points)} back to lot {lot}"
-            )
-    if why.debt:
-        yield f"  {number(abs(why.debt))} of it {'became a debt' if why.debt > 0 else 'paid off debt'}"
-    if why.shortfall > 0:
-        yield f"  {number(why.shortfall)} more could not be taken back"
-    elif why.shortfall:
-        yield f"  {number(-why.shortfall)} of it had been given up before"
-
-
-def _formula(formula: Mapping[str, Any]) -> str:
-    per = {"flat": "", "unit": " a unit", "money": f" per {formula['per']} minor units"}[formula["basis"]]
-    milli = formula["multiplier_milli"]
-    times = "" if milli == 1000 else f" × {milli / 1000:g} for the tier"
-    return f"{number(formula['rate'])} points{per}{times}"
-
-
-def _unpaid(found: Iterable[Unpaid]) -> RenderableType:
-    made = table(("occurred", "record", "campaign", "rule", "why"))
-    for one in found:
-        row(made, (one.occurred_at, f"{one.record_type} {one.event_id}", one.campaign, one.rule, one.sentence))
-    return titled("Paid nothing", made)
+    since = f" since {found.since}" if found.since else ""
+    return titled(f"{found.brand}/{found.member} is {found.tier}{since}", made)
 
 
 def digest(found: DigestReport) -> RenderableType:

@@ -76,9 +76,9 @@ class ActivityFold:
         epoch, partition, stamp = self._source.epoch, self._source.partition, position - 1
         records = self.panes.take_dirty(stamp)
         changed = self.intake.changed_profiles.items()
-        profiles = self.state.profiles
+        profiles, history = self.state.profiles, self.state.tiers
         members = [
-            member_record(epoch, partition, stamp, *key, tier, profiles[key])
+            member_record(epoch, partition, stamp, *key, tier, profiles[key], history.get(key, ()))
             for key, tier in changed
             if stamp >= self._members.get(key, -1)
         ]

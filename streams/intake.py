@@ -245,19 +245,23 @@ class Intake:
                 self._profile(judged, value, followers)
                 profile = state.profiles[brand_id, member]
         assert judged.brand is not None
+        behind: int | None = None
         if kind == "ReferralDue":
             # Where a derived record stands among the member's others depends on when it was sent: log order would make
             # its tier a matter of chance.
-            tier = state.tier_at(brand_id, member, at)
+            _, _, tier, _, behind = state.tier_at(brand_id, member, at)
+        elif profile:
+            behind = max(profile.values())
+            tier = judged.brand.tier_of(behind)
         else:
-            tier = judged.brand.tier_of(max(profile.values())) if profile else UNKNOWN_TIER
+            tier = UNKNOWN_TIER
         if kind in PANE_TYPES and at > state.greatest_event_time:
             state.greatest_event_time = at
         if judged.not_live:
             state.counts["not_live"] += 1
         return Activity(
             kind, offset, value, judged.brand, judged.campaigns, judged.not_live, judged.not_joined, tier, followers,
-            is_self,
+            is_self, behind,
         )  # fmt: skip
 
     def _profile(self, judged: Judgement, value: dict[str, Any], followers: int) -> None:

@@ -6,11 +6,13 @@ codec, which is the oracle in the tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aggregates.engagement import SCOPES, TIER_SCOPES, Counters, Span, Subject
 from schemas.codec import decode, encode, fingerprint_header
+from streams.tier_history import TierChange
 
 SEPARATOR: Final = "\x1f"
 """Between the parts of a compaction key; no id has a control character in it."""
@@ -198,15 +200,23 @@ _SCOPES: Final = {
 
 
 def member_record(
-    epoch: str, partition: int, stamp: int, brand: str, member: str, tier: str, platforms: dict[str, int]
+    epoch: str,
+    partition: int,
+    stamp: int,
+    brand: str,
+    member: str,
+    tier: str,
+    platforms: dict[str, int],
+    changes: Sequence[TierChange],
 ) -> Record:
-    """A member's tier with the followers behind it, as of the change."""
+    """A member's tier with the followers behind it, as of the change, and the changes of tier so far."""
     value = {
         "brand_id": brand,
         "member_id": member,
         "tier": tier,
         "followers": max(platforms.values()),
         "platforms": platforms,
+        "changes": json.dumps(changes, separators=(",", ":"), ensure_ascii=False),
         "partition": partition,
         "epoch": epoch,
         "stamp": stamp,

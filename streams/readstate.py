@@ -17,10 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from aggregates.definitions import UNKNOWN_TIER
 from aggregates.ledger import Fenced, Source
 from aggregates.programs import Programs
+from streams import tier_history
 from streams.recent import tail_start
+from streams.tier_history import TierChange
 
 METADATA = sa.MetaData()
 
@@ -43,7 +44,7 @@ PROFILES = sa.Table(
     sa.Column("brand", sa.Text, primary_key=True),
     sa.Column("member", sa.Text, primary_key=True),
     sa.Column("platforms", sa.Text, nullable=False, comment="JSON: platform → followers"),
-    sa.Column("tiers", sa.Text, nullable=False, comment="JSON: [[occurred_at, change number, tier]…]"),
+    sa.Column("tiers", sa.Text, nullable=False, comment="JSON: the fields of a TierChange, each"),
 )
 MEMBERSHIPS = sa.Table(
     "stream_memberships",
@@ -83,16 +84,12 @@ class OtherLog(Exception):
 
 _LOG = 1 << 40
 """More offsets than a log has."""
-TIER_CHANGES = 64
-"""Tier changes kept for a member, the latest in event time."""
 MemberKey = tuple[str, str]
 """Brand and member."""
 CampaignKey = tuple[str, str]
 """Brand and campaign."""
 MembershipKey = tuple[str, str, str]
 """Brand, member and campaign."""
-TierChange = tuple[int, int, str]
-"""When it occurred, its number among the member's changes, and the tier from then on."""
 Change = tuple[int, int, bool]
 """When it occurred, its offset, and whether the member joined (else left)."""
 
@@ -150,20 +147,12 @@ class ReadState:
     def set_tier(self, brand: str, member: str, occurred_at: int, tier: str) -> None:
         """Note a member's tier after a change of followers; it is kept only where it changed."""
         changes = self.tiers.setdefault((brand, member), [])
-        latest = max(changes, key=lambda change: change[1], default=(0, -1, ""))
-        if latest[2] != tier:
-            insort(changes, (occurred_at, latest[1] + 1, tier))
-            del changes[: max(0, len(changes) - TIER_CHANGES)]
+        if tier_history.note(changes, occurred_at, tier, self.profiles.get((brand, member), {})):
             self._profiles.add((brand, member))
 
-    def tier_at(self, brand: str, member: str, at: int) -> str:
-        """The member's tier as of an instant (epoch milliseconds), by the changes seen so far."""
-        tier = UNKNOWN_TIER
-        for occurred_at, _, value in self.tiers.get((brand, member), ()):
-            if occurred_at > at:
-                break
-            tier = value
-        return tier
+    def tier_at(self, brand: str, member: str, at: int) -> TierChange:
+        """What the member's tier as of an instant (epoch milliseconds) comes from, of the changes seen so far."""
+        return tier_history.change_at(self.tiers.get((brand, member), ()), at)
 
     def set_membership(self, key: MembershipKey, occurred_at: int, offset: int, joined: bool) -> None:
         """Note that a member joined or left a campaign."""
@@ -296,7 +285,7 @@ def _load(connection: sa.Connection, source: Source) -> ReadState:
 def _take_in(state: ReadState, profiles: Iterable[Any], memberships: Iterable[Any]) -> None:
     for p in profiles:
         state.profiles[p.brand, p.member] = json.loads(p.platforms)
-        state.tiers[p.brand, p.member] = [(at, number, tier) for at, number, tier in json.loads(p.tiers)]
+        state.tiers[p.brand, p.member] = [TierChange(*change) for change in json.loads(p.tiers)]
     for m in memberships:
         state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
 

@@ -5,6 +5,7 @@ It shares no code with what it checks: lists, dictionaries and plain loops.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import warnings
@@ -66,7 +67,7 @@ def pane(scope="brand", starts_at=BASE, stamp=0, counters=None, **fields):
     }
 
 
-def profile(member="m1", tier="nano", stamp=0, brand="acme", partition=0, epoch="e1", **platforms):
+def profile(member="m1", tier="nano", stamp=0, brand="acme", partition=0, epoch="e1", changes=(), **platforms):
     """A member's tier record; the followers are the most of its platforms."""
     return {
         "brand_id": brand,
@@ -74,6 +75,7 @@ def profile(member="m1", tier="nano", stamp=0, brand="acme", partition=0, epoch=
         "tier": tier,
         "followers": max(platforms.values(), default=0),
         "platforms": platforms,
+        "changes": json.dumps(changes) if changes else "",
         "partition": partition,
         "epoch": epoch,
         "stamp": stamp,
@@ -107,6 +109,11 @@ def panes(draw, scopes=("brand", "campaign", *TIER_SCOPES, *HOUR_SCOPES)):
     )
 
 
+tier_changes = st.lists(
+    st.tuples(st.integers(BASE - 3 * HOUR, BASE + 3 * HOUR), st.sampled_from(["nano", "macro", "old"])), max_size=4
+).map(lambda changes: sorted([at, number, tier, "tok", 7] for number, (at, tier) in enumerate(changes)))
+
+
 @st.composite
 def profiles(draw):
     """A member's tier record; one member stays without a profile."""
@@ -115,8 +122,20 @@ def profiles(draw):
         draw(st.sampled_from(["nano", "macro", "old", "unknown"])),
         draw(st.integers(0, 20)),
         draw(st.sampled_from(["acme", "other"])),
+        changes=draw(tier_changes),
         **draw(st.dictionaries(st.sampled_from(["tok", "gram"]), st.integers(0, 5000), max_size=2)),
     )
+
+
+def tier_as_of(record, as_of):
+    """The tier that a record says for an instant, None before the first; that of now for one of an older release."""
+    if as_of is None or not record["changes"]:
+        return record["tier"]
+    found = None
+    for at, _, tier, _, _ in json.loads(record["changes"]):
+        if at <= as_of:
+            found = tier
+    return found
 
 
 MERGED = ["scope", "brand_id", "campaign_id", "tier", "member_id", "platform", "post_id", "starts_at"]

@@ -14,6 +14,7 @@ from sqlalchemy import event
 
 from aggregates.database import open_database
 from projections import engagement as projection
+from projections.answers import iso
 from projections.engagement_people import active_members
 from projections.engagement_queries import (
     Score,
@@ -21,14 +22,14 @@ from projections.engagement_queries import (
     campaign_scores,
     engagement,
     member_engagement,
-    member_tier,
-    member_tiers,
     posts,
     tiers,
 )
 from projections.engagement_sums import group_totals
 from projections.engagement_tables import create_tables
+from projections.queries import NotFound
 from projections.rates import Bounds, UnknownWindow
+from projections.tier_queries import member_tier, member_tiers
 
 BANDS = (("nano", 0), ("micro", 1000), ("macro", 100_000))
 NOW = model.BASE + 3 * 60_000
@@ -134,10 +135,16 @@ def test_tiers_are_the_plain_sums_with_their_members(engine, records, question):
     panes = model.chosen(newest, "campaign_tier" if campaign else "brand_tier", *about)
     hours = model.chosen(newest, "campaign_member" if campaign else "member", *about)
     known = {one["member_id"]: one for one in newest if "platforms" in one and one["brand_id"] == "acme"}
-    seen = {one["member_id"] for one in newest if one.get("scope") == "member" and one["brand_id"] == "acme"}
-    tier_of = {member: known[member]["tier"] if member in known else "unknown" for member in seen | set(known)}
+    then = {member: tier for member, one in known.items() if (tier := model.tier_as_of(one, as_of)) is not None}
+    seen = {
+        one["member_id"]
+        for one in newest
+        if one.get("scope") == "member" and one["brand_id"] == "acme"
+        if as_of is None or one["starts_at"] < as_of // model.HOUR * model.HOUR
+    }
+    tier_of = {member: then.get(member, "unknown") for member in seen | set(then)}
     active = {one["member_id"] for one in hours}
-    tier_of_active = [known[member]["tier"] if member in known else "unknown" for member in active]
+    tier_of_active = [then.get(member, "unknown") for member in active]
     with engine.connect() as conn:
         applied(conn, *records)
         answer = tiers(conn, "acme", window, now, BANDS, as_of, campaign, platform)
@@ -154,6 +161,7 @@ def test_tiers_are_the_plain_sums_with_their_members(engine, records, question):
         assert measured(row) == model.measures(sums)
         assert (row.members, row.active_members) == (people, tier_of_active.count(tier))
         followers = sorted(one["followers"] for one in known.values() if one["tier"] == tier and one["platforms"])
+        followers = followers if as_of is None else []
         assert (row.followers.count if row.followers else 0) == len(followers)
         if row.followers:
             ranks = {p: followers[math.ceil(p * len(followers) / 100) - 1] for p in (25, 50, 75, 90)}
@@ -284,6 +292,51 @@ def test_a_members_tier_names_the_platform_that_decides_it(conn):
 def test_a_member_without_a_profile_is_unknown(conn):
     found = member_tier(conn, "acme", "nobody")
     assert (found.tier, found.platform, found.followers, found.platforms) == ("unknown", None, None, {})
+
+
+CHANGES = [
+    [model.BASE, 0, "nano", "tok", 5],
+    [model.BASE + 10, 2, "micro", "gram", 2000],
+    [model.BASE + 20, 1, "mid", "tok", 9],
+]
+
+
+@pytest.mark.parametrize(
+    ("at", "tier", "since"), [(-1, "unknown", None), (0, "nano", 0), (9, "nano", 0), (10, "micro", 10), (99, "mid", 20)]
+)
+def test_a_tier_as_of_a_time_is_that_of_the_latest_change_by_then(conn, at, tier, since):
+    applied(conn, model.profile("m1", "micro", 1, changes=CHANGES, tok=10, gram=2500))
+    found = member_tier(conn, "acme", "m1", model.BASE + at)
+    assert (found.tier, found.since) == (tier, None if since is None else iso(model.BASE + since))
+    change = next((one for one in CHANGES if one[0] - model.BASE == since), [0, 0, "", None, None])
+    assert (found.platform, found.followers) == (change[3], change[4])
+    assert found.platforms == ({} if since is None else {change[3]: change[4]})
+    assert member_tiers(conn, "acme", ["m1", "m2"], model.BASE + at) == {"m1": tier, "m2": "unknown"}
+    now = member_tier(conn, "acme", "m1")
+    assert (now.tier, now.since, now.followers) == ("micro", iso(model.BASE + 10), 2500)
+
+
+def test_of_changes_at_one_instant_the_last_in_the_log_counts(conn):
+    applied(conn, model.profile("m1", "mid", 1, changes=[[5, 0, "nano", "tok", 1], [5, 1, "mid", "tok", 2]], tok=2))
+    assert member_tier(conn, "acme", "m1", 5).tier == "mid"
+
+
+def test_a_newer_record_replaces_the_whole_history_and_an_older_one_does_not(conn):
+    applied(conn, model.profile("m1", "micro", 5, changes=CHANGES, tok=10))
+    applied(conn, model.profile("m1", "nano", 4, changes=CHANGES[:1], tok=10))
+    assert member_tier(conn, "acme", "m1", model.BASE + 20).tier == "mid"
+    applied(conn, model.profile("m1", "nano", 6, changes=[*CHANGES, [model.BASE + 30, 3, "nano", "tok", 1]], tok=1))
+    assert [member_tier(conn, "acme", "m1", model.BASE + at).tier for at in (10, 29, 30)] == ["micro", "mid", "nano"]
+
+
+def test_before_the_changes_that_are_kept_a_tier_is_refused_and_not_made_up(conn):
+    kept = [[model.BASE + n, n, ("nano", "mid")[n % 2], "tok", 5] for n in range(64)]
+    applied(conn, model.profile("m1", "nano", 1, changes=kept, tok=5), model.profile("m2", "nano", 2, tok=5))
+    assert member_tier(conn, "acme", "m1", model.BASE).tier == "nano"
+    for member, says in (("m1", "those from 2026-03-01"), ("m2", "none, as an older release wrote it")):
+        with pytest.raises(NotFound, match=says) as refused:
+            member_tier(conn, "acme", member, model.BASE - 1)
+        assert refused.value.code == "as_of_needs_rederive"
 
 
 def test_tiers_of_many_members_come_at_once(conn):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ledger_stream import HOUR, START, Stream, long_stream
 from sqlalchemy import Connection, Engine
 
-from projections import queries, standings_queries
+from projections import explain_queries, queries, standings_queries
+from projections.answers import iso
 from projections.digest import snapshot
 from projections.registry import LEDGER
 from projections.runner import Runner, prepare
@@ -81,15 +82,32 @@ def test_standings_by_points_are_the_grants_less_the_reversals(read: tuple[Strea
 
 def test_an_explanation_names_the_record_and_every_reversal(read: tuple[Stream, Connection]) -> None:
     stream, conn = read
-    whole = {key: queries.explain(conn, *key) for key in stream.members}
+    whole = {key: explain_queries.explain(conn, *key) for key in stream.members}
     taken_back = [(key, one) for key, said in whole.items() for one in said.entries if one.entry.kind == "reversed"]
     assert len(taken_back) == sum(len(r.event.reversals) for r in stream.events if hasattr(r.event, "reversals"))
     for key, reversal in taken_back:
-        one = queries.explain(conn, *key, reversal.reverses)
+        one = explain_queries.explain(conn, *key, reversal.reverses)
         assert reversal in one.entries
         assert one.entries[0].entry.entry_id == reversal.reverses
         assert one.entries[0].entry.source.event_id.startswith("event-")
     assert {unpaid.reason for said in whole.values() for unpaid in said.unpaid} == {"cap_day", "self_referral"}
+
+
+def test_an_explanation_is_of_what_had_occurred_and_was_recorded_by_then(read: tuple[Stream, Connection]) -> None:
+    _, conn = read
+    whole = explain_queries.explain(conn, "acme", "ann")
+    for hours in (0, 20, 70, 400):
+        for name in ("as_of", "known_at"):
+            until = iso(START + hours * HOUR)
+            some = explain_queries.explain(conn, "acme", "ann", **{name: START + hours * HOUR})
+            if name == "as_of":
+                assert some.unpaid == tuple(one for one in whole.unpaid if one.occurred_at <= until)
+                assert some.entries == tuple(one for one in whole.entries if one.entry.occurred_at <= until)
+            else:
+                assert some.entries == tuple(one for one in whole.entries if one.entry.recorded_at <= until)
+    late = whole.entries[-1].entry
+    with pytest.raises(queries.NotFound, match="that had occurred by"):
+        explain_queries.explain(conn, "acme", "ann", late.entry_id, as_of=START - 1)
 
 
 def test_what_is_not_there_is_named(read: tuple[Stream, Connection]) -> None:
@@ -97,7 +115,7 @@ def test_what_is_not_there_is_named(read: tuple[Stream, Connection]) -> None:
     with pytest.raises(queries.NotFound, match="There is no brand `nobody`"):
         queries.balance(conn, "nobody", "ann", LATER)
     with pytest.raises(queries.NotFound, match="has no statement entry"):
-        queries.explain(conn, "acme", "ann", "no-such-entry")
+        explain_queries.explain(conn, "acme", "ann", "no-such-entry")
     with pytest.raises(queries.NotFound, match="not one that an answer gave"):
         queries.statement(conn, "acme", "ann", cursor="?")
     unseen = queries.balance(conn, "acme", "never-seen", LATER)

@@ -95,6 +95,7 @@ def filled(directory: Path, database: str = "") -> Settings:
         windows = [pane("brand"), pane("member", member_id="ann"), pane("post", member_id="ann", post_id="p9")]
         engagement.apply(conn, WINDOWS, 0, 0, 2, windows)
         member = {"brand_id": "acme", "member_id": "ann", "tier": "nano", "followers": 500, "platforms": {"x": 500}}
+        member["changes"] = f'[[{MARCH + HOUR},0,"nano","x",500]]'
         engagement.apply(
             conn,
             TIERS,

@@ -140,9 +140,21 @@ def test_engagement_reads_refuse_known_at_and_name_the_replay(client: httpx.Clie
     assert "replay rederive" in problem(answer, 422, "known_at_needs_rederive")["detail"]
 
 
-def test_a_past_tier_is_refused_since_only_the_latest_profile_is_kept(client: httpx.Client) -> None:
-    answer = client.get(f"{ANN}/tier", params={"as_of": "2026-03-01T00:00:00Z"})
-    problem(answer, 422, "as_of_needs_rederive")
+def test_a_tier_can_be_asked_for_an_earlier_time(client: httpx.Client) -> None:
+    for as_of, tier in (("2026-03-01T00:59:59Z", "unknown"), ("2026-03-01T01:00:00Z", "nano")):
+        assert client.get(f"{ANN}/tier", params={"as_of": as_of}).json()["tier"] == tier
+        standings = client.get("/v1/brands/acme/campaigns/spring/standings", params={"as_of": "2026-03-02T00:00:00Z"})
+        assert standings.json()["entries"][0]["tier"] == "nano"
+
+
+def test_a_tier_before_the_changes_that_are_kept_is_refused(settings: Settings) -> None:
+    engine = open_database(settings.database)
+    with engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE members SET changes = ''")  # as an older release wrote it
+    engine.dispose()
+    with serving(settings) as own:
+        answer = own.get(f"{ANN}/tier", params={"as_of": "2026-02-01T00:00:00Z"})
+        assert "replay rederive" in problem(answer, 422, "as_of_needs_rederive")["detail"]
 
 
 def test_a_window_that_does_not_exist_is_refused(client: httpx.Client) -> None:

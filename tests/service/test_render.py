@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from projections.answers import Entry, EntrySource, Explained, Explanation
-from service import render
+from service import render_explain
 
 
 def told(kind: str, points: int, campaign: str | None = None, rule: str | None = None, **why: Any) -> list[str]:
@@ -22,9 +22,11 @@ def told(kind: str, points: int, campaign: str | None = None, rule: str | None =
     console = Console(width=200)
     with console.capture() as said:
         console.print(
-            render.explanation(Explanation(brand="b", member_id="m", entries=(explained,), unpaid=(), position=1))
+            render_explain.explanation(
+                Explanation(brand="b", member_id="m", entries=(explained,), unpaid=(), position=1)
+            )
         )
-    return [line.strip() for line in said.get().splitlines()]
+    return [line.strip(" │├└─") for line in said.get().splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,14 @@ def told(kind: str, points: int, campaign: str | None = None, rule: str | None =
         (("reversed", -5, {"shortfall": -5}), "5 of it had been given up before"),
         (("prize", 9, {"campaign": "spring"}), "of spring version 1"),
         (("earned", 9, {"campaign": "spring", "rule": "r", "tier": "nano"}), "rule r of spring version 1, tier nano"),
+        (
+            ("earned", 9, {"campaign": "spring", "rule": "r", "tier": "nano", "tier_followers": 1_812}),
+            "rule r of spring version 1, tier nano by 1,812 followers",
+        ),
+        (
+            ("earned", 9, {"campaign": "s", "rule": "r", "entitled": 30, "limited_by": "per_day"}),
+            "of which per_day kept back 21",
+        ),
     ],
 )
 def test_an_entry_says_which_way_its_points_went(entry: tuple[str, int, dict[str, Any]], line: str) -> None:

@@ -243,6 +243,11 @@ class Bench:
         names = ("scope", "brand_id", "campaign_id", "tier", "member_id", "platform", "post_id", "starts_at", "segment")
         return [(Pane(*(value[name] for name in names)), value["counters"]) for value in values]
 
+    def members(self) -> dict[str, dict[str, Any]]:
+        """What was written of each member's tier, without the stamp."""
+        values = [decode(value)[1] for key, value in self.written[TIERS].items() if not is_pane(key)]
+        return {value["member_id"]: value | {"stamp": None} for value in values}
+
     def finish(self, part: Partition | None = None) -> None:
         """Apply what is left in one chunk and flush."""
         part = part or self.worker()
@@ -266,6 +271,7 @@ class Bench:
                 for n in [r.event.origin.recorded_at - NOW]
             ],
             "panes": merged,
+            "members": self.members(),
             "letters": dict(self.letters),
             "profiles": state.profiles,
             "tiers": state.tiers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hypothesis import given
@@ -12,6 +13,7 @@ from schemas.codec import decode, encode
 from schemas.topics import TIERS, WINDOWS
 from streams.pane_store import LONGEST, PaneStore
 from streams.panes import PaneCodec, Shared, is_pane, member_record, read_pane, stamp_of
+from streams.tier_history import TierChange
 
 HOUR = 3_600_000
 texts = st.text(st.characters(exclude_characters="\x1f", exclude_categories=["Cs"]), max_size=90)
@@ -74,11 +76,13 @@ def test_a_pane_of_the_first_release_is_read_with_what_it_did_not_have_yet():
 
 
 def test_a_members_record_is_no_pane():
-    key, value, _ = member_record("e", 1, 5, "acme", "ann", "nano", {"x": 3})
+    changes = [TierChange(7, 0, "nano", "x", 2)]
+    key, value, _ = member_record("e", 1, 5, "acme", "ann", "nano", {"x": 3}, changes)
     assert key is not None
     assert value is not None
     assert not is_pane(key)
     assert stamp_of(value) == ("e", 5)
+    assert json.loads(decode(value)[1]["changes"]) == [[7, 0, "nano", "x", 2]]
 
 
 def store() -> PaneStore:

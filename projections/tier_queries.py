@@ -1,0 +1,86 @@
+"""Reads of members' influence tiers, now and as of an instant of event time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, select
+
+from projections.answers import iso
+from projections.engagement_models import MemberTierAnswer
+from projections.engagement_people import UNKNOWN, tiers_of
+from projections.engagement_queries import position_text
+from projections.engagement_tables import MEMBERS
+from projections.members import changes_of, is_whole
+from projections.queries import NotFound
+
+_NO_POSITIONS: Final[Mapping[int, int]] = {}
+_ID_CHUNK: Final = 500
+
+
+def member_tier(
+    conn: Connection,
+    brand: str,
+    member: str,
+    as_of: int | None = None,
+    *,
+    positions: Mapping[int, int] = _NO_POSITIONS,
+) -> MemberTierAnswer:
+    """The tier a member is in now, or was in as of an instant (epoch ms); `unknown` for one without a profile by then.
+
+    Raises `NotFound` for an instant before the changes that are kept.
+    """
+    found = conn.execute(select(MEMBERS).where(MEMBERS.c.brand == brand, MEMBERS.c.member == member)).one_or_none()
+    if as_of is None:
+        return _now(brand, member, found, positions)
+    table, where = tiers_of(brand, as_of)
+    then = conn.execute(select(table).where(*where, table.c.member == member)).one_or_none()
+    changes = changes_of(found.changes) if found is not None else []
+    if found is not None and (not changes or as_of < changes[0].occurred_at) and not is_whole(changes):
+        since = f"those from {iso(changes[0].occurred_at)} on" if changes else "none, as an older release wrote it,"
+        raise NotFound(
+            "as_of_needs_rederive",
+            f"as_of: of `{brand}/{member}` {since} are the changes of tier that are kept; `groundswell replay "
+            "rederive` answers what was before.",
+        )
+    return MemberTierAnswer(
+        brand=brand,
+        member=member,
+        tier=then.tier if then else UNKNOWN,
+        since=iso(then.since) if then else None,
+        platform=(then.platform or None) if then else None,
+        followers=then.followers if then else None,
+        platforms={then.platform: then.followers} if then and then.platform else {},
+        position=position_text(positions),
+    )
+
+
+def _now(brand: str, member: str, found: Any, positions: Mapping[int, int]) -> MemberTierAnswer:
+    profiles: dict[str, int] = json.loads(found.platforms) if found else {}
+    deciding = min(profiles, key=lambda name: (-profiles[name], name), default=None)
+    changes = changes_of(found.changes) if found else []
+    latest = max(changes, key=lambda change: change.number, default=None)
+    return MemberTierAnswer(
+        brand=brand,
+        member=member,
+        tier=found.tier if found else UNKNOWN,
+        since=iso(latest.occurred_at) if latest else None,
+        platform=deciding,
+        followers=found.followers if found and profiles else None,
+        platforms=profiles,
+        position=position_text(positions),
+    )
+
+
+def member_tiers(conn: Connection, brand: str, members: Iterable[str], as_of: int | None = None) -> dict[str, str]:
+    """The tier of each of these members now, or as of an instant (epoch ms); `unknown` for one without a profile."""
+    asked = dict.fromkeys(members, UNKNOWN)
+    ids = list(asked)
+    table, where = tiers_of(brand, as_of)
+    for start in range(0, len(ids), _ID_CHUNK):
+        chunk = ids[start : start + _ID_CHUNK]
+        found = conn.execute(select(table.c.member, table.c.tier).where(*where, table.c.member.in_(chunk)))
+        asked.update((row.member, row.tier) for row in found)
+    return asked
