@@ -56,6 +56,8 @@ NEEDS: Final[Mapping[str, Need | None]] = {
     "GET /metrics": Need(access.Scope.READ, Whose.OPERATOR),
     f"GET {_MEMBER}/balance": _READ,
     f"GET {_MEMBER}/statement": _READ,
+    f"GET {_MEMBER}/explanation": _READ,
+    f"GET {_MEMBER}/effects": _READ,
     f"GET {_MEMBER}/tier": _READ,
     f"GET {_MEMBER}/engagement": _READ,
     f"GET {_MEMBER}/posts": _READ,
