@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any, Final, NamedTuple
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Security
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
+from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import access, api_errors
+from service import access, api_errors, sessions
 from service.access import EVERY_BRAND, NOBODYS, Key, Keys
+from service.instants import now_ms
 from service.problems import Refusal, Unusable
 from service.rate_limit import SECOND_NS, RateLimit
 from service.settings import Settings
@@ -23,6 +26,9 @@ log: Final = logging.getLogger(__name__)
 KEY: Final = "groundswell.key"
 """Where a request's key stands in its scope."""
 CHALLENGE: Final = 'Bearer realm="groundswell"'
+CONSOLE: Final = "/console"
+"""Below it people come with a cookie, for which they sign in."""
+LOGIN: Final = f"{CONSOLE}/login"
 BEARER: Final = HTTPBearer(auto_error=False, description="An API key of `groundswell keys create`.")
 
 
@@ -85,7 +91,7 @@ NEEDS: Final[Mapping[str, Need | None]] = {
 """Method and path of every route → what it asks of a key; None: it is open to everybody."""
 
 OPEN: Final = frozenset(
-    {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
+    {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json", LOGIN}
     | {name.partition(" ")[2] for name, need in NEEDS.items() if need is None}
 )
 """Paths that need no key: how the process is, and what the API is like. Whatever else there may be needs one."""
@@ -118,28 +124,35 @@ def names_of(routes: APIRouter) -> list[str]:
 
 def install(app: FastAPI, settings: Settings) -> None:
     """Put the gate in front of everything that the application has, and may have later."""
-    app.add_middleware(KeyGate, keys=app.state.keys, limit=RateLimit(settings.requests_per_second))
+    limit = RateLimit(settings.requests_per_second)
+    app.add_middleware(KeyGate, keys=app.state.keys, limit=limit, secret=settings.signing_key)
 
 
 class KeyGate:
     """Answers 401 to whoever brings no good key, and 429 to a key that asks too often."""
 
-    def __init__(self, app: ASGIApp, keys: Keys | None, limit: RateLimit) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys | None, limit: RateLimit, secret: bytes) -> None:
         self._app = app
         self._keys = keys
         self._limit = limit
+        self._secret = secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, with its key."""
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
+        refused: Response
         try:
             if self._keys is None:
                 scope[KEY] = NOBODYS
+            elif _is_of_console(scope):
+                scope[KEY] = self._signed_in(self._keys, scope)
             elif scope["path"] not in OPEN:
                 scope[KEY] = self._admitted(self._keys, _token(scope))
         except Refusal as no:
             refused = api_errors.problem(no.code, no.detail, no.headers)
+            if _is_of_console(scope) and scope.get("method") == "GET":
+                refused = RedirectResponse(LOGIN, 303)
         except Unusable as error:
             log.error("nobody gets in: %s", error)
             refused = api_errors.problem(
@@ -150,6 +163,13 @@ class KeyGate:
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
         await refused(scope, receive, send)
+
+    def _signed_in(self, keys: Keys, scope: Scope) -> Key:
+        """The key of who has opened the console. Raises `Refusal`."""
+        key = sessions.key_of(self._secret, keys, HTTPConnection(scope).cookies.get(sessions.COOKIE, ""), now_ms())
+        if key is None:
+            raise Refusal("key_required", f"Sign in at {LOGIN}.", headers={"WWW-Authenticate": CHALLENGE})
+        return key
 
     def _admitted(self, keys: Keys, token: str) -> Key:
         """The key that may go on. Raises `Refusal`."""
@@ -170,6 +190,11 @@ class KeyGate:
                 headers={"Retry-After": str(-(-wait_ns // SECOND_NS))},
             )
         return key
+
+
+def _is_of_console(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path != LOGIN and (path == CONSOLE or path.startswith(f"{CONSOLE}/"))
 
 
 def _token(scope: Scope) -> str:

@@ -7,10 +7,11 @@ from fastapi.responses import RedirectResponse
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from service.console import ambassadors, audit, campaign, community, member
+from service.api_access import CONSOLE
+from service.console import ambassadors, audit, campaign, community, login, member
 from service.console.shell import MARK
 
-AT = "/console"
+AT = CONSOLE
 """Under this path are the pages and all that they load."""
 FIRST = f"{AT}/community"
 ICON = (
@@ -30,6 +31,7 @@ def install(app: FastAPI) -> None:
     ui.page("/member")(member.page)
     ui.page("/audit")(audit.page)
     app.state.home = FIRST
+    app.include_router(login.routes)
     app.add_api_route(AT, _first, include_in_schema=False)
     app.add_api_route(f"{AT}/", _first, include_in_schema=False)
     ui.run_with(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,8 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.access import Keys, Scope
+from service import sessions
+from service.access import Key, Keys, Scope
 from service.settings import Settings
 from service.stack import free_port
 
@@ -86,3 +90,71 @@ def test_without_keys_it_does_not_listen_anywhere_else(settings: Settings, tmp_p
         assert process.wait(30) == 2
     (line,) = log.read_text().splitlines()
     assert "without API keys the API listens on loopback only" in line
+
+
+def test_the_console_is_for_operators_who_have_signed_in(settings: Settings, tmp_path: Path):
+    keys = Keys(tmp_path / "keys.json")
+    at = "2026-03-01T00:00:00.000Z"
+    operator, token = keys.create("*", Scope.ADMIN, at)
+    too_small = [keys.create("acme", Scope.ADMIN, at)[1], keys.create("*", Scope.REDEEM, at)[1]]
+    with role(settings, tmp_path / "api.log", API_KEYS_FILE=str(keys.path)) as (process, port):
+        client = answering(process, port)
+        page = client.get("/", follow_redirects=True)
+        assert (page.url.path, page.status_code) == ("/console/login", 200)
+        assert "API key of an operator" in page.text
+        assert client.post("/console/audit").status_code == 401
+        assert upgraded(port, "") == 403
+
+        assert client.post("/console/login", data={"key": "gsk_a_b"}).status_code == 401
+        assert [client.post("/console/login", data={"key": one}).status_code for one in too_small] == [403, 403]
+        assert not client.cookies
+        assert client.post("/console/login", data={"key": token}).status_code == 303
+        cookie = client.cookies["groundswell_console"]
+        assert token.split("_", 2)[2] not in cookie
+        assert "Engagement over time" in client.get("/console", follow_redirects=True).text
+        assert upgraded(port, cookie) == 101
+        for forged in (
+            cookie[:-1] + ("0" if cookie[-1] != "0" else "1"),
+            cookie.replace(operator.id, "0" * 12),
+            "",
+            "..",
+            "é",
+        ):
+            assert upgraded(port, forged) == 403
+            forger = {"Cookie": f"groundswell_console={forged}".encode()}
+            found = httpx.get(f"http://127.0.0.1:{port}/console/audit", headers=forger)
+            assert found.headers["location"] == "/console/login"
+
+        assert client.get("/v1/brands/acme/tiers").status_code == 401, "a cookie is for the console alone"
+        assert "Sign out" in client.get("/console/login").text
+        keys.revoke(operator.id, at)
+        assert client.get("/console/audit").headers["location"] == "/console/login"
+        client.post("/console/login", data={"out": "1"})
+        assert not client.cookies
+        client.close()
+
+
+def upgraded(port: int, cookie: str) -> int:
+    """The status with which a browser's live connection to the console is answered."""
+    with socket.create_connection(("127.0.0.1", port), 10) as link:
+        head = (
+            f"GET /console/_nicegui_ws/socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nCookie: groundswell_console={cookie}\r\n\r\n"
+        )
+        link.sendall(head.encode())
+        return int(link.recv(1_000).split()[1])
+
+
+@given(st.text(), st.integers(0, 2**40))
+def test_no_cookie_can_be_made_without_the_secret(text: str, now_ms: int):
+    key = Key("aa", "*", Scope.ADMIN, "", "0" * 64)
+    keys = Keys(Path("nowhere"))
+    keys.all = lambda: {"aa": key}  # type: ignore[method-assign]
+    good = sessions.issue(b"secret", key, now_ms)
+    assert sessions.key_of(b"secret", keys, good, now_ms) == key
+    assert sessions.key_of(b"another", keys, good, now_ms) is None
+    assert sessions.key_of(b"", keys, sessions.issue(b"", key, now_ms), now_ms) is None
+    assert sessions.key_of(b"secret", keys, good, now_ms + sessions.SECONDS * 1_000) is None
+    assert sessions.key_of(b"secret", keys, text, now_ms) is None
+    assert sessions.key_of(b"secret", keys, good + text, now_ms) == (None if text else key)

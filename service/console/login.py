@@ -1,0 +1,88 @@
+"""The page on which one signs in to the console, where API keys are asked for."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import parse_qs
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from service import sessions
+from service.access import Keys
+from service.api_access import CONSOLE, LOGIN
+from service.console.shell import MARK, STYLE
+from service.instants import now_ms
+from service.settings import Settings
+
+log = structlog.get_logger()
+routes = APIRouter(include_in_schema=False)
+PAGE: Final = """<!doctype html>
+<html lang="en-US"><head><meta charset="utf-8"><title>Sign in · Groundswell</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,"><style>{style}
+main {{ max-width: 26rem; margin: 12vh auto 0; padding: 0 20px; }} main svg {{ width: 40px; color: var(--accent); }}
+form {{ display: grid; gap: 12px; margin: 20px 0; }}
+label {{ font-weight: 600; }}
+input, button {{ font: inherit; padding: 10px 12px; border-radius: 6px; border: 1px solid var(--line);
+  color: var(--ink); background: var(--surface); }}
+button {{ background: var(--accent); color: var(--on-accent); cursor: pointer; }}
+[role=alert] {{ color: var(--bad); margin-top: 12px; }}</style></head>
+<body><main>{mark}<h1>Groundswell</h1>{alert}
+<form method="post" action="{action}"><label for="key">API key of an operator</label>
+<input id="key" name="key" type="password" autocomplete="current-password" required autofocus aria-describedby="about">
+<button>Sign in</button></form>
+<p id="about">It is made by <code>groundswell keys create --brand '*' --scope admin</code>. One stays signed in for
+{hours} hours, or until the key is revoked.</p>{out}</main></body></html>
+"""
+OUT: Final = f'<form method="post" action="{LOGIN}"><button name="out" value="1">Sign out</button></form>'
+UNKNOWN: Final = "There is no such API key, or it was revoked."
+NOT_AN_OPERATORS: Final = "The console is for operators: it takes a key of every brand, with scope admin."
+
+
+@routes.get(LOGIN)
+async def ask(request: Request) -> Response:
+    """Ask for a key, if keys are asked for at all."""
+    if request.app.state.keys is None:
+        return RedirectResponse(CONSOLE)
+    return _page(200, out=OUT if sessions.COOKIE in request.cookies else "")
+
+
+@routes.post(LOGIN)
+async def sign_in(request: Request) -> Response:
+    """Open the console for a browser, or close it."""
+    keys: Keys | None = request.app.state.keys
+    settings: Settings = request.app.state.settings
+    if keys is None:
+        return RedirectResponse(CONSOLE, 303)
+    form = parse_qs((await request.body()).decode("utf-8", "replace"))
+    if "out" in form:
+        return _page(200)
+    key = keys.authenticate(form.get("key", [""])[0].strip())
+    if key is None:
+        return _page(401, UNKNOWN)
+    if not sessions.may_open(key):
+        return _page(403, NOT_AN_OPERATORS)
+    log.info("signed in to the console", key=key.id)
+    answer = RedirectResponse(CONSOLE, 303)
+    cookie = sessions.issue(settings.signing_key, key, now_ms())
+    answer.set_cookie(
+        sessions.COOKIE,
+        cookie,
+        max_age=sessions.SECONDS,
+        path=CONSOLE,
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="lax",
+    )
+    return answer
+
+
+def _page(status: int, alert: str = "", out: str = "") -> Response:
+    said = f'<p role="alert">{alert}</p>' if alert else ""
+    hours = sessions.SECONDS // 3_600
+    content = PAGE.format(style=STYLE, mark=MARK, alert=said, action=LOGIN, hours=hours, out=out)
+    answer = HTMLResponse(content, status, {"Cache-Control": "no-store"})
+    if not out:
+        answer.delete_cookie(sessions.COOKIE, path=CONSOLE)
+    return answer
