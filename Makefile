@@ -65,6 +65,8 @@ bench: $(VENV)/dev real-parts ## side-by-side timings, Faust, Quix and Kafka Str
 	$(BIN)/python -m benchmarks.peers.run --workload sparse --results benchmarks/results.json $(ARGS)
 	$(BIN)/python -m benchmarks.commands --results benchmarks/results.json
 	$(BIN)/python -m benchmarks.serving --results benchmarks/results.json
+	$(BIN)/python -m benchmarks.visible --results benchmarks/results.json
+	$(BIN)/python -m benchmarks.live --results benchmarks/results.json
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

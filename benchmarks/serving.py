@@ -177,7 +177,9 @@ def _server(command: list[str], path: str, environment: Mapping[str, str]) -> It
     port = free_port()
     arguments = [] if environment else [str(port)]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GROUNDSWELL_")}
-    process = subprocess.Popen([*command, *arguments], env={**clean, **environment, "GROUNDSWELL_PORT": str(port)})
+    process = subprocess.Popen(
+        [*command, *arguments], env={**clean, **environment, "GROUNDSWELL_PORT": str(port)}, stdout=subprocess.DEVNULL
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + READY_SECONDS

@@ -22,7 +22,7 @@ from service.settings import Settings
 
 WAIT_SECONDS: Final = 5.0
 """How long `min_position` waits before it is refused."""
-POLL_SECONDS: Final = 0.05
+POLL_SECONDS: Final = 0.02
 
 
 class Access:
