@@ -51,7 +51,7 @@ def make_app(
         topic_allow_declare=False,
         topic_partitions=partitions,
         stream_wait_empty=False,
-        stream_buffer_maxsize=8,
+        stream_buffer_maxsize=1 << 20,  # the transport itself bounds what waits, by fetches
         broker_session_timeout=session_seconds,
         broker_rebalance_timeout=session_seconds,
         broker_heartbeat_interval=session_seconds / 3,

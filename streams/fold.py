@@ -27,6 +27,9 @@ class Fold(Protocol):
     async def settle(self, leave: int = 0) -> None:
         """Wait until at most `leave` chunks are still on their way into another store."""
 
+    async def settle_before(self, end: int) -> None:
+        """Wait until the other store has all that was folded of the records before `end`."""
+
     def take(self, previous: int, position: int) -> tuple[dict[str, list[Record]], Delta]:
         """What changed since the last flush: records by topic, stamped, and the read-state; `position` is next."""
 
@@ -68,8 +71,12 @@ class ActivityFold:
         self._letters += letters
 
     async def settle(self, leave: int = 0) -> None:
-        """The ledger is never behind the panes."""
+        """Wait for the ledger."""
         await self._rewards.settle(leave)
+
+    async def settle_before(self, end: int) -> None:
+        """The ledger is never behind the panes."""
+        await self._rewards.settle_before(end)
 
     def take(self, previous: int, position: int) -> tuple[dict[str, list[Record]], Delta]:
         """Dirty panes, changed tiers, dead letters and the read-state, all as of `position`."""

@@ -67,18 +67,19 @@ class Partition:
         return self.next == self.saved
 
     def begin_flush(self) -> Flush:
-        """Take what changed since the last flush, as of the position reached now; the fold must be settled."""
+        """Take what changed since the last flush, as of the position reached now."""
         records, delta = self.fold.take(self.saved, self.next)
         return Flush(self.next, records, delta)
 
     async def finish_flush(
         self, flush: Flush, write: Callable[[Flush], Awaitable[None]], save: Callable[[Flush], Awaitable[None]]
     ) -> None:
-        """Make it durable. Chunks may be applied meanwhile, but no other flush may begin.
+        """Make it durable, after the ledger. Chunks may be applied meanwhile, but no other flush may begin.
 
         `write` returns once the output topics have acknowledged panes and dead letters; only then `save` writes the
         read-state. Were it the other way round, a crash in between would resume behind panes that nobody has.
         """
+        await self.fold.settle_before(flush.position)
         await write(flush)
         await save(flush)
         self.saved = flush.position

@@ -43,6 +43,14 @@ class _Part(NamedTuple):
     activities: Sequence[Activity]
 
 
+class _Waiting(NamedTuple):
+    """A batch that is not known to be stored."""
+
+    position: int
+    """The next offset before it."""
+    stored: Future[None]
+
+
 class Rewards:
     """The ledger's end of one owned partition."""
 
@@ -67,7 +75,7 @@ class Rewards:
         self._next: list[_Part] = []
         """What the next batch takes: all that came while the ledger was at the one before."""
         self._turn = threading.Lock()
-        self._waiting: deque[Future[None]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._given_up = threading.Event()
 
     def submit(self, activities: Sequence[Activity], end: int) -> None:
@@ -88,7 +96,7 @@ class Rewards:
         if self._thread is None:
             self._ledger.consume(self._batch(parts))
         else:
-            self._waiting.append(self._thread.submit(self._store, parts))
+            self._waiting.append(_Waiting(position, self._thread.submit(self._store, parts)))
 
     def _batch(self, parts: list[_Part]) -> Batch:
         """What waits, as one batch; from now on nothing is added to it."""
@@ -122,11 +130,17 @@ class Rewards:
 
     async def settle(self, leave: int = 0) -> None:
         """Wait until at most `leave` batches are not stored. Raises what a batch failed with, e.g. `Fenced`."""
-        while self._waiting and (len(self._waiting) > leave or self._waiting[0].done()):
+        while self._waiting and (len(self._waiting) > leave or self._waiting[0].stored.done()):
             first = self._waiting[0]
-            await asyncio.shield(asyncio.wrap_future(first))
+            await asyncio.shield(asyncio.wrap_future(first.stored))
             if self._waiting and self._waiting[0] is first:
                 self._waiting.popleft()
+
+    async def settle_before(self, end: int) -> None:
+        """Wait until all that was submitted of the records before `end` is stored. Raises as `settle` does."""
+        for batch in list(self._waiting):
+            if batch.position < end:
+                await asyncio.shield(asyncio.wrap_future(batch.stored))
 
     def give_up(self) -> None:
         """Stop trying; the partition is somebody else's now, or nobody's."""

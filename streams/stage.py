@@ -31,6 +31,8 @@ from streams.watch import Watch
 
 log = structlog.get_logger()
 RETRY_SECONDS = 0.5
+TURNS = 0.618
+"""A partition flushes this fraction of an interval after the one before it: so spread, whatever their number."""
 KEPT_POLL_SECONDS = 0.005
 PAUSE_SECONDS = 1.0
 """A chunk that waits for another store this long pauses its partition."""
@@ -57,6 +59,8 @@ class Stage:
         self.is_taking = False
         """Whether a chunk is being applied, or waits for that."""
         app.positions[config.topic] = lambda p: self.owned[p].part.next if p in self.owned else None
+        app.begun = lambda: self._watch.begun
+        app.is_taking = lambda: self.is_taking
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_rebalance_complete.connect(self._on_rebalanced)
         app.on_before_shutdown.connect(self._on_shutdown)
@@ -272,7 +276,9 @@ class Stage:
     # Flush
 
     async def _flush_regularly(self, owned: Owned) -> None:
-        """Flush a partition at every interval, until it is let go."""
+        """Flush a partition at every interval, until it is let go; the partitions of a worker not all at once."""
+        turn = owned.part.source.partition * TURNS % 1
+        await asyncio.sleep(self.config.flush_seconds * turn)
         while self.is_ours(owned):
             await asyncio.sleep(self.config.flush_seconds)
             if not self._ready or not self.is_live:
@@ -313,7 +319,6 @@ class Stage:
         started = perf_counter()
         async with owned.flushing:
             async with owned.lock:
-                await part.fold.settle()
                 if not self.is_ours(owned):
                     raise GivenUp  # a chunk may have failed halfway: what is in memory is of no position
                 if part.is_flushed:
@@ -325,6 +330,8 @@ class Stage:
             await self._commit({self.tp(part.source.partition): flush.position})
 
     async def _write(self, owned: Owned, flush: Flush) -> None:
+        if not self.is_ours(owned):
+            raise GivenUp  # lost while the ledger was waited for
         await owned.writer.write(flush.records, flush.position - 1)
         for topic, records in flush.records.items():
             METRICS.written.labels(topic).inc(len(records))

@@ -4,11 +4,12 @@ Faust creates several tasks and objects for each record; a chunk has them once. 
 rebalancing, agents and lifecycle. Whatever it loses, repeats or cancels, a chunk says which position it starts from
 and which seek it was fetched after, and the stage applies only the one that continues its own position.
 
-Five overrides of faust-streaming 0.15 (tests/streams/test_transport.py holds what they rely on).
+Six overrides of faust-streaming 0.15 (tests/streams/test_transport.py holds what they rely on).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +28,12 @@ from streams.fetching import as_fetched
 SCHEME = "groundswell"
 FETCH_WAIT_MS = 50
 """How long a fetch waits for records."""
+LOOK_AGAIN_SECONDS = 0.1
+"""So soon it is looked for what has come for a partition that was paused when the last look began."""
+ROOM_SECONDS = 0.005
+"""How often it is looked whether there is room for more."""
+LOST_SECONDS = 0.2
+"""A fetch that a stage at rest has not begun with for so long was lost on its way, as in a rebalance."""
 
 
 class Chunk(NamedTuple):
@@ -45,9 +52,15 @@ class ChunkedApp(faust.App):  # type: ignore[misc]
     """A Faust app with topics that arrive in chunks; `positions[topic](partition)` is the stage's next offset."""
 
     positions: dict[str, Callable[[int], int | None]]
+    begun: Callable[[], int]
+    """Which fetch the stage has begun with; without a stage: the latest."""
+    is_taking: Callable[[], bool]
+    """Whether the stage is at work on a chunk."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.positions = {}
+        self.begun = lambda: self.consumer_thread.latest_poll
+        self.is_taking = lambda: False
         super().__init__(*args, **kwargs)
 
     @property
@@ -89,7 +102,8 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> dict[Any, list[Any]]:
-        fetched = await super()._fetch_records(consumer, active_partitions, timeout=timeout, max_records=max_records)
+        patience = LOOK_AGAIN_SECONDS if timeout is None else min(timeout, LOOK_AGAIN_SECONDS)
+        fetched = await super()._fetch_records(consumer, active_partitions, timeout=patience, max_records=max_records)
         out: dict[Any, list[Any]] = {}
         self._poll += bool(fetched)
         for tp, records in fetched.items():
@@ -167,6 +181,22 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        """Fetch once the stage has begun with what was fetched last: what comes until then makes larger chunks.
+
+        So at most two fetches wait for the stage. Faust would hold partitions back by the number of chunks, small as
+        they may be, and with all of them held back it sleeps for a second, long after the stage has nothing to do.
+        """
+        app, moved = self.app, time.monotonic()
+        while self.flow_active and not self.should_stop:
+            now = time.monotonic()
+            moved = now if app.is_taking() else moved
+            is_behind = app.begun() < self._thread.latest_poll and now < moved + LOST_SECONDS
+            if not is_behind and (self._get_active_partitions() or not self.assignment()):
+                break
+            await self.sleep(ROOM_SECONDS)
+        return await super()._wait_next_records(timeout)
 
     def _to_message(self, tp: Any, record: Any) -> ConsumerMessage:
         if type(record) is not Chunk:

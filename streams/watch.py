@@ -24,13 +24,17 @@ class Watch:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._poll = 0
-        """The latest fetch of which a chunk arrived."""
         self._taken = 0
         self._taken_before = 0
         self._asker = broker.Asker(stage.config.brokers, stage.config.topic)
         self._output_askers = [broker.Asker(stage.config.brokers, topic) for topic in stage.config.output_ids]
         self._verified = -1
         """The latest fetch that is surely of our log."""
+
+    @property
+    def begun(self) -> int:
+        """The latest fetch of which a chunk arrived."""
+        return self._poll
 
     def taken(self, chunk: Chunk) -> None:
         """Note that a chunk arrived."""

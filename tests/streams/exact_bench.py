@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -169,8 +170,8 @@ class Bench:
         self.workers = 0
         self.tokens: dict[Partition, str] = {}
 
-    def worker(self) -> Partition:
-        """A new owner, recovered from what is durable."""
+    def worker(self, thread: ThreadPoolExecutor | None = None) -> Partition:
+        """A new owner, recovered from what is durable; its ledger works in the thread, if there is one."""
         self.workers += 1
         token = f"w{self.workers}"
         state = readstate.take(self.engine, self.source, token)
@@ -183,7 +184,7 @@ class Bench:
         intake = Intake(self.partition, self.partitions, state, recent, SECRET, self.limits)
         ledger, recorded = Ledger(self.database), NOW + self.workers
         position = ledger.take(self.source, token, start)
-        rewards = Rewards(ledger, self.source, position, token, lambda: recorded)
+        rewards = Rewards(ledger, self.source, position, token, lambda: recorded, thread)
         fold = ActivityFold(self.source, intake, rewards, self.grace_ms)
         fold.recover(self.written, start)
         part = Partition(self.source, start, fold)
@@ -215,6 +216,10 @@ class Bench:
 
     def flush(self, part: Partition, dies: str = "") -> None:
         """Flush in the stage's own order; `dies` raises Died "in write" (half is written), "in save" or "after"."""
+        asyncio.run(self.finish_flush(part, part.begin_flush(), dies))
+
+    async def finish_flush(self, part: Partition, flush: Flush, dies: str = "") -> None:
+        """The same for a flush that was begun."""
 
         async def write(flush: Flush) -> None:
             self.write(part, flush, 0.5 if dies == "in write" else 1.0)
@@ -231,11 +236,7 @@ class Bench:
             if dies == "after":
                 raise Died
 
-        async def both() -> None:
-            await part.fold.settle()
-            await part.finish_flush(part.begin_flush(), write, save)
-
-        asyncio.run(both())
+        await part.finish_flush(flush, write, save)
 
     def panes(self) -> list[tuple[Pane, Counters]]:
         """Every pane segment that was written."""

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import faust
+import pytest
 from aiokafka import TopicPartition
+from faust.transport.consumer import ensure_TP
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
 
-from streams.transport import Chunk, Consumer, ConsumerThread, Transport
+from streams import transport
+from streams.transport import Chunk, ChunkedApp, Consumer, ConsumerThread, Transport
 
 TP = TopicPartition("members.activity.v1", 0)
+FAUST_TP = ensure_TP(TP)
 
 
 def parameters(function: Any) -> list[str]:
@@ -30,6 +36,7 @@ def test_faust_still_has_what_is_overridden():
     assert parameters(AIOKafkaConsumerThread._create_worker_consumer) == ["self", "transport"]
     assert parameters(FaustConsumer._to_message) == ["self", "tp", "record"]
     assert parameters(FaustConsumer._new_consumer_thread) == ["self"]
+    assert parameters(FaustConsumer._wait_next_records) == ["self", "timeout"]
     assert Transport.Consumer is Consumer
 
 
@@ -101,3 +108,75 @@ def test_the_consumer_reads_what_is_committed_and_moves_few_partitions(tmp_path)
     isolation, assignors = asyncio.run(made())
     assert isolation == "read_committed"
     assert [assignor.name for assignor in assignors] == ["sticky"]
+
+
+class Held:
+    """A consumer that has nobody behind it: what it fetches is how patient it is, and at which time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.is_taking = 0, False
+        app = ChunkedApp("contract", broker="groundswell://localhost:1", store="memory://", web_enabled=False)
+        app.begun, app.is_taking = (lambda: self.begun), (lambda: self.is_taking)
+        self.consumer: Any = app._new_consumer()
+        monkeypatch.setattr(self.consumer, "assignment", lambda: {FAUST_TP})
+        monkeypatch.setattr(self.consumer, "_getmany", self.fetched)
+        self.consumer.resume_flow()
+        self.consumer._set_active_tps({FAUST_TP})
+
+    async def fetched(self, active_partitions: Any, timeout: float) -> Any:
+        return {tp: [timeout] for tp in active_partitions}
+
+    async def waits(self) -> asyncio.Future[Any]:
+        waiting = asyncio.ensure_future(self.consumer._wait_next_records(1.0))
+        done, _ = await asyncio.wait({waiting}, timeout=2 * transport.LOST_SECONDS if self.is_taking else 0.05)
+        assert not done
+        return waiting
+
+    async def ends(self, waiting: asyncio.Future[Any]) -> None:
+        """Soon; Faust sleeps for a second when all partitions are held back."""
+        started = time.monotonic()
+        records, _ = await waiting
+        assert records == {FAUST_TP: [1.0]}
+        assert time.monotonic() - started < 0.7
+
+    def close(self) -> None:
+        self.consumer._thread.thread_loop.close()
+
+
+def held(monkeypatch: pytest.MonkeyPatch, story: Callable[[Held], Coroutine[Any, Any, None]]) -> None:
+    async def told() -> None:
+        one = Held(monkeypatch)
+        try:
+            await story(one)
+        finally:
+            one.close()
+
+    asyncio.run(told())
+
+
+def test_partitions_that_were_all_paused_are_fetched_as_soon_as_one_goes_on(monkeypatch):
+    async def story(one: Held) -> None:
+        one.consumer.pause_partitions({FAUST_TP})
+        waiting = await one.waits()
+        one.consumer.resume_partitions({FAUST_TP})
+        await one.ends(waiting)
+
+    held(monkeypatch, story)
+
+
+def test_no_more_is_fetched_until_the_stage_has_begun_with_what_was_fetched_last(monkeypatch):
+    async def story(one: Held) -> None:
+        one.consumer._thread._poll, one.begun, one.is_taking = 7, 6, True
+        waiting = await one.waits()
+        one.begun = 7
+        await one.ends(waiting)
+
+    held(monkeypatch, story)
+
+
+def test_what_was_lost_on_its_way_to_the_stage_is_not_waited_for(monkeypatch):
+    async def story(one: Held) -> None:
+        one.consumer._thread._poll, one.begun = 7, 6
+        await one.ends(await one.waits())
+
+    held(monkeypatch, story)
