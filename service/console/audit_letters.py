@@ -20,6 +20,7 @@ from service.redrive import Plan
 SHOWN: Final = 10
 MAX_REDRIVES: Final = 3
 EVERY_SECONDS: Final = 20.0
+LETTERS: Final = "dead letters"
 
 
 class Letters:
@@ -55,7 +56,7 @@ def build(frame: shell.Frame) -> None:
     async def load() -> None:
         if frame.paused:
             return
-        found = await frame.attempt_async(lambda: dead_letters.load(shell.settings()))
+        found = await frame.attempt_async(lambda: dead_letters.load(shell.settings()), LETTERS)
         if found is not None:
             letters.all = found.letters
             draw()
@@ -69,7 +70,7 @@ def build(frame: shell.Frame) -> None:
         place = str(event.args)
         found = [one for one in letters.all if str(one.source) == place][-1:]
         if found:
-            said = await frame.attempt_async(lambda: redrive.verdicts(shell.settings(), found))
+            said = await frame.attempt_async(lambda: redrive.verdicts(shell.settings(), found), LETTERS)
             if said is not None:
                 no = said[0][1]
                 detail.content = str(
@@ -78,12 +79,12 @@ def build(frame: shell.Frame) -> None:
 
     async def send(event: GenericEventArguments) -> None:
         settings, chosen = shell.settings(), letters.chosen()
-        made = await frame.attempt_async(lambda: redrive.plan(settings, chosen, max_redrives=MAX_REDRIVES))
+        made = await frame.attempt_async(lambda: redrive.plan(settings, chosen, max_redrives=MAX_REDRIVES), LETTERS)
         if made is None:
             return
         dry = event.args != "send"
         if not dry and made.sending:
-            too_large = await frame.attempt_async(lambda: redrive.send(settings, made.sending))
+            too_large = await frame.attempt_async(lambda: redrive.send(settings, made.sending), LETTERS)
             if too_large is None:
                 return
             made.leave_out(too_large)

@@ -32,7 +32,7 @@ def build(frame: shell.Frame) -> None:
 
     async def ask(event: GenericEventArguments) -> None:
         asked: dict[str, Any] = dict(event.args)
-        found = await frame.attempt(lambda: _ask(frame.brand, asked))
+        found = await frame.attempt(lambda: _ask(frame.brand, asked), "what if")
         if found is not None:
             answer.content = str(told(found))
 

@@ -171,11 +171,11 @@ async def _one(frame: shell.Frame, known: tuple[CampaignSummary, ...], summary: 
     frame.live(load)
 
 
-def _slider() -> tuple[ui.element, ui.html]:
+def _slider() -> tuple[ui.html, ui.html]:
     with ui.element("div").classes("slider").style("margin-top:18px"):
         shell.block(tag("label", "As of", for_="as-of"))
-        slider = ui.element("input")
-        slider.props.update({"type": "range", "min": 0, "max": STEPS, "value": STEPS, "aria-label": "As of"})
+        # as HTML of ours: an element that is bound would be set back to where it began at each update of the page
+        slider = shell.block(tag("input", type="range", id="as-of", min=0, max=STEPS, value=STEPS))
         when = shell.block(tag("output", "latest"))
     return slider, when
 

@@ -96,6 +96,8 @@ class Frame:
         """Lays out the page's head; `side` stands at its end."""
         self.brand = brand
         self.paused = False
+        self.problems: dict[str, str] = {}
+        """What went wrong last, by what was tried."""
         self._banner = block()
         with ui.element("div").classes("page-head"):
             with ui.element("div"):
@@ -111,15 +113,14 @@ class Frame:
         """The line under the title."""
         self._sub.content = str(tag("p", sentence, cls="sub"))
 
-    def complain(self, sentence: str) -> None:
-        """Says what is wrong above everything else; an empty sentence takes it away."""
-        self._banner.content = str(tag("div", sentence, cls="banner", role="alert")) if sentence else ""
+    async def attempt(self, work: Callable[[], T], what: str = "page") -> T | None:
+        """The result of blocking work, off the event loop; None when it failed, and the page then says why.
 
-    async def attempt(self, work: Callable[[], T]) -> T | None:
-        """The result of blocking work, off the event loop; None when it failed, and the page then says why."""
-        return await self.attempt_async(lambda: asyncio.to_thread(work))
+        It says so until the same thing, `what`, works again.
+        """
+        return await self.attempt_async(lambda: asyncio.to_thread(work), what)
 
-    async def attempt_async(self, work: Callable[[], Awaitable[T]]) -> T | None:
+    async def attempt_async(self, work: Callable[[], Awaitable[T]], what: str = "page") -> T | None:
         """The same for work that is asynchronous itself."""
         try:
             found = await work()
@@ -127,9 +128,12 @@ class Frame:
             known = failure(error)
             if known is None:
                 log.error("the console failed", exc_info=error)
-            self.complain(known[1] if known else "Groundswell failed here; the log of the API has the details.")
-            return None
-        self.complain("")
+            self.problems[what] = known[1] if known else "Groundswell failed here; the log of the API has the details."
+            found = None
+        else:
+            self.problems.pop(what, None)
+        sentences = dict.fromkeys(self.problems.values())
+        self._banner.content = str(join(*(tag("div", one, cls="banner", role="alert") for one in sentences)))
         return found
 
     def live(self, load: Callable[[], Awaitable[bool]]) -> None:
