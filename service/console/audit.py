@@ -52,7 +52,9 @@ async def page(brand: str = "") -> None:
     whole = shell.block(tag("div", loading(1), cls="strip"))
     with shell.grid():
         with shell.card(
-            "Read models", "Position, lag and digest of each; all but the last two are built from the ledger, these two together from the pane topics.", "full"
+            "Read models",
+            "Position, lag and digest of each; the last two are built together, from the pane topics.",
+            "full",
         ):
             models = shell.block(loading(8))
             audit_building.build(frame, models)
