@@ -35,7 +35,7 @@ BRAND_POSTS_A_DAY: Final = 0.12
 ORDERS_A_DAY: Final = 0.02
 NEXT_DAYS: Final = 30
 """How long the community goes on after the days that were asked for."""
-POINTS_A_MEMBER: Final = 150
+POINTS_A_MEMBER: Final = 240
 """What the campaign after the first may pay, for each member of the community."""
 DUPLICATES: Final = 0.015
 DELAYED: Final = 0.04

@@ -103,7 +103,11 @@ async def page(brand: str = "", campaign: str = "") -> None:
 
 def _liveliest(known: tuple[CampaignSummary, ...]) -> CampaignSummary:
     """The one that is looked for most likely: of those that are live the last one, else the last that was."""
-    return next((one for one in reversed(known) if one.status == "live"), known[-1])
+    for status in ("live", "ended", "settled"):
+        found = [one for one in known if one.status == status]
+        if found:
+            return found[-1]
+    return known[-1]
 
 
 def _links(known: tuple[CampaignSummary, ...], brand: str, current: CampaignSummary | None) -> Markup:
@@ -214,11 +218,19 @@ def progress(seen: Seen) -> Markup:
     else:
         left = join(count(budget.used), " of ", count(budget.points), " points")
         spent = meter("Budget", budget.used / budget.points if budget.points else 1.0, left)
-    chip = tag("span", one.status, cls=f"chip {GOOD.get(one.status, '')}")
+    status = status_at(one, seen.at)
+    chip = tag("span", status, cls=f"chip {GOOD.get(status, '')}")
     facts = join(
         chip, " ", day(one.starts_at), " to ", day(one.ends_at), ", version ", one.version, ", join ", one.join
     )
     return tag("div", tag("p", facts, cls="row"), time, spent, cls="meters")
+
+
+def status_at(one: CampaignSummary, at: int) -> str:
+    """What the campaign was at that moment: a draft is one always, and after its end it is what it has become."""
+    if one.status == "draft" or at >= epoch_ms(one.ends_at):
+        return one.status
+    return "live" if at >= epoch_ms(one.starts_at) else "scheduled"
 
 
 def bottom_line(report: CampaignReport) -> Markup:

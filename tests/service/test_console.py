@@ -129,6 +129,15 @@ def test_a_campaign_is_told_at_each_moment_of_its_life(reads: Reads) -> None:
     assert "0 taken back" in campaign.bottom_line(latest.report)
 
 
+@pytest.mark.parametrize(("day", "status"), [(-1, "scheduled"), (0, "live"), (30, "live"), (31, "ended")])
+def test_what_a_campaign_is_goes_by_the_moment_that_is_looked_at(reads: Reads, day: int, status: str) -> None:
+    (summary,) = reads.campaigns("acme").campaigns
+    over = summary.model_copy(update={"status": "ended"})
+    assert campaign.status_at(over, MARCH + day * 24 * 3_600_000) == status
+    draft = summary.model_copy(update={"status": "draft"})
+    assert campaign.status_at(draft, MARCH) == "draft"
+
+
 @pytest.mark.parametrize(("rank", "then", "said"), [(2, 5, "▲ 3"), (5, 2, "▼ 3"), (2, 2, "="), (2, None, "new")])
 def test_movement_is_places_up_or_down_in_a_day(rank: int, then: int | None, said: str) -> None:
     one = Standing(rank=rank, member_id="ann", tier="nano", score=1)

@@ -54,7 +54,7 @@ def test_the_next_campaign_begins_when_the_first_ends_and_has_a_budget_and_prize
     (document,) = yaml.safe_load_all(next_definitions(DAYS, MEMBERS))
     campaign = parse(document, "it")
     assert (campaign.id, campaign.starts_at) == (next_campaign_of(DAYS), START + DAYS * DAY)
-    assert campaign.budget == 150 * MEMBERS
+    assert campaign.budget == 240 * MEMBERS
     assert dict(campaign.prizes) == {1: 5000, 2: 3000, 3: 1000}
 
 
