@@ -25,6 +25,7 @@ def install(app: FastAPI) -> None:
     """Serve the console from an application of `service.api`, once in a process: NiceGUI has one application."""
     nicegui_app.state.reads = app.state.reads
     nicegui_app.state.settings = app.state.settings
+    nicegui_app.state.keys = app.state.keys
     ui.page("/community")(community.page)
     ui.page("/campaign")(campaign.page)
     ui.page("/ambassadors")(ambassadors.page)

@@ -67,6 +67,7 @@ def build(frame: shell.Frame, models: ui.html) -> None:
         result.content = ""
         timer = ui.timer(SHOW_PROGRESS_SECONDS, lambda: bar.set_content(str(going(work))))
         settings = shell.settings()
+        frame.note(name.lower(), models=" ".join(names))
         found = await frame.attempt_async(lambda: apart.run(act, settings, names, work.told), name)
         timer.cancel()
         work.running = False

@@ -84,6 +84,7 @@ def build(frame: shell.Frame) -> None:
             return
         dry = event.args != "send"
         if not dry and made.sending:
+            frame.note("redrive", records=len(made.sending))
             too_large = await frame.attempt_async(lambda: redrive.send(settings, made.sending), LETTERS)
             if too_large is None:
                 return

@@ -9,17 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+import structlog
 from markupsafe import Markup
 from nicegui import app as nicegui_app
 from nicegui import ui
 
+from service.access import NOBODYS, Key, Keys
+from service.api_access import KEY
 from service.cli_common import failure
 from service.console.markup import Child, address, empty, join, link, tag
+from service.problems import Refusal
 from service.reads import Reads
 from service.settings import Settings
 
 T = TypeVar("T")
 log: Final = logging.getLogger(__name__)
+audit: Final = structlog.get_logger()
 PAGES: Final = ("Community", "Campaign", "Ambassadors", "Member", "Audit")
 STYLE: Final = Path(__file__).with_name("console.css").read_text(encoding="utf-8")
 EVERY_SECONDS: Final = 1.0
@@ -62,6 +67,19 @@ def settings() -> Settings:
     return found
 
 
+def key() -> Key:
+    """The key of whoever opened the page that is being laid out."""
+    found: Key = ui.context.client.request.scope.get(KEY, NOBODYS)
+    return found
+
+
+def check(key: Key) -> None:
+    """Raises `Refusal` once a key is revoked: an open page then shows nothing more, and does nothing."""
+    keys: Keys | None = nicegui_app.state.keys
+    if keys is not None and (now := keys.all().get(key.id)) != key:
+        raise Refusal("invalid_key", f"The API key {key.id} was revoked{' or changed' if now else ''}: sign in again.")
+
+
 def block(content: Markup | str = "") -> ui.html:
     """HTML of ours, every text in it escaped where it was made."""
     return ui.html(str(content), sanitize=False)
@@ -96,6 +114,7 @@ class Frame:
         """Lays out the page's head; `side` stands at its end."""
         self.brand = brand
         self.paused = False
+        self.key = key()
         self.problems: dict[str, str] = {}
         """What went wrong last, by what was tried."""
         self._banner = block()
@@ -113,6 +132,10 @@ class Frame:
         """The line under the title."""
         self._sub.content = str(tag("p", sentence, cls="sub"))
 
+    def note(self, did: str, **facts: str | int) -> None:
+        """A line in the log of what somebody did here, with their key."""
+        audit.info("console", key=self.key.id, did=did, **facts)
+
     async def attempt(self, work: Callable[[], T], what: str = "page") -> T | None:
         """The result of blocking work, off the event loop; None when it failed, and the page then says why.
 
@@ -123,6 +146,7 @@ class Frame:
     async def attempt_async(self, work: Callable[[], Awaitable[T]], what: str = "page") -> T | None:
         """The same for work that is asynchronous itself."""
         try:
+            check(self.key)
             found = await work()
         except Exception as error:
             known = failure(error)
@@ -209,7 +233,15 @@ def _top(page: str, brand: str, brands: list[str]) -> Markup:
             "header",
             tag("a", MARK, "Groundswell", cls="mark", href=address("Community", brand=brand)),
             tag("nav", tag("ul", *pages), aria_label="Pages"),
-            tag("div", tag("a", "API", href="../docs", cls="api"), select, theme, cls="tools"),
+            tag("div", tag("a", "API", href="../docs", cls="api"), select, theme, _sign_out(), cls="tools"),
             cls="top",
         ),
     )
+
+
+def _sign_out() -> Markup | None:
+    """A button that ends the session, where there is one."""
+    if key() is NOBODYS:
+        return None
+    out = tag("button", "Sign out", cls="button", type="submit", name="out", value="1")
+    return tag("form", out, method="post", action="login")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,13 +66,18 @@ class Demo:
         return f"http://127.0.0.1:{self.port}/console/{page}?brand={BRAND}&{query}{member}"
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """`groundswell demo` of 600 members."""
     directory = tmp_path_factory.mktemp("demo")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ("--members", "600", "--seed", "5", "--speed", "0", "--port", str(port), "--data-dir", str(directory))
     command = [sys.executable, "-m", "service", "demo", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
@@ -282,6 +290,52 @@ def test_the_theme_is_switched_and_kept(demo: Demo, tab: Seen) -> None:
     assert dark != light
     tab.open(demo.url("campaign"))
     assert page.evaluate(paper) == dark
+
+
+@pytest.fixture
+def guarded(demo: Demo, tmp_path: Path) -> Iterator[tuple[str, Callable[..., str]]]:
+    """The address of a second API of the demo that asks for keys, and what runs `groundswell keys`."""
+    stack = json.loads((demo.directory / "stack.json").read_text())
+    port = free_port()
+    given = {name.upper(): str(stack[name]) for name in ("kafka", "database", "secret", "partitions")}
+    given |= {"PORT": str(port), "API_KEYS_FILE": str(tmp_path / "keys.json"), "DATA_DIR": str(tmp_path)}
+    environment = {**ENVIRONMENT, **{f"GROUNDSWELL_{name}": value for name, value in given.items()}}
+    command = [sys.executable, "-m", "service"]
+    with (tmp_path / "api.log").open("wb") as log:
+        process = subprocess.Popen([*command, "api"], stdout=log, stderr=log, env=environment)
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, (tmp_path / "api.log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    def key(*arguments: str) -> str:
+        asked = [*command, "keys", *arguments]
+        return subprocess.run(asked, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+
+    yield f"http://127.0.0.1:{port}", key
+    process.terminate()
+    process.wait(30)
+
+
+def test_where_there_are_keys_operators_sign_in_and_a_revoked_key_shows_nothing_more(guarded: Any, tab: Seen) -> None:
+    address, key = guarded
+    page = tab.page
+    page.goto(address)
+    page.wait_for_url("**/console/login")
+    assert [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")] == []
+    token = key("create", "--brand", "*", "--scope", "admin")
+    page.get_by_label("API key").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_selector(".feed", timeout=LOADED_MS)
+    page.get_by_role("link", name="Audit").click()
+    expect(page.locator(".whole")).to_contain_text("The numbers", timeout=LOADED_MS)
+    key("revoke", token.split("_")[1])
+    expect(page.get_by_role("alert")).to_contain_text("was revoked", timeout=LOADED_MS)
+    page.get_by_role("link", name="Community").click()
+    page.wait_for_url("**/console/login")
 
 
 def test_every_page_is_reached_by_the_keyboard_alone(demo: Demo, tab: Seen) -> None:
