@@ -162,8 +162,9 @@ async def _share(
     path = f"/v1/brands/{BRAND}/members/{member}/balance"
     while True:
         answer = await client.get(path, params={"min_position": f"{at.partition}:{at.offset}"})
-        if answer.status_code != 504:  # it says so after 5 seconds, and one may ask again
+        if answer.status_code not in (503, 504):  # too many wait, or 5 seconds have passed: one may ask again
             break
+        await asyncio.sleep(0.02)
     read = time.perf_counter()
     if answer.status_code != 200 or answer.json()["active"] != POINTS:
         raise Wrong(f"{member}: {answer.status_code} {answer.text}")

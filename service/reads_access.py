@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Final
 
 from sqlalchemy import Connection
@@ -23,6 +23,8 @@ from service.settings import Settings
 WAIT_SECONDS: Final = 5.0
 """How long `min_position` waits before it is refused."""
 POLL_SECONDS: Final = 0.02
+WAITERS: Final = 30
+"""Reads that may wait at the same time: each has a thread, and those that need not wait shall find one too."""
 
 
 class Access:
@@ -37,6 +39,7 @@ class Access:
         self.min_posts = settings.min_posts
         self.clock = clock
         self._engagement = EngagementPositions()
+        self._places = BoundedSemaphore(WAITERS)
 
     def close(self) -> None:
         """Give back the connections."""
@@ -118,11 +121,26 @@ class Access:
         """A function that waits for a condition; all its waits together last at most `WAIT_SECONDS`."""
         deadline = time.monotonic() + WAIT_SECONDS
 
+        def reached(holds: Callable[[Connection], bool]) -> bool:
+            with self._engine.connect() as conn:
+                return holds(conn)
+
         def until(holds: Callable[[Connection], bool]) -> None:
-            while True:
-                with self._engine.connect() as conn:
-                    if holds(conn):
-                        return
+            if reached(holds):
+                return
+            if not self._places.acquire(blocking=False):
+                raise Refusal(
+                    "unavailable",
+                    f"min_position: {WAITERS} reads wait for a position already; ask again, or without it.",
+                    headers={"Retry-After": "1"},
+                )
+            try:
+                wait(holds)
+            finally:
+                self._places.release()
+
+        def wait(holds: Callable[[Connection], bool]) -> None:
+            while not reached(holds):
                 if time.monotonic() >= deadline:
                     raise Refusal(
                         "position_not_reached",

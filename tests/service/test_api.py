@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -270,3 +271,17 @@ def test_every_problem_has_a_status_for_http_and_an_exit_code_for_commands() -> 
     for code, kind in PROBLEMS.items():
         assert 400 <= kind.status < 600, code
         assert kind.exit_code in (1, 2), code
+
+
+def test_reads_that_wait_leave_room_for_those_that_need_not(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads_access, "WAITERS", 2)
+    monkeypatch.setattr(reads_access, "WAIT_SECONDS", 3.0)
+    with serving(settings) as client, ThreadPoolExecutor(5) as threads:
+        path = f"{client.base_url}{ANN}/balance"
+        asked = [threads.submit(httpx.get, path, params={"min_position": "7"}, timeout=20) for _ in range(5)]
+        assert client.get(f"{ANN}/balance", params={"min_position": "6"}).status_code == 200
+        answers = [one.result() for one in asked]
+    assert sorted(answer.status_code for answer in answers) == [503, 503, 503, 504, 504]
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
