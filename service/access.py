@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hmac
+import ipaddress
 import os
 import secrets
 from collections.abc import Iterator, Mapping
@@ -14,12 +15,15 @@ from contextlib import contextmanager
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
 from service.problems import Refusal, Unusable
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 EVERY_BRAND: Final = "*"
 """The brand of an operator's key."""
@@ -155,3 +159,26 @@ class Keys:
 
 def _digest(token: str) -> str:
     return sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def known_keys(settings: Settings) -> str:
+    """What there is of API keys, for a person. Raises `Unusable` for an open address without any, or a bad file."""
+    if settings.api_keys_file is None:
+        if not is_loopback(settings.host):
+            raise Unusable(
+                f"GROUNDSWELL_HOST is {settings.host}, and without API keys the API listens on loopback only: name "
+                "their file in GROUNDSWELL_API_KEYS_FILE (`groundswell keys create` makes one), or leave it out"
+            )
+        return "none are configured, so on loopback only"
+    good = sum(key.revoked_at is None for key in Keys(settings.api_keys_file).all().values())
+    if not good:
+        return f"none in {settings.api_keys_file} yet, so every request is refused: `groundswell keys create` makes one"
+    return f"{good} in {settings.api_keys_file}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; a name other than localhost may be anything."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

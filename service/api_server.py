@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import resource
 import socket
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.access import Keys
+from service.access import known_keys
 from service.api import create_app
 from service.api_protocol import Protocol
 from service.problems import Unusable
@@ -88,26 +87,3 @@ def _allow_many_connections() -> None:
     wanted = hard if hard != resource.RLIM_INFINITY else 65_536
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def known_keys(settings: Settings) -> str:
-    """What there is of API keys, for a person. Raises `Unusable` for an open address without any, or a bad file."""
-    if settings.api_keys_file is None:
-        if not is_loopback(settings.host):
-            raise Unusable(
-                f"GROUNDSWELL_HOST is {settings.host}, and without API keys the API listens on loopback only: name "
-                "their file in GROUNDSWELL_API_KEYS_FILE (`groundswell keys create` makes one), or leave it out"
-            )
-        return "none are configured, so on loopback only"
-    good = sum(key.revoked_at is None for key in Keys(settings.api_keys_file).all().values())
-    if not good:
-        return f"none in {settings.api_keys_file} yet, so every request is refused: `groundswell keys create` makes one"
-    return f"{good} in {settings.api_keys_file}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address; a name other than localhost may be anything."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

