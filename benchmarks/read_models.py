@@ -119,7 +119,7 @@ def _rebuild(address: str, source: Ledger) -> float:
     """From nothing to the swap: with nothing to take the place of, the build goes to the ledger's end."""
     with _empty(address, ()) as engine:
         reading = open_database(address, read_only=True)
-        work = Rebuild(engine, reading, source.notifications, source.last_notification, THREE)
+        work = Rebuild(engine, reading, source.notifications, source.last_notification, THREE, beside=address)
 
         def all_of_it() -> None:
             with without_garbage():

@@ -36,6 +36,7 @@ RESULTS = ReadTable(
 )
 """By when it occurred. What was refunded before its purchase came counts with the purchase, as one refund."""
 
+_OF_MONEY: Final = (PurchaseRecorded, RefundRecorded, ReferralJudged)
 _REPEATED: Final = frozenset({Reason.DUPLICATE_ORDER.value, Reason.DUPLICATE_REFERRAL.value})
 _POINTS: Final = {EARNED: ("paid", 1), REVERSED: ("reversed", -1), PRIZE: ("prizes", 1)}
 
@@ -57,8 +58,7 @@ def fold(events: Sequence[Recorded]) -> Changes:
             campaign: str = movement.entry.campaign  # type: ignore[union-attr]
             sums(movement.brand, campaign, movement.origin.occurred_at)[column] += sign * movement.points
     for _, originator, event in events:
-        account = account_of(originator)
-        if account is None or not isinstance(event, PurchaseRecorded | RefundRecorded | ReferralJudged):
+        if not isinstance(event, _OF_MONEY) or (account := account_of(originator)) is None:
             continue
         for campaign in event.campaigns:
             of_campaign = sums(account[0], campaign, event.origin.occurred_at)

@@ -101,6 +101,8 @@ def _each(events: Iterable[Recorded]) -> Iterator[Movement]:
         if isinstance(event, _GRANTING):
             for grant in event.grants:
                 yield _into_a_lot(seq, brand, member, EARNED, grant, event)
+            if not isinstance(event, ReferralJudged):
+                continue
         elif isinstance(event, PointsRedeemed):
             yield Movement(seq, brand, member, REDEEMED, -event.points, event, event.takes, event)
         elif isinstance(event, RedemptionCancelled):

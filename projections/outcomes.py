@@ -93,4 +93,4 @@ def _asked(event: _Command) -> tuple[str, str]:
     return ("redeem" if isinstance(event, PointsRedeemed) else "adjust"), ""
 
 
-PROJECTION = Projection("outcomes", 2, (OUTCOMES,), fold)
+PROJECTION = Projection("outcomes", 2, (OUTCOMES,), fold, handles=frozenset(DECIDED))

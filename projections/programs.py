@@ -55,4 +55,4 @@ def fold(events: Sequence[Recorded]) -> Changes:
     return rows.changes()
 
 
-PROJECTION = Projection("programs", 1, (PROGRAMS,), fold)
+PROJECTION = Projection("programs", 1, (PROGRAMS,), fold, handles=frozenset(_DEFINED))

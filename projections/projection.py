@@ -80,12 +80,16 @@ class Projection:
     folds_into: Callable[[Sequence[Recorded], Held], None] | None = None
     """The same, added to what is held, which has none or all of the rows of a table that earlier events changed; for a
     read model that many events change. Then `fold` is made of it, by `fold_of`."""
+    handles: frozenset[type] | None = None
+    """The types of events that change a row; None: all may. The others need not be folded."""
 
     def hold(self, events: Sequence[Recorded], held: Held) -> None:
         """Add the row changes of these events, which come after those that are held, to what is held."""
         if self.folds_into is not None:
             self.folds_into(events, held)
             return
+        if self.handles is not None:
+            events = [recorded for recorded in events if type(recorded.event) in self.handles]
         changes = self.fold(events)
         for target in self.tables:
             merge(target, held.setdefault(target.name, {}), changes.get(target.name, ()))

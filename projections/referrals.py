@@ -50,4 +50,4 @@ def fold(events: Sequence[Recorded]) -> Changes:
     return rows.changes()
 
 
-PROJECTION = Projection("referrals", 1, (REFERRALS,), fold)
+PROJECTION = Projection("referrals", 1, (REFERRALS,), fold, handles=frozenset({ReferralJudged}))

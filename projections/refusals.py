@@ -48,12 +48,14 @@ def fold(events: Sequence[Recorded]) -> Changes:
     """A row for every rule or campaign that paid nothing, and for every referral that is not due."""
     rows = Coalesced(REFUSALS)
     for seq, originator, event in events:
-        account = account_of(originator)
-        if account is None or not isinstance(event, _REFUSING):
+        if not isinstance(event, _REFUSING):
             continue
         refusals = event.refusals
         if isinstance(event, PurchaseRecorded) and event.referral not in ("", _REFERRAL_DUE):
             refusals = (*refusals, Refusal(event.campaign_id or "", 0, "", event.referral))
+        account = account_of(originator) if refusals else None
+        if account is None:
+            continue
         for refusal in refusals:
             rows.add(
                 {
@@ -77,4 +79,4 @@ def fold(events: Sequence[Recorded]) -> Changes:
     return rows.changes()
 
 
-PROJECTION = Projection("refusals", 1, (REFUSALS,), fold)
+PROJECTION = Projection("refusals", 1, (REFUSALS,), fold, handles=frozenset(_REFUSING))

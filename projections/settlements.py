@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aggregates.program_events import CampaignClosed, CampaignSettled, MarkerPassed, StandingsKept
 from projections.projection import Changes, Coalesced, Projection, ReadTable, Row, number, read_table, text
@@ -98,4 +98,5 @@ def _settlement(event: CampaignClosed | CampaignSettled, settled: CampaignSettle
     }
 
 
-PROJECTION = Projection("settlements", 1, (SETTLEMENTS, MARKERS, PLACES), fold)
+_HANDLED: Final = frozenset({CampaignClosed, CampaignSettled, MarkerPassed, StandingsKept})
+PROJECTION = Projection("settlements", 1, (SETTLEMENTS, MARKERS, PLACES), fold, handles=_HANDLED)

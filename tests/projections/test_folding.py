@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,7 +17,7 @@ from aggregates.database import open_database
 from aggregates.events import UnknownEvent, to_stored
 from aggregates.ledger import Ledger
 from projections import load
-from projections.folding import Start, folded_beside
+from projections.folding import PROCESSES, Start, folded_beside
 from projections.rebuild import Rebuild
 from projections.registry import LEDGER
 from projections.runner import NEXT, Kept, Runner, digest_of, kept, prepare
@@ -107,3 +110,51 @@ def test_an_event_of_a_newer_release_is_said_and_what_came_before_it_is_kept(
     with engine.connect() as conn:
         assert last - 25 <= kept(conn)[f"statements{NEXT}"].position <= last
     engine.dispose()
+
+
+_BUILDER = """
+import sys
+sys.path[:0] = [{root!r}]
+from aggregates.database import open_database
+from aggregates.ledger import Ledger
+from projections import load
+from projections.rebuild import Rebuild
+from projections.registry import LEDGER
+load.FAR = 1
+address = {address!r}
+source = Ledger(address)
+work = Rebuild(open_database(address), open_database(address, read_only=True), source.notifications,
+               source.last_notification, LEDGER, page=10, held=50, beside=address)
+work.build(told=lambda at, end: (print(at, flush=True), sys.stdin.readline()))
+"""
+
+
+def test_a_rebuild_that_is_killed_leaves_no_process_and_goes_on(ledger: Ledger, address: str, tmp_path: Path) -> None:
+    code = _BUILDER.format(root=str(Path(__file__).parents[2]), address=address)
+    command = [sys.executable, "-c", code]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    for _ in range(4):
+        assert child.stdout.readline()
+        child.stdin.write("\n")
+        child.stdin.flush()
+    helpers = [int(pid) for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()]
+    assert len(helpers) == PROCESSES
+    child.kill()
+    child.wait()
+    child.stdin.close()
+    child.stdout.close()
+    deadline = time.monotonic() + 60
+    while any(is_running(pid) for pid in helpers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert rebuilt(address, ledger) == plain(ledger, tmp_path)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

@@ -16,6 +16,7 @@ from aggregates.ledger import Recorded
 from projections import balances, books, lots, standings, statements
 from projections.movements import Movement, movements
 from projections.projection import Coalesced, Held, Page, Projection, ReadTable, Row
+from projections.registry import LEDGER
 from projections.statements import record_type, what_happened
 
 PROJECTIONS = (balances.PROJECTION, standings.PROJECTION, statements.PROJECTION, lots.PROJECTION, books.PROJECTION)
@@ -139,3 +140,14 @@ def test_the_stream_has_what_they_could_get_wrong() -> None:
     assert {row["record_type"] for row in rows} == {"Interaction", "Purchase", "ReferralDue", "Command"}
     assert any(row["takes"] != "{}" for row in rows)
     assert any(row["limited_by"] for row in rows)
+
+
+@given(streams(), st.integers(0, 20))
+def test_events_that_a_read_model_does_not_handle_change_nothing_in_it(stream: Stream, more: int) -> None:
+    events = [*stream.events, *(one._replace(id=one.id + 1_000) for one in long_stream(more).events)]
+    for projection in LEDGER:
+        held: Held = {}
+        projection.hold(Page(events), held)
+        for target in projection.tables:
+            rows = [dict(zip(target.columns, row, strict=True)) for row in held.get(target.name, {}).values()]
+            assert rows == list(projection.fold(events).get(target.name, ()))
