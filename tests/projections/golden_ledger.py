@@ -16,7 +16,7 @@ import json
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,11 +56,12 @@ def lines(release: str) -> list[Line]:
     return [Line(aggregate, int(version), name, state) for aggregate, version, name, state in parts]
 
 
-def stored(release: str, database: str) -> Ledger:
-    """A ledger of a release's events in an empty database, written as the ledger writes them."""
+def stored(release: str, database: str, events: Sequence[Line] = ()) -> Ledger:
+    """A ledger of a release's events (or of `events`) in an empty database, written as the ledger writes them."""
     ledger = Ledger(database)
     ledger.migrate()
-    ledger.store.write([(one.aggregate, one.version, one.name, one.state.encode()) for one in lines(release)])
+    written = events or lines(release)
+    ledger.store.write([(one.aggregate, one.version, one.name, one.state.encode()) for one in written])
     return ledger
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from golden_ledger import GOLDEN, PINNED, built, digests, lines, releases, stored
+from golden_ledger import GOLDEN, PINNED, Line, built, digests, lines, releases, stored
 from sqlalchemy import Engine
 
 from aggregates.database import open_database
@@ -16,6 +17,7 @@ from aggregates.events import STORED_NAMES, from_stored, to_stored
 from projections.books_queries import trial_balance
 from projections.rebuild import Rebuild
 from projections.registry import LEDGER
+from projections.runner import Runner, prepare
 from projections.verify import verify
 
 PIN = "python tests/projections/golden_ledger.py pin"
@@ -52,6 +54,55 @@ def test_its_digests_are_the_pinned_ones_for_any_page_on_both_databases(
     pinned = json.loads(PINNED.read_text(encoding="utf-8"))[release]
     for name, model in found.items():
         assert model == pinned.get(name), f"{name}: if its version was raised, pin it anew: {PIN}"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("release", releases())
+def test_its_digests_are_the_same_however_the_batches_of_several_workers_came_in_between_one_another(
+    release: str, seed: int, tmp_path: Path
+) -> None:
+    address = f"sqlite:///{tmp_path / 'golden.db'}"
+    ledger, engine = stored(release, address, mixed(release, random.Random(seed))), open_database(address)
+    built(ledger, engine, 40)
+    assert digests(engine) == json.loads(PINNED.read_text(encoding="utf-8"))[release]
+    engine.dispose()
+    ledger.close()
+
+
+def mixed(release: str, chance: random.Random) -> list[Line]:
+    """The events in another order, in which each aggregate keeps its own."""
+    waiting: dict[str, list[Line]] = {}
+    for line in lines(release):
+        waiting.setdefault(line.aggregate, []).append(line)
+    order = [line.aggregate for line in lines(release)]
+    chance.shuffle(order)
+    return [waiting[aggregate].pop(0) for aggregate in order]
+
+
+@pytest.mark.parametrize("runners", [2, 3])
+@pytest.mark.parametrize("release", releases())
+def test_its_digests_are_the_same_for_several_runners_at_once(
+    release: str, runners: int, fresh: Callable[[], Engine]
+) -> None:
+    engine = fresh()
+    ledger = stored(release, address_of(engine))
+    prepare(engine, LEDGER)
+    failed: list[BaseException] = []
+
+    def run(page: int) -> None:
+        try:
+            Runner(engine, ledger.notifications, LEDGER, page=page).catch_up()
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(page,)) for page in (5, 8, 13)[:runners]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not failed
+    assert digests(engine) == json.loads(PINNED.read_text(encoding="utf-8"))[release]
+    ledger.close()
 
 
 @pytest.mark.parametrize("release", releases())
