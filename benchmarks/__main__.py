@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from benchmarks import decoding, ledger, read_models, rederive, stage
+from benchmarks import as_of, decoding, ledger, read_models, rederive, stage
 from benchmarks.contest import Contest, merge, play, table
 from benchmarks.feed import Feed, make_feed
 
@@ -43,6 +43,7 @@ def _contests(feed: Feed, stack: ExitStack) -> Iterator[Contest]:
     yield from ledger.contests(stack)
     yield stage.contest(feed)
     yield from read_models.contests(stack)
+    yield from as_of.contests(stack)
     yield from rederive.contests(stack)
 
 
