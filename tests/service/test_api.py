@@ -279,8 +279,7 @@ def test_reads_that_wait_leave_room_for_those_that_need_not(
     monkeypatch.setattr(reads_access, "WAITERS", 2)
     monkeypatch.setattr(reads_access, "WAIT_SECONDS", 3.0)
     with serving(settings) as client, ThreadPoolExecutor(5) as threads:
-        path = f"{client.base_url}{ANN}/balance"
-        asked = [threads.submit(httpx.get, path, params={"min_position": "7"}, timeout=20) for _ in range(5)]
+        asked = [threads.submit(client.get, f"{ANN}/balance", params={"min_position": "7"}) for _ in range(5)]
         assert client.get(f"{ANN}/balance", params={"min_position": "6"}).status_code == 200
         answers = [one.result() for one in asked]
     assert sorted(answer.status_code for answer in answers) == [503, 503, 503, 504, 504]
