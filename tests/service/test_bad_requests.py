@@ -188,7 +188,7 @@ def test_a_cursor_that_no_answer_gave_is_refused(client: httpx.Client, cursor: s
 
 SEGMENT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["points", "reason", "x"]), inner),
     max_leaves=4,
 )
