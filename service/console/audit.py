@@ -18,6 +18,8 @@ from service.settings import Settings
 STATUS_SECONDS: Final = 2.0
 LOG_SECONDS: Final = 10.0
 """How often the broker is asked where the log ends: it takes a connection of its own."""
+BOOKS_SECONDS: Final = 60.0
+"""How often the books are added up, member by member: of millions of lots that takes seconds."""
 PENDING: Final = Markup('<span class="nothing pending" title="being added up">…</span>')
 
 
@@ -33,12 +35,13 @@ class Whole(NamedTuple):
     status: dict[str, Any]
 
 
-def read(reads: Reads, settings: Settings) -> Whole:
-    """How everything is now. Raises `Refusal`, or the database's error."""
+def read(reads: Reads, settings: Settings, books: dict[str, bool] | None = None) -> Whole:
+    """How everything is now; `books` when they were added up lately. Raises `Refusal`, or the database's error."""
     status = condition.status(settings)
     ledger = status["ledger"]
     behind = ledger["position"] - min(ledger["projections"].values(), default=0)
-    books = {brand: reads.books(brand).balanced for brand in reads.brands()}
+    if books is None:
+        books = {brand: reads.books(brand).balanced for brand in reads.brands()}
     return Whole(status["missing"], behind, books, status)
 
 
@@ -53,7 +56,7 @@ async def page(brand: str = "") -> None:
     with shell.grid():
         with shell.card(
             "Read models",
-            "Position, lag and digest of each; the last two are built together, from the pane topics.",
+            "Position, lag and digest of each; the last three are built together, from the pane topics.",
             "full",
         ):
             models = shell.block(loading(8))
@@ -73,13 +76,16 @@ def _watch(frame: shell.Frame, whole: ui.html, models: ui.html, positions: ui.ht
     """Keep what is told of positions true, as long as the page is open."""
     digests: DigestReport | None = None
     ends: dict[int, int] | None = None
+    books: dict[str, bool] | None = None
 
     async def look() -> None:
+        nonlocal books
         if frame.paused:
             return
-        found = await frame.attempt(lambda: read(shell.reads(), shell.settings()))
+        found = await frame.attempt(lambda: read(shell.reads(), shell.settings(), books))
         if found is None:
             return
+        books = found.books
         whole.content = str(tag("div", verdict(found), cls="strip"))
         models.content = str(read_models(found, digests))
         positions.content = str(partitions(found, ends))
@@ -96,7 +102,12 @@ def _watch(frame: shell.Frame, whole: ui.html, models: ui.html, positions: ui.ht
         if not frame.paused:
             ends = await frame.attempt_async(lambda: kafka.log_ends(shell.settings().brokers, ACTIVITY), "log")
 
+    def add_up_again() -> None:
+        nonlocal books
+        books = None
+
     ui.timer(STATUS_SECONDS, look)
+    ui.timer(BOOKS_SECONDS, add_up_again)
     ui.timer(LOG_SECONDS, log)
     ui.timer(LOG_SECONDS, digest)
 
