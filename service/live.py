@@ -90,8 +90,7 @@ class LiveEvents:
     async def close(self) -> None:
         """The same, and give back the connections."""
         self.end()
-        if self._follower is not None:
-            self._follower.cancel()
+        if self._follower is not None:  # not cancelled: its look would go on in its thread, on a connection of ours
             await asyncio.gather(self._follower, return_exceptions=True)
         self._ledger.close()
 
@@ -125,7 +124,7 @@ class LiveEvents:
     async def _follow(self) -> None:
         """Look for changes as long as anybody follows."""
         try:
-            while self._readers:
+            while self._readers and not self._ended:
                 await asyncio.sleep(await self._look())
         except Exception as error:
             self._end_all(error)  # each reader raises it
