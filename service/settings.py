@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -77,6 +78,12 @@ class Settings(BaseSettings):
     def brokers(self) -> Brokers:
         """Kafka, as clients reach it. Raises `Unusable` for settings that do not fit together or cannot be used."""
         return kafka_security.brokers_of(self)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some settings replaced; how to reach Kafka is worked out from them anew."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("brokers", None)
+        return copied
 
 
 def from_environment(**overrides: Any) -> Settings:
