@@ -57,8 +57,9 @@ def folded_beside(address: str, starts: Mapping[str, Start], stop: int, page: in
             answers = started[number % PROCESSES].stdout
             assert answers is not None
             head = answers.read(_LENGTH)
-            body = answers.read(int.from_bytes(head, "big")) if len(head) == _LENGTH else b""
-            if not body:
+            length = int.from_bytes(head, "big")
+            body = answers.read(length) if len(head) == _LENGTH else b""
+            if not body or len(body) < length:
                 return
             reached, rows, digests = marshal.loads(body)
             yield Folded(reached, rows, {name: Digest(*digest) for name, digest in digests.items()})

@@ -101,6 +101,13 @@ class Keys:
         is_it = hmac.compare_digest(_digest(token), _NO_DIGEST if key is None else key.digest)
         return key if is_it and key is not None and key.revoked_at is None else None
 
+    def holds(self, key: Key) -> bool:
+        """Whether a key is still as it was when it came; not while its file cannot be read."""
+        try:
+            return self.all().get(key.id) == key
+        except Unusable:
+            return False
+
     def all(self) -> Mapping[str, Key]:
         """Every key by id, those that were revoked too. Raises `Unusable` for a file that cannot be read."""
         try:

@@ -194,7 +194,9 @@ class KeyGate:
 
 def _is_of_console(scope: Scope) -> bool:
     path: str = scope["path"]
-    return path != LOGIN and (path == CONSOLE or path.startswith(f"{CONSOLE}/"))
+    if path == LOGIN and scope.get("method") in ("GET", "POST"):  # any other goes past the form, to the console
+        return False
+    return path == CONSOLE or path.startswith(f"{CONSOLE}/")
 
 
 def _token(scope: Scope) -> str:

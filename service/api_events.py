@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.validate import MAX_ID
 from service import api_errors
-from service.access import EVERY_BRAND
+from service.access import EVERY_BRAND, Keys
 from service.api_access import KeyOf
 from service.api_params import ReadsOf, described
 from service.live import LiveEvents
@@ -53,12 +53,12 @@ LiveOf = Annotated[LiveEvents, Depends(_live)]
 
 
 class EventStream(StreamingResponse):
-    """A subscription as server-sent events, until the reader goes or the server stops."""
+    """A subscription as server-sent events, until the reader goes, its key no longer holds, or the server stops."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, reader: Subscription) -> None:
-        super().__init__(_frames(reader), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    def __init__(self, reader: Subscription, holds: Callable[[], bool]) -> None:
+        super().__init__(_frames(reader, holds), headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._reader = reader
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,11 +69,13 @@ class EventStream(StreamingResponse):
             self._reader.close()
 
 
-async def _frames(reader: Subscription) -> AsyncIterator[bytes]:
+async def _frames(reader: Subscription, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
     yield f": connected\nretry: {RETRY_MS}\nid: {reader.position}\n\n".encode()
     try:
         while True:
             batch = await reader.take(HEARTBEAT_SECONDS)
+            if not holds():
+                return
             yield batch.frames if batch is not None else f": heartbeat\nid: {reader.position}\n\n".encode()
     except Dropped:
         said = json.dumps({"resume_from": reader.position})
@@ -84,6 +86,7 @@ async def _frames(reader: Subscription) -> AsyncIterator[bytes]:
 
 @routes.get("/events", status_code=200, response_class=EventStream, responses=_STREAM)
 async def events(
+    request: Request,
     live: LiveOf,
     reads: ReadsOf,
     key: KeyOf,
@@ -125,7 +128,9 @@ async def events(
     if brand is not None:
         key.check(brand)
         await api_errors.in_thread(reads.check_brand, brand, campaign)
-    return EventStream(await live.subscribe(Interest(brand, member, campaign, _kinds(types)), after))
+    keys: Keys | None = request.app.state.keys
+    reader = await live.subscribe(Interest(brand, member, campaign, _kinds(types)), after)
+    return EventStream(reader, lambda: keys is None or keys.holds(key))
 
 
 def _position(text: str) -> int:

@@ -300,10 +300,13 @@ class Stage:
         partition = owned.part.source.partition
         if not self.is_ours(owned):
             return
+        this_round = self._round
         log.warning("the output failed, recovering the partition", partition=partition, error=repr(error))
         await self._drop([partition])
+        if not self._ready or self._round != this_round:
+            return  # a rebalance came meanwhile: it recovers what is ours then
         try:
-            await self._own(partition, self._round)
+            await self._own(partition, this_round)
         except Exception as worse:
             await self.fail(worse)
             return

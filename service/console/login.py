@@ -14,6 +14,7 @@ from service.access import Keys
 from service.api_access import CONSOLE, LOGIN
 from service.console.shell import MARK, STYLE
 from service.instants import now_ms
+from service.problems import Unusable
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -37,6 +38,7 @@ button {{ background: var(--accent); color: var(--on-accent); cursor: pointer; }
 """
 OUT: Final = f'<form method="post" action="{LOGIN}"><button name="out" value="1">Sign out</button></form>'
 UNKNOWN: Final = "There is no such API key, or it was revoked."
+UNREADABLE: Final = "The API keys cannot be read; the log of the API says why."
 NOT_AN_OPERATORS: Final = "The console is for operators: it takes a key of every brand, with scope admin."
 
 
@@ -58,10 +60,16 @@ async def sign_in(request: Request) -> Response:
     form = parse_qs((await request.body()).decode("utf-8", "replace"))
     if "out" in form:
         return _page(200)
-    key = keys.authenticate(form.get("key", [""])[0].strip())
+    try:
+        key = keys.authenticate(form.get("key", [""])[0].strip())
+    except Unusable as error:
+        log.error("nobody gets in", why=str(error))
+        return _page(503, UNREADABLE)
     if key is None:
+        log.warning("refused at the console: no such key")
         return _page(401, UNKNOWN)
     if not sessions.may_open(key):
+        log.warning("refused at the console: not an operator's key", key=key.id)
         return _page(403, NOT_AN_OPERATORS)
     log.info("signed in to the console", key=key.id)
     answer = RedirectResponse(CONSOLE, 303)
@@ -71,7 +79,7 @@ async def sign_in(request: Request) -> Response:
         cookie,
         max_age=sessions.SECONDS,
         path=CONSOLE,
-        secure=request.url.scheme == "https",
+        secure="https" in (request.url.scheme, request.headers.get("x-forwarded-proto")),
         httponly=True,
         samesite="lax",
     )

@@ -127,10 +127,15 @@ def test_the_console_is_for_operators_who_have_signed_in(settings: Settings, tmp
 
         assert client.get("/v1/brands/acme/tiers").status_code == 401, "a cookie is for the console alone"
         assert "Sign out" in client.get("/console/login").text
+        behind_tls = client.post("/console/login", data={"key": token}, headers={"X-Forwarded-Proto": "https"})
+        assert "Secure" in behind_tls.headers["set-cookie"]
         keys.revoke(operator.id, at)
         assert client.get("/console/audit").headers["location"] == "/console/login"
         client.post("/console/login", data={"out": "1"})
         assert not client.cookies
+        keys.path.write_bytes(b"{")
+        closed = client.post("/console/login", data={"key": token})
+        assert (closed.status_code, str(tmp_path) in closed.text) == (503, False)
         client.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 import structlog
 from serving import serving
 
-from service import api, api_access
+from service import api, api_access, api_events
 from service.access import Keys, Scope
 from service.api_access import NEEDS, OPEN, Whose
 from service.problems import MEDIA_TYPE
@@ -185,6 +185,22 @@ def test_a_revoked_key_is_refused_from_the_next_request_on(client: httpx.Client,
     assert client.get(path, headers=headers).status_code == 200
     keys.revoke(key.id, AT)
     assert client.get(path, headers=headers).json()["code"] == "invalid_key"
+
+
+def test_live_events_end_with_their_key(client: httpx.Client, keys: Keys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(api_events, "HEARTBEAT_SECONDS", 0.05)
+    key, token = keys.create("acme", Scope.READ, AT)
+    with client.stream("GET", "/v1/events", headers={"Authorization": f"Bearer {token}"}, timeout=20) as answer:
+        assert answer.status_code == 200
+        lines = answer.iter_lines()
+        assert next(line for line in lines if "heartbeat" in line)
+        keys.revoke(key.id, AT)
+        list(lines)  # it ends; it would go on for ever
+
+
+@pytest.mark.parametrize("method", ["PUT", "HEAD", "OPTIONS", "DELETE"])
+def test_where_one_signs_in_nothing_but_the_form_is_open(client: httpx.Client, method: str):
+    assert client.request(method, "/console/login").status_code == 401
 
 
 def test_a_damaged_file_of_keys_closes_the_door_and_a_mended_one_opens_it(tmp_path: Path, secured: Settings):
