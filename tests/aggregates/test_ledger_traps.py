@@ -218,6 +218,6 @@ def test_stock_applications_share_the_tables_of_one_file_and_cannot_be_subscribe
         other = Other(stock_settings(sqlite_address))
         other.save(Purse("bob"))
         assert len(library.recorder.select_notifications(1, 10)) == 1, "the event of another application"
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(NotImplementedError):  # the trap: on SQLite the library has nothing to subscribe to
             library.recorder.subscribe()
         other.close()
