@@ -48,8 +48,7 @@ class TopicLog:
         with asyncio.Runner() as runner:
             try:
                 while (batch := runner.run(fetched())) is not None:
-                    if batch:
-                        yield batch
+                    yield batch
             except KafkaError as error:
                 raise Unusable(f"{self.topic} cannot be read: {type(error).__name__} {error}") from None
             finally:

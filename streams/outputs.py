@@ -290,7 +290,7 @@ async def has_all(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
 async def read_batches(
     brokers: Brokers, topic: str, partition: int, start: int, end: int | None = None
 ) -> AsyncIterator[list[Any]]:
-    """Records of one partition from `start` up to `end`, or to the end of the log, as they are fetched.
+    """Records of one partition from `start` up to `end`, or to the end of the log, as they are fetched; never none.
 
     Raises `LogLost` when `end` is not reached.
     """
@@ -303,7 +303,9 @@ async def read_batches(
             batch = (await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=20_000)).get(tp, [])
             if batch:
                 quiet = 0
-                yield batch if end is None or batch[-1].offset < end else [r for r in batch if r.offset < end]
+                wanted = batch if end is None or batch[-1].offset < end else [r for r in batch if r.offset < end]
+                if wanted:  # none, where `end` lies in a hole: what comes behind it is another's
+                    yield wanted
                 continue
             quiet += 1
             complete = await has_all(consumer, tp)
@@ -350,7 +352,7 @@ async def _fold_log(
     behind: set[bytes] = set()
     reached = 0
     async for batch in read_batches(brokers, topic, partition, 0):
-        reached = batch[-1].offset + 1 if batch else reached
+        reached = batch[-1].offset + 1
         for record in batch:
             key, value = record.key, record.value
             if keys is not None and key not in keys:

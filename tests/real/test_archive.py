@@ -101,6 +101,9 @@ async def _grows_past_an_open_transaction(settings: Settings, directory: Path) -
     assert verify(directory).problems == []
     again = await archiving.create(settings, directory, increment=30)
     assert (again.records, again.head) == (0, more.head)
+    each = directory.with_name("each")  # increments that end in every hole there is
+    await archiving.create(settings, each, increment=PARTITIONS)
+    assert archived(each, epoch) == await log(settings.kafka)
 
 
 async def _deleted(settings: Settings, admin: AIOKafkaAdminClient, directory: Path) -> None:
