@@ -15,6 +15,7 @@ from eventsourcing.persistence import OperationalError, StoredEvent, Tracking
 from eventsourcing.postgres import ConnectionPool, PostgresDatastore, PostgresFactory, PostgresProcessRecorder
 from eventsourcing.utils import Environment
 from psycopg import Connection, Error
+from psycopg.errors import QueryCanceled
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg_pool import PoolTimeout
 
@@ -33,6 +34,14 @@ COPY: Final = (
     "COPY ledger_events (originator_id, originator_version, topic, state, notification_id) FROM STDIN (FORMAT BINARY)"
 )
 COPY_TYPES: Final = ("text", "int8", "text", "bytea", "int8")
+END_FROZEN: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND usename = current_user AND query LIKE 'COPY ledger_events %' AND state = 'active' "
+    f"AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '{AWAY_SECONDS / 2} s'"
+)
+"""Ends the sessions of writers that stopped in the middle of their rows. No timeout of the server does: while a COPY
+waits for its client it is neither idle nor can it be canceled, and it would keep the locks as long as its process is
+frozen."""
 
 
 class _Pool(ConnectionPool[Connection[DictRow]]):
@@ -117,9 +126,17 @@ class PostgresLedgerRecorder(LedgerStore, PostgresProcessRecorder):
         """A cursor that commits each statement by itself."""
         return self.datastore.cursor()
 
-    def writing(self) -> AbstractContextManager[Any]:
-        """A cursor in a transaction that is committed at the end."""
-        return self.datastore.transaction(commit=True)
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        """A cursor in a transaction that is committed at the end; what waited in vain lets the next one through."""
+        try:
+            with self.datastore.transaction(commit=True) as c:
+                yield c
+        except OperationalError as error:
+            if isinstance(error.__cause__, QueryCanceled):
+                with self.reading() as c:
+                    c.execute(END_FROZEN)
+            raise
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """The library's door to `write`."""

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from account_cases import NOON
 from eventsourcing import persistence
-from ledger_batches import SOURCE, batch, buy
+from ledger_batches import SOURCE, batch, buy, partition
 
 import aggregates.ledger
 from aggregates.database import Exclusive, Lock, Unavailable, is_unavailable, open_database
@@ -98,6 +98,42 @@ def test_a_writer_that_stops_in_the_middle_of_a_transaction_does_not_keep_its_lo
     with pytest.raises(Fenced):
         frozen.consume(batch(0, 5, buy(3), writer="frozen"))
     heir.consume(batch(0, 5, buy(3), writer="heir"))
+
+
+def test_a_writer_that_is_frozen_in_the_middle_of_its_rows_is_ended_by_who_waits_for_it(on_postgresql):
+    """The server has the first row and waits for the next: no timeout of its own ends that."""
+    frozen, heir, another = on_postgresql(), on_postgresql(), on_postgresql()
+    frozen.take(SOURCE, "frozen", 0)
+    another.take(partition(1), "another", 0)
+    bought = batch(0, 5, buy(3), source=partition(1), writer="another")
+    write = frozen.store.write
+    tries: list[type[Exception] | None] = []
+
+    def attempt(call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Unavailable:
+            tries.append(Unavailable)
+        else:
+            tries.append(None)
+
+    class Freezing(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield self[0]
+            for _ in range(2):
+                attempt(lambda: another.consume(bought))  # waits for the lock of the order
+            attempt(lambda: heir.take(SOURCE, "heir", 0))
+            yield from self[1:]
+
+    frozen.store.write = lambda rows, tracking=None: write(Freezing(rows), tracking)  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="terminating connection"):
+        frozen.consume(batch(0, 5, buy(3), writer="frozen"))
+    assert tries == [Unavailable, None, None]
+    frozen.store.write = write  # type: ignore[method-assign]
+    with pytest.raises(Fenced):
+        frozen.consume(batch(0, 5, buy(3), writer="frozen"))
+    heir.consume(batch(0, 5, buy(3), writer="heir"))
+    assert another.position(partition(1)) == heir.position(SOURCE) == 5
 
 
 def test_a_server_that_never_answers_is_given_up():
