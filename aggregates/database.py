@@ -91,11 +91,16 @@ def is_postgres(url: str) -> bool:
 
 
 class Exclusive:
-    """A lock that at most one process has, and that is free again whenever that process or its connection ends."""
+    """A lock that at most one process has, and that is free again whenever that process or its connection ends.
 
-    def __init__(self, url: str, lock: Lock) -> None:
+    With `lease_seconds`, on PostgreSQL, also when it has not asked for so long whether it still has it: then it is
+    frozen, or cut off.
+    """
+
+    def __init__(self, url: str, lock: Lock, lease_seconds: int = 0) -> None:
         self._url = url
         self._lock = lock
+        self._lease_seconds = lease_seconds
         self._session: psycopg.Connection[Any] | None = None
         self._file: IO[bytes] | None = None
 
@@ -114,6 +119,7 @@ class Exclusive:
         self._session = psycopg.connect(autocommit=True, **postgres_parameters(self._url))
         self._session.execute(POSTGRES_SESSION)
         self._session.execute("SET statement_timeout = 0")
+        self._session.execute(f"SET idle_session_timeout = '{self._lease_seconds}s'")
         function = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
         row = self._session.execute(f"SELECT {function}(%s)", (int(self._lock),)).fetchone()
         return wait or (row is not None and bool(row[0]))
@@ -152,19 +158,22 @@ class Exclusive:
         self.release()
 
 
-def open_database(url: str, *, read_only: bool = False, cache_kib: int = 0) -> Engine:
+def open_database(url: str, *, read_only: bool = False, cache_kib: int = 0, name: str = "") -> Engine:
     """An engine for `sqlite:///FILE` or `postgresql://…`. Raises ValueError for another address.
 
     A `read_only` one sees one snapshot a transaction and never waits for a writer. On SQLite any other transaction
     takes the write lock when it begins (so that what it reads cannot be outdated when it writes); on PostgreSQL it
     does not, there whoever writes what it has read compares and sets. `cache_kib`: memory that a connection to SQLite
-    may keep pages in, instead of its 2 MiB, and then checkpoints are seldom; for one that writes much.
+    may keep pages in, instead of its 2 MiB, and then checkpoints are seldom; for one that writes much. `name`: what
+    PostgreSQL is told of the connections, for `end_former`.
     """
-    return _open_postgres(url, read_only) if is_postgres(url) else _open_sqlite(url, read_only, cache_kib)
+    return _open_postgres(url, read_only, name) if is_postgres(url) else _open_sqlite(url, read_only, cache_kib)
 
 
-def _open_postgres(url: str, read_only: bool) -> Engine:
+def _open_postgres(url: str, read_only: bool, name: str) -> Engine:
     parsed = make_url(url).set(drivername="postgresql+psycopg")
+    if name:
+        parsed = parsed.update_query_dict({"application_name": name})
     engine = create_engine(
         parsed,
         pool_pre_ping=True,
@@ -201,6 +210,21 @@ def _open_sqlite(url: str, read_only: bool, cache_kib: int) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def end_former(engine: Engine) -> None:
+    """End the older sessions of this engine's name: those of a process that lost its lease while it was frozen.
+
+    What it had locked in the middle of a transaction would be locked until it goes on. SQLite has nothing like it.
+    """
+    if engine.dialect.name == "postgresql":
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "SELECT pg_terminate_backend(theirs.pid) FROM pg_stat_activity ours, pg_stat_activity theirs "
+                "WHERE ours.pid = pg_backend_pid() AND theirs.datname = ours.datname "
+                "AND theirs.usename = ours.usename AND theirs.application_name = ours.application_name "
+                "AND theirs.backend_start < ours.backend_start"
+            )
 
 
 def sqlite_file(url: str) -> str:

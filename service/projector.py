@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 import sqlalchemy as sa
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from aggregates.database import Exclusive, Lock, is_unavailable, open_database
+from aggregates.database import Exclusive, Lock, end_former, is_unavailable, open_database
 from aggregates.ledger import Ledger
 from projections import engagement, registry
 from projections.runner import CACHE_KIB, Runner
@@ -35,6 +35,9 @@ IDLE_SECONDS = 0.05
 SETTLE_SECONDS = 1.0
 """How often campaigns are looked at that end."""
 POLL_MS = 200
+LEASE_SECONDS = 10
+"""On PostgreSQL another projector takes over from one that has been frozen for so long."""
+SESSION_NAME = "groundswell projector"
 WAITING = "waiting for the database:"
 STAND_BY_SECONDS = 1.0
 """How often a projector that stands by, or waits for the database, tries again."""
@@ -138,7 +141,7 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
 
 async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> None:
     """Work until the signal. Raises what ended it before, in a group."""
-    engine = open_database(settings.database, cache_kib=CACHE_KIB)
+    engine = open_database(settings.database, cache_kib=CACHE_KIB, name=SESSION_NAME)
     ledger = Ledger(settings.database)
     runner = Runner(engine, ledger.notifications, registry.LEDGER)
 
@@ -146,6 +149,7 @@ async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> 
         return await asyncio.to_thread(runner.step)
 
     try:
+        await asyncio.to_thread(end_former, engine)
         async with kafka.producer(settings) as client:
             partitions = await kafka.partition_count(client)
             outbox = await asyncio.to_thread(Outbox, engine, ledger, client, settings.signing_key, partitions)
@@ -196,7 +200,7 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    lock = Exclusive(settings.database, Lock.PROJECT)
+    lock = Exclusive(settings.database, Lock.PROJECT, LEASE_SECONDS)
     said = ["starting"]
 
     def say(what: str) -> None:

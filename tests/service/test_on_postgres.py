@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
 from aggregates.activity import Activity
@@ -27,6 +28,7 @@ from schemas.topics import ACTIVITY
 from service import condition, definitions, instants, kafka, publisher, waiting
 from service.commands import Command, Commands
 from service.problems import Refusal
+from service.projector import SESSION_NAME
 from service.settings import Settings
 from service.topic_admin import create
 
@@ -255,6 +257,30 @@ def test_a_projector_that_stands_by_takes_over_and_both_outlive_the_server(broke
         other.send_signal(signal.SIGTERM)
         assert other.wait(20) == 0
         until(lambda: "no projector is running" in condition.readiness(up.settings))  # the killed one's beat expires
+
+
+def test_a_projector_that_is_frozen_is_replaced_and_stands_by_when_it_goes_on(broker: str, server: Any, tmp_path: Path):
+    with roles(broker, server, tmp_path) as up:
+        assert up.start("migrate")[0].wait(DEADLINE) == 0
+        first, first_log = up.start("projector")
+        until(lambda: "projecting" in first_log.read_text(), first_log)
+        up.apply("{brand: before, currency: EUR}")
+        other, other_log = up.start("projector")
+        until(lambda: "standing by" in other_log.read_text(), other_log)
+        first.send_signal(signal.SIGSTOP)
+        # In the middle of its rows, with what is locked then: the instant at which no timeout of the server ends it.
+        with psycopg.connect(up.settings.database, application_name=SESSION_NAME) as frozen:
+            frozen.execute("CREATE TEMPORARY TABLE staged (a int)")
+            frozen.execute("LOCK TABLE projection_positions IN SHARE ROW EXCLUSIVE MODE")
+            copying = frozen.cursor().copy("COPY staged FROM STDIN")
+            copying.__enter__()
+            up.apply("{brand: after, currency: EUR}")
+            with pytest.raises(psycopg.OperationalError):
+                copying.__exit__(None, None, None)
+        assert "projecting" in other_log.read_text()
+        first.send_signal(signal.SIGCONT)
+        until(lambda: first_log.read_text().rstrip().endswith("another projector is at work"), first_log)
+        assert first.poll() is other.poll() is None
 
 
 def test_a_second_projector_on_a_sqlite_file_stands_by_too(broker: str, server: Any, tmp_path: Path):
