@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import IO, Any, Final, Self
 
@@ -210,6 +212,15 @@ def _open_sqlite(url: str, read_only: bool, cache_kib: int) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+@contextmanager
+def brief_transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction that computes little: on PostgreSQL, a process frozen in it keeps what it locked only so long."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{AWAY_SECONDS}s'")
+        yield connection
 
 
 def end_former(engine: Engine) -> None:

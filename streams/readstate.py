@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from aggregates.database import brief_transaction
 from aggregates.ledger import Fenced, Source
 from aggregates.programs import Programs
 from streams import tier_history
@@ -216,14 +217,22 @@ def take(engine: sa.Engine, source: Source, writer: str) -> ReadState:
     """Make `writer` the owner of a partition's read-state, and load it; an empty one for a partition never read.
 
     From then on the former owner's saves are refused. Raises `OtherLog` when the partition was read from another
-    creation of the topic, and nobody has said yet that this one takes its place.
+    creation of the topic, and nobody has said yet that this one takes its place; `Fenced` when another one took it
+    meanwhile.
     """
-    with engine.begin() as connection:
+    with brief_transaction(engine) as connection:
         _check_epoch(connection, source)
         row = {"source": source.name, "partition": source.partition, "position": 0, "writer": writer,
                "greatest_event_time": 0, "greatest_record_time": 0, "counts": "{}", "outputs": "{}"}  # fmt: skip
         connection.execute(_upsert(connection, POSITIONS, ["writer"]), row)
-        return _load(connection, source)
+    with engine.begin() as connection:  # apart, for it may take long
+        state = _load(connection, source)
+        owner = connection.execute(sa.select(POSITIONS.c.writer).where(POSITIONS.c.source == source.name)).scalar()
+        if owner != writer:  # else nobody has saved meanwhile, and what was loaded is of one moment
+            raise Fenced(
+                f"{source.topic} partition {source.partition}: another worker took it while this one loaded it"
+            )
+        return state
 
 
 def load(engine: sa.Engine, source: Source) -> ReadState:
@@ -325,7 +334,7 @@ def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: 
         "outputs": json.dumps(outputs, sort_keys=True),
     }
     ours = (POSITIONS.c.source == source.name) & (POSITIONS.c.writer == writer)
-    with engine.begin() as connection:
+    with brief_transaction(engine) as connection:
         where = ours & (POSITIONS.c.position == delta.previous)
         if connection.execute(sa.update(POSITIONS).where(where).values(**row)).rowcount != 1:
             if connection.execute(sa.select(POSITIONS.c.position).where(ours)).scalar() == delta.position:

