@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -16,15 +16,26 @@ from projections import queries, registry
 from projections.rates import UnknownWindow
 from projections.runner import positions as projection_positions
 from service.instants import instant, now_ms, wanted
+from service.lookout import Lookout, Seen
 from service.positions import EngagementPositions, ledger_offsets
 from service.problems import Refusal
 from service.settings import Settings
 
 WAIT_SECONDS: Final = 5.0
 """How long `min_position` waits before it is refused."""
-POLL_SECONDS: Final = 0.02
 WAITERS: Final = 30
 """Reads that may wait at the same time: each has a thread, and those that need not wait shall find one too."""
+
+
+class _Ledger(NamedTuple):
+    """How far the ledger and its read models are."""
+
+    offsets: Mapping[int, int]
+    """The last offset of the activity log that is decided, by partition."""
+    decided: int
+    """The ledger's last notification id; it includes all of `offsets`."""
+    read: int
+    """The notification that every read model of the ledger includes."""
 
 
 class Access:
@@ -40,6 +51,8 @@ class Access:
         self.clock = clock
         self._engagement = EngagementPositions()
         self._places = BoundedSemaphore(WAITERS)
+        self._ledger_seen = Lookout(self._look_at_ledger)
+        self._panes_seen = Lookout(self._look_at_panes)
 
     def close(self) -> None:
         """Give back the connections."""
@@ -98,59 +111,62 @@ class Access:
     def wait_for_ledger(self, min_position: str) -> None:
         """Return once the ledger's read models include a position. Raises `Refusal` when that takes too long."""
         asked = wanted(min_position)
-        until = self._patience(min_position)
         target = asked.notification
-        if asked.offsets:
-            until(lambda conn: _reached(ledger_offsets(conn), asked.offsets))
-            with self._engine.connect() as conn:
-                target = queries.ledger_position(conn)
-        until(lambda conn: queries.read_position(conn) >= target)
+
+        def includes(seen: _Ledger) -> bool:
+            nonlocal target
+            if asked.offsets and not target:
+                if not _reached(seen.offsets, asked.offsets):
+                    return False
+                target = seen.decided
+            return seen.read >= target
+
+        self._wait(min_position, self._ledger_seen, includes, time.monotonic() + WAIT_SECONDS)
 
     def wait_for_panes(self, min_position: str) -> None:
         """Return once the engagement tables include a position. Raises `Refusal` when that takes too long."""
         asked = wanted(min_position)
-        until = self._patience(min_position)
+        deadline = time.monotonic() + WAIT_SECONDS
         offsets: Mapping[int, int] = asked.offsets
         if asked.notification:
-            until(lambda conn: queries.ledger_position(conn) >= asked.notification)
-            with self._engine.connect() as conn:
-                offsets = ledger_offsets(conn)
-        until(lambda conn: _reached(self._engagement.included(conn), offsets))
+            decided = self._wait(
+                min_position, self._ledger_seen, lambda seen: seen.decided >= asked.notification, deadline
+            )
+            offsets = decided.offsets
+        self._wait(min_position, self._panes_seen, lambda included: _reached(included, offsets), deadline)
 
-    def _patience(self, min_position: str) -> Callable[[Callable[[Connection], bool]], None]:
-        """A function that waits for a condition; all its waits together last at most `WAIT_SECONDS`."""
-        deadline = time.monotonic() + WAIT_SECONDS
+    def _look_at_ledger(self) -> _Ledger:
+        with self._engine.connect() as conn:
+            return _Ledger(ledger_offsets(conn), queries.ledger_position(conn), queries.read_position(conn))
 
-        def reached(holds: Callable[[Connection], bool]) -> bool:
-            with self._engine.connect() as conn:
-                return holds(conn)
+    def _look_at_panes(self) -> dict[int, int]:
+        with self._engine.connect() as conn:
+            return self._engagement.included(conn)
 
-        def until(holds: Callable[[Connection], bool]) -> None:
-            if reached(holds):
-                return
-            if not self._places.acquire(blocking=False):
-                raise Refusal(
-                    "unavailable",
-                    f"min_position: {WAITERS} reads wait for a position already; ask again, or without it.",
-                    headers={"Retry-After": "1"},
-                )
-            try:
-                wait(holds)
-            finally:
-                self._places.release()
-
-        def wait(holds: Callable[[Connection], bool]) -> None:
-            while not reached(holds):
-                if time.monotonic() >= deadline:
-                    raise Refusal(
-                        "position_not_reached",
-                        f"min_position: `{min_position}` is not reached after {WAIT_SECONDS:g} s; ask again, "
-                        "or without it for what there is.",
-                        headers={"Retry-After": "1"},
-                    )
-                time.sleep(POLL_SECONDS)
-
-        return until
+    def _wait(self, min_position: str, lookout: Lookout[Seen], holds: Callable[[Seen], bool], deadline: float) -> Seen:
+        """What was seen when it held. `holds` is called with each look in turn, by this thread."""
+        number, seen = lookout.first(deadline)
+        if holds(seen):
+            return seen
+        if not self._places.acquire(blocking=False):
+            raise Refusal(
+                "unavailable",
+                f"min_position: {WAITERS} reads wait for a position already; ask again, or without it.",
+                headers={"Retry-After": "1"},
+            )
+        try:
+            while time.monotonic() < deadline:
+                number, seen = lookout.next(number, deadline)
+                if holds(seen):
+                    return seen
+        finally:
+            self._places.release()
+        raise Refusal(
+            "position_not_reached",
+            f"min_position: `{min_position}` is not reached after {WAIT_SECONDS:g} s; ask again, "
+            "or without it for what there is.",
+            headers={"Retry-After": "1"},
+        )
 
 
 def check(conn: Connection, brand: str, campaign: str | None) -> None:
