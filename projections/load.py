@@ -18,7 +18,7 @@ from projections import registry
 from projections.folding import FAR, Folded, Start, folded_beside
 from projections.projection import Held, Page, Projection, Source, combine
 from projections.rows import NOTHING, Digest, append, digest_of_rows
-from projections.runner import NEXT, add_to_digest, kept, move, store
+from projections.runner import NEXT, add_to_digests, kept, move, store
 from projections.shadows import has_keys
 
 PAGE: Final = 20_000
@@ -66,13 +66,13 @@ class _Filling:
         self.reached = page.reached
 
     def write(self, conn: Connection) -> None:
-        move(conn, self.projection, self.stored, self.reached)
+        move(conn, {self.projection: self.stored}, self.reached)
         if not self.appends:
-            store(conn, self.projection, self.held, all_new=self.stored == 0)
+            store(conn, {self.projection: self.held}, all_new=self.stored == 0)
             return
         for target in self.projection.tables:
             append(conn, target, self.held.get(target.name, {}).values())
-        add_to_digest(conn, self.projection, self.digest)
+        add_to_digests(conn, {self.projection: self.digest})
 
     def written(self) -> None:
         self.stored, self.held, self.digest = self.reached, {}, NOTHING

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, select
+from sqlalchemy import Connection, Engine, Table, bindparam, select, tuple_
 from sqlalchemy import text as sql
 
 from projections.projection import METADATA, Held, Page, Projection, Source, number, read_table, text
@@ -217,42 +217,51 @@ class Runner:
 
     def _write(self, work: Mapping[Projection, Held], known: Mapping[str, int], reached: int) -> None:
         with self._engine.begin() as conn:
-            for projection in work:
-                move(conn, projection, known[projection.name], reached)
-            for projection, held in work.items():
-                store(conn, projection, held)
+            move(conn, {projection: known[projection.name] for projection in work}, reached)
+            store(conn, work)
 
 
-def _of(table: Table, projection: Projection) -> ColumnElement[bool]:
-    return and_(table.c.name == projection.name, table.c.version == projection.version)
+def move(conn: Connection, old: Mapping[Projection, int], new: int) -> None:
+    """Move projections from where they are to position `new`, and hold them until the transaction ends.
+
+    Raises `PositionMoved` when one of them is elsewhere.
+    """
+    there = tuple_(POSITIONS.c.name, POSITIONS.c.version, POSITIONS.c.position)
+    here = there.in_([(projection.name, projection.version, at) for projection, at in old.items()])
+    if conn.execute(POSITIONS.update().where(here).values(position=new)).rowcount != len(old):
+        raise PositionMoved(f"not every one of {', '.join(one.name for one in old)} is where it was")
 
 
-def move(conn: Connection, projection: Projection, old: int, new: int) -> None:
-    """Move a projection from position `old`, and hold it until the transaction ends. Raises `PositionMoved`."""
-    here = _of(POSITIONS, projection) & (POSITIONS.c.position == old)
-    if conn.execute(POSITIONS.update().where(here).values(position=new)).rowcount != 1:
-        raise PositionMoved(f"{projection.name} version {projection.version} is no longer at {old}")
-
-
-def store(conn: Connection, projection: Projection, held: Held, *, all_new: bool = False) -> None:
-    """Write what is held, and bring the kept digest up to it. The transaction holds the position's row.
+def store(conn: Connection, work: Mapping[Projection, Held], *, all_new: bool = False) -> None:
+    """Write what is held, and bring the kept digests up to it. The transaction holds the positions' rows.
 
     `all_new`: no row of these keys is there.
     """
-    came = NOTHING
-    for target in projection.tables:
-        came = came.plus(write(conn, target, held.get(target.name, {}), all_new=all_new))
-    add_to_digest(conn, projection, came)
+    came: dict[Projection, Digest] = {}
+    for projection, held in work.items():
+        came[projection] = NOTHING
+        for target in projection.tables:
+            changed = write(conn, target, held.get(target.name, {}), all_new=all_new)
+            came[projection] = came[projection].plus(changed)
+    add_to_digests(conn, came)
 
 
-def add_to_digest(conn: Connection, projection: Projection, came: Digest) -> None:
-    """Bring the kept digest up to rows that came."""
-    if came == NOTHING:
+def add_to_digests(conn: Connection, came: Mapping[Projection, Digest]) -> None:
+    """Bring the kept digests up to rows that came."""
+    changed = {(one.name, one.version): digest for one, digest in came.items() if digest != NOTHING}
+    if not changed:
         return
-    here = _of(DIGESTS, projection)
-    row = conn.execute(select(DIGESTS.c.rows, DIGESTS.c.digest).where(here)).one()
-    digest = Digest(row.rows, int(row.digest, 16)).plus(came)
-    conn.execute(DIGESTS.update().where(here).values(rows=digest.rows, digest=digest.hexadecimal()))
+    there = tuple_(DIGESTS.c.name, DIGESTS.c.version).in_(changed)
+    stored = conn.execute(select(DIGESTS).where(there)).all()
+    sums = {(row.name, row.version): Digest(row.rows, int(row.digest, 16)) for row in stored}
+    here = (DIGESTS.c.name == bindparam("of")) & (DIGESTS.c.version == bindparam("at"))
+    values: dict[Any, Any] = {DIGESTS.c.rows: bindparam("all"), DIGESTS.c.digest: bindparam("sum")}
+    for_each = [
+        {"of": name, "at": version, "all": total.rows, "sum": total.hexadecimal()}
+        for (name, version), digest in changed.items()
+        for total in [sums[name, version].plus(digest)]
+    ]
+    conn.execute(DIGESTS.update().where(here).values(values), for_each)
 
 
 def advance(conn: Connection, source: Source, projection: Projection, upto: int) -> None:
@@ -261,6 +270,6 @@ def advance(conn: Connection, source: Source, projection: Projection, upto: int)
     while at < upto and (events := [recorded for recorded in source(at, PAGE) if recorded.id <= upto]):
         held: Held = {}
         projection.hold(events, held)
-        move(conn, projection, at, events[-1].id)
-        store(conn, projection, held)
+        move(conn, {projection: at}, events[-1].id)
+        store(conn, {projection: held})
         at = events[-1].id

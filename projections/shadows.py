@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from projections.projection import Key, Projection, ReadTable, merge
 from projections.rows import MODULUS, Digest, digest_of_rows, write
-from projections.runner import DIGESTS, NEXT, OLD, POSITIONS, Kept, add_to_digest, begin, drop, kept
+from projections.runner import DIGESTS, NEXT, OLD, POSITIONS, Kept, add_to_digests, begin, drop, kept
 
 _ASIDE: Final = "__aside"
 
@@ -73,7 +73,7 @@ def add_keys(conn: Connection, projection: Projection, shadow: Projection) -> No
             with conn.begin_nested():
                 _add_key(conn, target, copy)
         except IntegrityError:
-            add_to_digest(conn, shadow, _unite(conn, copy))
+            add_to_digests(conn, {shadow: _unite(conn, copy)})
             _add_key(conn, target, copy)
 
 

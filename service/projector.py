@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import gc
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from threading import Event
 
 import sqlalchemy as sa
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -31,7 +33,12 @@ from service.settlement import HOUR_MS, Settlements
 
 GC_THRESHOLD = (100_000, 20, 100)
 """Pages of events and rows hold no cycles: with the defaults the collector passed over all of a page many times."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter from one that wants it, which each answer of the database does: with
+Python's 5 ms a page of the ledger took three times as long beside a burst of panes."""
 IDLE_SECONDS = 0.05
+SOON_SECONDS = 0.005
+"""How soon after events the ledger is asked for more; each time in vain doubles it, up to `IDLE_SECONDS`."""
 SETTLE_SECONDS = 1.0
 """How often campaigns are looked at that end."""
 POLL_MS = 200
@@ -51,6 +58,26 @@ async def _forever(step: Callable[[], Awaitable[int]], stop: asyncio.Event) -> N
     while not stop.is_set():
         if not await step():
             await asyncio.sleep(IDLE_SECONDS)
+
+
+async def _fold(runner: Runner, stop: asyncio.Event) -> None:
+    """Keep the ledger's read models up, in a thread that does not wait for the others' turns on the loop."""
+    ended = Event()
+
+    def work() -> None:
+        pause = SOON_SECONDS
+        while not ended.is_set():
+            pause = SOON_SECONDS if runner.step() else min(2 * pause, IDLE_SECONDS)
+            ended.wait(pause)
+
+    working = asyncio.create_task(asyncio.to_thread(work))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        ended.set()
+        await working
 
 
 async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, stop: asyncio.Event) -> None:
@@ -76,9 +103,8 @@ async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, st
                         "next. Was the topic made anew? `groundswell topics accept` says what is lost, and goes on"
                     )
                 end = records[-1].offset + 1
-                values = [decode(record.value)[1] for record in records]
                 try:
-                    await asyncio.to_thread(_apply, engine, tp, at[tp], end, values)
+                    await asyncio.to_thread(_apply, engine, tp, at[tp], end, [record.value for record in records])
                 except engagement.PositionMoved:  # other tables serve now, of a rebuild or from before it
                     at = _seek(consumer, engine, tps)
                     break
@@ -96,9 +122,10 @@ def _seek(consumer: AIOKafkaConsumer, engine: sa.Engine, tps: Sequence[TopicPart
     return at
 
 
-def _apply(engine: sa.Engine, tp: TopicPartition, start: int, end: int, values: list[dict[str, object]]) -> None:
+def _apply(engine: sa.Engine, tp: TopicPartition, start: int, end: int, values: list[bytes]) -> None:
+    records = [decode(value)[1] for value in values]
     with engine.begin() as connection:
-        engagement.apply(connection, tp.topic, tp.partition, start, end, values)
+        engagement.apply(connection, tp.topic, tp.partition, start, end, records)
 
 
 async def _settle(settings: Settings, ledger: Ledger, partitions: int, stop: asyncio.Event) -> None:
@@ -145,9 +172,6 @@ async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> 
     ledger = Ledger(settings.database)
     runner = Runner(engine, ledger.notifications, registry.LEDGER)
 
-    async def project() -> int:
-        return await asyncio.to_thread(runner.step)
-
     try:
         await asyncio.to_thread(end_former, engine)
         async with kafka.producer(settings) as client:
@@ -155,7 +179,7 @@ async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> 
             outbox = await asyncio.to_thread(Outbox, engine, ledger, client, settings.signing_key, partitions)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_keep_lead(lock, engine, stop))
-                group.create_task(_forever(project, stop))
+                group.create_task(_fold(runner, stop))
                 group.create_task(_forever(outbox.step, stop))
                 group.create_task(_publish(settings, engine, ledger, client, stop))
                 group.create_task(_settle(settings, ledger, partitions, stop))
@@ -229,6 +253,7 @@ async def _say_turning(port: RolePort) -> None:
 def run(settings: Settings) -> int:
     """Project until a signal; the exit code. A failure ends it with 1 or 2, its cause said; a database away is none."""
     gc.freeze()
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*GC_THRESHOLD)
     try:
         asyncio.run(_serve(settings))
