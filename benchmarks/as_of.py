@@ -1,7 +1,8 @@
 """`python -m benchmarks.as_of`: reads as of a date in the middle of a large ledger, on SQLite.
 
 The rows of the read models are written in bulk, as folding would leave them: a lot for most entries, a redemption of
-a member's lot for every fourth. A read counts as quick when it takes under a second.
+a member's lot for every fourth. Then the snapshots are taken, as a projector would. A read counts as quick when it
+takes under a second.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from aggregates.parsing import parse
 from aggregates.program_events import BrandDefined, CampaignDefined
 from benchmarks import databases
 from benchmarks.contest import Contest, merge, play, rate, table
-from projections import books_queries, queries, standings_queries
+from projections import books_queries, queries, snapshotting, standings_queries
 from projections.digest import snapshot
 from projections.holdings import Cut
 from projections.lots import LOTS
@@ -73,6 +74,7 @@ def contests(stack: ExitStack, entries: int = ENTRIES) -> Iterator[Contest]:
     engine = open_database(stack.enter_context(databases.sqlite_file()), cache_kib=CACHE_KIB)
     stack.callback(engine.dispose)
     fill(engine, entries)
+    print(f"{snapshots_of(engine):,} snapshots", flush=True)
     at = START + DAYS * DAY // 2 + 12_345_678
     reads: dict[str, Callable[[Connection], Any]] = {
         "balance": lambda conn: queries.balance(conn, "acme", "m7", at, as_of=at),
@@ -116,6 +118,16 @@ def fill(engine: Engine, entries: int) -> None:
         _insert(conn, STATEMENTS, (_statement(n, entries) for n in range(entries)))
         _insert(conn, LOTS, (_lot(n, entries) for n in range(entries) if n % 4 != 3))
         _insert(conn, STANDINGS, (("acme", "always", f"m{n}", 10) for n in range(min(MEMBERS, entries))))
+
+
+def snapshots_of(engine: Engine) -> int:
+    """Take all snapshots that are due. Returns how many there are."""
+    reading = open_database(engine.url.render_as_string(hide_password=False), read_only=True)
+    count = 0
+    while taken := snapshotting.step(engine, reading, START + DAYS * DAY):
+        count += taken
+    reading.dispose()
+    return count
 
 
 def _insert(conn: Connection, target: ReadTable, rows: Iterator[tuple[Any, ...]]) -> None:

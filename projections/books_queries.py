@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, union_all
 
 from aggregates.definitions import Brand
-from projections import books
+from projections import books, snapshots
 from projections.answers import iso
 from projections.balances import BALANCES, COUNTED, Totals
 from projections.books_answers import BookAccount, BrandBooks, ExpiryMonth, Liability, TieOut
-from projections.holdings import EVERYTHING, Cut, Held, held
+from projections.holdings import EVERYTHING, Cut, Held, held, rows_of
 from projections.queries import brand_definition, read_position
 from projections.statements import STATEMENTS
 
@@ -38,7 +39,7 @@ def brand_books(conn: Connection, brand: str, at: int, cut: Cut = EVERYTHING) ->
     if cut.is_everything:
         stored, totals = _stored(conn, brand), _balances(conn, brand)
     else:
-        stored, totals = _added_up(conn, brand, cut)
+        stored, totals = _added_up(conn, brand, at, cut)
         stored[books.LOTS] = sum(sum(lot[1:]) for lot in holding)
     accounts = _by_date(stored, holding)
     return BrandBooks(
@@ -62,14 +63,23 @@ def _balances(conn: Connection, brand: str) -> Totals:
     return Totals(*map(int, conn.execute(select(*sums).where(_B.c.brand == brand)).one()))
 
 
-def _added_up(conn: Connection, brand: str, cut: Cut) -> tuple[dict[str, int], Totals]:
-    """Accounts but the lots, and the totals of all members, of the statement rows that count."""
+def moved(conn: Connection, brand: str, at: int, cut: Cut) -> list[tuple[str, int, int, int]]:
+    """Kind, points, debt and shortfall of the statement rows that count, added up; a kind may be there twice."""
+    since = cut.since(conn, brand, at)
     columns = [func.sum(_S.c[name]).label(name) for name in ("points", "debt", "shortfall")]
-    kinds = select(_S.c.kind, *columns).where(_S.c.brand == brand, *cut.of(_S)).group_by(_S.c.kind)
+    query: Any = select(_S.c.kind, *columns).where(*rows_of(conn, _S, brand, since)).group_by(_S.c.kind)
+    if since.after is not None:
+        kept = snapshots.MOVED
+        before = select(kept.c.kind, kept.c.points, kept.c.debt, kept.c.shortfall)
+        query = union_all(query, before.where(*snapshots.of(kept, brand, since.after)))
+    return [(kind, int(points), int(debt), int(shortfall)) for kind, points, debt, shortfall in conn.execute(query)]
+
+
+def _added_up(conn: Connection, brand: str, at: int, cut: Cut) -> tuple[dict[str, int], Totals]:
+    """Accounts but the lots, and the totals of all members, of the statement rows that count."""
     accounts: dict[str, int] = {}
     totals = dict.fromkeys(Totals._fields, 0)
-    for kind, *sums in conn.execute(kinds):
-        points, debt, shortfall = map(int, sums)
+    for kind, points, debt, shortfall in moved(conn, brand, at, cut):
         for name, change in (
             (books.OTHER_SIDE[kind], shortfall - points),
             (books.DEBT, -debt),
@@ -128,7 +138,7 @@ def liability(conn: Connection, brand: str, at: int, cut: Cut = EVERYTHING) -> L
     holding = held(conn, brand, at, cut)
     months = _months(holding, definition.timezone)
     outstanding = sum(month.pending + month.active for month in months)
-    debt = _balances(conn, brand).debt if cut.is_everything else _added_up(conn, brand, cut)[1].debt
+    debt = _balances(conn, brand).debt if cut.is_everything else _added_up(conn, brand, at, cut)[1].debt
     return Liability(
         brand=brand,
         at=iso(at),

@@ -2,18 +2,20 @@
 
 Everything is in `lots`. A part (by effective time, recorded time or ledger position) is added up from the statements
 instead, under the rule of `statements.balance_of`: what was taken from a lot that is not in the part counts as taken
-from points that can be spent and never expire.
+from points that can be spent and never expire. One by effective time alone begins with the snapshot before it.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
     FromClause,
+    Select,
     and_,
     case,
     cast,
@@ -25,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from projections import snapshots
 from projections.lots import LOTS
 from projections.statements import STATEMENTS
 
@@ -40,6 +43,8 @@ class Cut(NamedTuple):
     """Those that had been recorded by then; epoch milliseconds."""
     position: int | None = None
     """Those that stand in the ledger up to this notification id, included."""
+    after: int | None = None
+    """Those that had not occurred yet by then; epoch milliseconds."""
 
     @property
     def is_everything(self) -> bool:
@@ -49,7 +54,14 @@ class Cut(NamedTuple):
     def of(self, statements: FromClause) -> list[ColumnElement[bool]]:
         """Conditions for the statement rows that count."""
         columns = (statements.c.occurred_at, statements.c.recorded_at, statements.c.seq)
-        return [column <= limit for column, limit in zip(columns, self, strict=True) if limit is not None]
+        limits = [column <= limit for column, limit in zip(columns, self[:3], strict=True) if limit is not None]
+        return limits if self.after is None else [*limits, statements.c.occurred_at > self.after]
+
+    def since(self, conn: Connection, brand: str, at: int) -> Cut:
+        """The part of this cut that comes after the last snapshot that can be read at `at`; all where there is none."""
+        if self.as_of is None or self[1:] != EVERYTHING[1:]:
+            return self
+        return self._replace(after=snapshots.latest(conn, brand, min(at, self.as_of)))
 
 
 EVERYTHING = Cut()
@@ -67,7 +79,7 @@ class Held(NamedTuple):
 
 def held(conn: Connection, brand: str, at: int, cut: Cut = EVERYTHING) -> list[Held]:
     """What the lots of a brand hold at `at` (epoch ms), soonest expiry first, unlimited last; empty ones left out."""
-    holding = _of_everything(brand) if cut.is_everything else _of_part(conn, brand, cut)
+    holding = holding_of(conn, brand, at, cut)
     pending = case((holding.c.active_at > at, holding.c.points), else_=0)
     sums = select(holding.c.expires_at, func.sum(holding.c.points), func.sum(pending)).group_by(holding.c.expires_at)
     found = []
@@ -78,31 +90,91 @@ def held(conn: Connection, brand: str, at: int, cut: Cut = EVERYTHING) -> list[H
     return sorted((one for one in found if any(one[1:])), key=lambda one: (one.expires_at is None, one.expires_at or 0))
 
 
+def holding_of(conn: Connection, brand: str, at: int, cut: Cut) -> FromClause:
+    """What lots hold as rows of dates and points that add up to it; `at` is when it is looked at (epoch ms)."""
+    return _of_everything(brand) if cut.is_everything else _of_part(conn, brand, cut, cut.since(conn, brand, at))
+
+
 def _of_everything(brand: str) -> FromClause:
     left = _L.c.points_left.label("points")
     some = _L.c.points_left != literal_column("0")  # as the partial index says it; a bound 0 would not find that
     return select(_L.c.expires_at, _L.c.active_at, left).where(_L.c.brand == brand, some).subquery()
 
 
-def _of_part(conn: Connection, brand: str, cut: Cut) -> FromClause:
+def _of_part(conn: Connection, brand: str, cut: Cut, since: Cut) -> FromClause:
     lot = _S.alias("lot")
-    made = select(lot.c.expires_at, lot.c.active_at, lot.c.points).where(
-        lot.c.brand == brand, lot.c.active_at.is_not(None), *cut.of(lot)
-    )
+    came = rows_of(conn, lot, brand, since)
+    parts = [select(lot.c.expires_at, lot.c.active_at, lot.c.points).where(lot.c.active_at.is_not(None), *came)]
+    takes = _takes(conn, rows_of(conn, _S, brand, since))
+    parts.append(_taken(takes, lot, takes.outerjoin(lot, _is_lot(takes, lot, cut))))
+    if since.after is not None:
+        kept, unplaced = snapshots.LEFT, snapshots.UNPLACED
+        of_kept = snapshots.of(kept, brand, since.after)
+        parts.append(select(kept.c.expires_at, kept.c.active_at, kept.c.points).where(*of_kept))
+        late = select(unplaced).where(*snapshots.of(unplaced, brand, since.after)).subquery("late")
+        found = late.join(lot, _is_lot(late, lot, cut))
+        parts.append(_taken(late, lot, found))
+        parts.append(select(_NEVER, _AT_ONCE, late.c.points).select_from(found))
+    return union_all(*parts).subquery()
+
+
+def unplaced(conn: Connection, brand: str, at: int, cut: Cut) -> list[tuple[str, str, int]]:
+    """Member, lot and points of what was taken from lots that are not in the part."""
+    since, lot = cut.since(conn, brand, at), _S.alias("lot")
+    takes = _takes(conn, rows_of(conn, _S, brand, since))
+    sources: list[FromClause] = [takes]
+    if since.after is not None:
+        kept = snapshots.UNPLACED
+        sources.append(select(kept).where(*snapshots.of(kept, brand, since.after)).subquery("late"))
+    found = []
+    for source in sources:
+        query = select(source.c.member, source.c.lot, source.c.points).select_from(
+            source.outerjoin(lot, _is_lot(source, lot, cut))
+        )
+        found += [(row.member, row.lot, int(row.points)) for row in conn.execute(query.where(lot.c.entry_id.is_(None)))]
+    return found
+
+
+_NEVER: Final = literal_column("NULL", BigInteger).label("expires_at")
+_AT_ONCE: Final = literal_column("0", BigInteger).label("active_at")
+
+
+def _takes(conn: Connection, where: Sequence[ColumnElement[bool]]) -> FromClause:
+    """What these statement rows took from each lot."""
     if conn.dialect.name == "sqlite":
         each: Any = func.json_each(_S.c.takes).table_valued("key", "value", name="each")
     else:
         each = func.jsonb_each_text(cast(_S.c.takes, JSONB)).table_valued("key", "value", name="each")
-    of_lot = and_(
-        lot.c.brand == _S.c.brand,
-        lot.c.member == _S.c.member,
-        lot.c.entry_id == each.c.key,
+    columns = (_S.c.brand, _S.c.member, each.c.key.label("lot"), cast(each.c.value, BigInteger).label("points"))
+    return select(*columns).select_from(_S.join(each, true())).where(_S.c.takes != "{}", *where).subquery("takes")
+
+
+def _is_lot(taken: FromClause, lot: FromClause, cut: Cut) -> ColumnElement[bool]:
+    return and_(
+        lot.c.brand == taken.c.brand,
+        lot.c.member == taken.c.member,
+        lot.c.entry_id == taken.c.lot,
         lot.c.active_at.is_not(None),
         *cut.of(lot),
     )
-    taken = (
-        select(lot.c.expires_at, func.coalesce(lot.c.active_at, 0), -cast(each.c.value, BigInteger))
-        .select_from(_S.join(each, true()).outerjoin(lot, of_lot))
-        .where(_S.c.brand == brand, _S.c.takes != "{}", *cut.of(_S))
-    )
-    return union_all(made, taken).subquery()
+
+
+def _taken(taken: FromClause, lot: FromClause, joined: FromClause) -> Select[Any]:
+    return select(lot.c.expires_at, func.coalesce(lot.c.active_at, 0), -taken.c.points).select_from(joined)
+
+
+def rows_of(conn: Connection, statements: FromClause, brand: str, cut: Cut) -> list[ColumnElement[bool]]:
+    """Conditions for a brand's statement rows that count; of a part of its time by the index of its campaigns."""
+    where = [statements.c.brand == brand, *cut.of(statements)]
+    return where if cut.after is None else [*where, statements.c.campaign.in_(campaigns(conn, brand))]
+
+
+def campaigns(conn: Connection, brand: str) -> list[str]:
+    """The campaigns of a brand's statement rows, '' for those of none; a step of the index for each."""
+    found: list[str] = []
+    next_one = select(func.min(_S.c.campaign)).where(_S.c.brand == brand)
+    name = conn.execute(next_one).scalar_one()
+    while name is not None:
+        found.append(name)
+        name = conn.execute(next_one.where(_S.c.campaign > name)).scalar_one()
+    return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text
+from sqlalchemy import BigInteger, Column, Connection, Index, MetaData, Table, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
@@ -82,6 +82,9 @@ class Projection:
     read model that many events change. Then `fold` is made of it, by `fold_of`."""
     handles: frozenset[type] | None = None
     """The types of events that change a row; None: all may. The others need not be folded."""
+
+    then: Callable[[Connection, Held], None] | None = None
+    """Called with what is held once it is written, in its transaction, for what is derived from the rows and kept."""
 
     def hold(self, events: Sequence[Recorded], held: Held) -> None:
         """Add the row changes of these events, which come after those that are held, to what is held."""

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, Engine, Table, bindparam, select, tuple_
 from sqlalchemy import text as sql
 
+from projections import snapshots
 from projections.projection import METADATA, Held, Page, Projection, Source, number, read_table, text
 from projections.rows import NOTHING, Digest, digest_of_rows, write
 
@@ -63,7 +64,7 @@ def prepare(engine: Engine, projections: Sequence[Projection]) -> None:
     time (`service/migrate.py` sees to it), and before the runners start.
     """
     with engine.begin() as conn:
-        METADATA.create_all(conn, tables=[POSITIONS, DIGESTS])
+        METADATA.create_all(conn, tables=[POSITIONS, DIGESTS, *snapshots.TABLES])
         stored = kept(conn)
         for projection in projections:
             tables = [target.table for target in projection.tables]
@@ -73,6 +74,7 @@ def prepare(engine: Engine, projections: Sequence[Projection]) -> None:
             if there is not None and there.version < projection.version:
                 for ending in ("", NEXT, OLD):
                     drop(conn, projection, ending)
+                snapshots.forget_all(conn)
                 there = None
             METADATA.create_all(conn, tables=tables)
             if there is None:
@@ -243,6 +245,8 @@ def store(conn: Connection, work: Mapping[Projection, Held], *, all_new: bool = 
         for target in projection.tables:
             changed = write(conn, target, held.get(target.name, {}), all_new=all_new)
             came[projection] = came[projection].plus(changed)
+        if projection.then is not None:
+            projection.then(conn, held)
     add_to_digests(conn, came)
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from projections.projection import Key, Projection, ReadTable, merge
 from projections.rows import MODULUS, Digest, digest_of_rows, write
 from projections.runner import DIGESTS, NEXT, OLD, POSITIONS, Kept, add_to_digests, begin, drop, kept
+from projections.snapshots import forget_all
 
 _ASIDE: Final = "__aside"
 
@@ -26,9 +27,8 @@ def beside(projection: Projection, ending: str) -> Projection:
         made.indexes.clear()
         return replace(target, table=made, name=target.name)
 
-    return replace(
-        projection, name=projection.name + ending, tables=tuple(copy(target) for target in projection.tables)
-    )
+    tables = tuple(copy(target) for target in projection.tables)
+    return replace(projection, name=projection.name + ending, tables=tables, then=None)
 
 
 def start(conn: Connection, projection: Projection, shadow: Projection, stop_at: int | None) -> None:
@@ -154,6 +154,7 @@ def exchange(conn: Connection, projections: Sequence[Projection]) -> None:
 
 
 def _rename(conn: Connection, projections: Sequence[Projection], ending: str, to: str) -> None:
+    forget_all(conn)
     there = set(inspect(conn).get_table_names())
     for projection in projections:
         for target in projection.tables:

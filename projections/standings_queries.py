@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, union_all
 
 from aggregates.settlement import ranked as places
+from projections import snapshots
 from projections.answers import Standing, Standings
 from projections.movements import PRIZE
 from projections.queries import MAX_DIGITS, NotFound, read_position, until
@@ -30,11 +31,17 @@ def points_scores(
     if as_of is None and known_at is None:
         of_campaign = (table.c.brand == brand, table.c.campaign == campaign)
         return [(row.member, row.points) for row in conn.execute(select(table).where(*of_campaign))]
-    query = (
-        select(_S.c.member, func.sum(_S.c.points).label("points"))
-        .where(_S.c.brand == brand, _S.c.campaign == campaign, COUNTS, *until(_S, as_of, known_at))
-        .group_by(_S.c.member)
-    )
+    where = [_S.c.brand == brand, _S.c.campaign == campaign, COUNTS, *until(_S, as_of, known_at)]
+    since = None
+    if as_of is not None and known_at is None:
+        since = snapshots.latest_scores(conn, brand, campaign, as_of)
+    parts = [select(_S.c.member, _S.c.points).where(*where)]
+    if since is not None:
+        kept = snapshots.SCORED
+        before = select(kept.c.member, kept.c.points).where(*snapshots.of(kept, brand, since))
+        parts = [parts[0].where(_S.c.occurred_at > since), before.where(kept.c.campaign == campaign)]
+    rows = union_all(*parts).subquery()
+    query = select(rows.c.member, func.sum(rows.c.points).label("points")).group_by(rows.c.member)
     return [(row.member, int(row.points)) for row in conn.execute(query)]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Index
+from sqlalchemy import Connection, Index
 
 from aggregates.events import (
     AccountEvent,
@@ -28,6 +28,7 @@ from aggregates.events import (
 from projections.balances import COUNTED, LotLeft, Totals
 from projections.movements import Movement, movements
 from projections.projection import Held, Projection, ReadTable, Row, fold_of, number, read_table, text
+from projections.snapshots import forget
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
@@ -286,5 +287,12 @@ def balance_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Totals, list[LotLeft]
     return Totals(**totals), lots
 
 
+_OCCURRED: Final = STATEMENTS.columns.index("occurred_at")
+
+
+def _forget(conn: Connection, held: Held) -> None:
+    forget(conn, ((row[0], row[_OCCURRED]) for row in held.get(STATEMENTS.name, {}).values()))
+
+
 fold: Final = fold_of(folds_into, STATEMENTS)
-PROJECTION = Projection("statements", 2, (STATEMENTS,), fold, folds_into)
+PROJECTION = Projection("statements", 2, (STATEMENTS,), fold, folds_into, then=_forget)

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from aggregates.database import Exclusive, Lock, end_former, is_unavailable, open_database
 from aggregates.ledger import Ledger
-from projections import engagement, registry
+from projections import engagement, registry, snapshotting
 from projections.runner import CACHE_KIB, Runner
 from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
@@ -41,6 +41,10 @@ SOON_SECONDS = 0.005
 """How soon after events the ledger is asked for more; each time in vain doubles it, up to `IDLE_SECONDS`."""
 SETTLE_SECONDS = 1.0
 """How often campaigns are looked at that end."""
+SNAPSHOT_SECONDS = 600.0
+"""How often it is looked whether a snapshot of the past is due."""
+SETTLED_MS = 2 * 24 * HOUR_MS
+"""How long ago an instant must be before a snapshot is taken of it: most of what comes late has come by then."""
 POLL_MS = 200
 LEASE_SECONDS = 10
 """On PostgreSQL another projector takes over from one that has been frozen for so long."""
@@ -141,6 +145,17 @@ async def _settle(settings: Settings, ledger: Ledger, partitions: int, stop: asy
         engine.dispose()
 
 
+async def _look_back(settings: Settings, engine: sa.Engine, stop: asyncio.Event) -> None:
+    """Take the snapshots of the past that are due."""
+    reading = open_database(settings.database, read_only=True)
+    try:
+        while not stop.is_set():
+            taken = await asyncio.to_thread(snapshotting.step, engine, reading, now_ms() - SETTLED_MS)
+            await _pause(stop, SETTLE_SECONDS if taken else SNAPSHOT_SECONDS)
+    finally:
+        reading.dispose()
+
+
 async def _publish(
     settings: Settings, engine: sa.Engine, ledger: Ledger, client: AIOKafkaProducer, stop: asyncio.Event
 ) -> None:
@@ -183,6 +198,7 @@ async def _project(settings: Settings, lock: Exclusive, stop: asyncio.Event) -> 
                 group.create_task(_forever(outbox.step, stop))
                 group.create_task(_publish(settings, engine, ledger, client, stop))
                 group.create_task(_settle(settings, ledger, partitions, stop))
+                group.create_task(_look_back(settings, engine, stop))
                 group.create_task(_engagement(settings, engine, partitions, stop))
         await asyncio.to_thread(heartbeats.leave, engine, "projector")
     finally:
