@@ -14,7 +14,7 @@ from psycopg import errors
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
-from projections import shadows
+from projections import shadows, snapshots
 from projections.digest import snapshot
 from projections.load import HELD, PAGE, load
 from projections.projection import METADATA, Projection, Source
@@ -83,7 +83,7 @@ class Rebuild:
         newer release serves.
         """
         with self._engine.begin() as conn:
-            METADATA.create_all(conn, tables=[POSITIONS, DIGESTS])
+            METADATA.create_all(conn, tables=[POSITIONS, DIGESTS, *snapshots.TABLES])
             live = kept(conn)
             for projection, shadow in self._shadows.items():
                 there = live.get(projection.name)
