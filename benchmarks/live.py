@@ -78,7 +78,7 @@ class Reader(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for everything."""
         assert isinstance(transport, asyncio.Transport)
-        transport.write(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        transport.write(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
     def data_received(self, data: bytes) -> None:
         """The last id in what came is the position that it has."""

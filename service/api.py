@@ -76,6 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.live = LiveEvents(settings)
     app.state.home = "/docs"
     app.state.kafka = kafka.Contact(settings)
+    app.state.readiness = api_operations.Readiness(settings, app.state.kafka)
     for subject in SUBJECTS:
         api_access.include(app, subject.routes)
     api_quick.install(app)

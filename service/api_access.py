@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.responses import RedirectResponse
@@ -25,6 +26,8 @@ from service.settings import Settings
 log: Final = logging.getLogger(__name__)
 KEY: Final = "groundswell.key"
 """Where a request's key stands in its scope."""
+UNTIL: Final = "groundswell.until"
+"""Where the end of a session of the console stands (epoch ms)."""
 CHALLENGE: Final = 'Bearer realm="groundswell"'
 CONSOLE: Final = "/console"
 """Below it people come with a cookie, for which they sign in."""
@@ -129,7 +132,8 @@ def install(app: FastAPI, settings: Settings) -> None:
 
 
 class KeyGate:
-    """Answers 401 to whoever brings no good key, and 429 to a key that asks too often."""
+    """Answers 401 to whoever brings no good key, and 429 to a key that asks too often; 403 to pages of other places
+    where there are no keys."""
 
     def __init__(self, app: ASGIApp, keys: Keys | None, limit: RateLimit, secret: bytes) -> None:
         self._app = app
@@ -144,14 +148,15 @@ class KeyGate:
         refused: Response
         try:
             if self._keys is None:
+                _check_it_is_from_here(scope)
                 scope[KEY] = NOBODYS
             elif _is_of_console(scope):
-                scope[KEY] = self._signed_in(self._keys, scope)
+                scope[KEY], scope[UNTIL] = self._signed_in(self._keys, scope)
             elif scope["path"] not in OPEN:
                 scope[KEY] = self._admitted(self._keys, _token(scope))
         except Refusal as no:
             refused = api_errors.problem(no.code, no.detail, no.headers)
-            if _is_of_console(scope) and scope.get("method") == "GET":
+            if self._keys is not None and _is_of_console(scope) and scope.get("method") == "GET":
                 refused = RedirectResponse(LOGIN, 303)
         except Unusable as error:
             log.error("nobody gets in: %s", error)
@@ -164,12 +169,13 @@ class KeyGate:
             return await send({"type": "websocket.close", "code": 1008})
         await refused(scope, receive, send)
 
-    def _signed_in(self, keys: Keys, scope: Scope) -> Key:
-        """The key of who has opened the console. Raises `Refusal`."""
-        key = sessions.key_of(self._secret, keys, HTTPConnection(scope).cookies.get(sessions.COOKIE, ""), now_ms())
-        if key is None:
+    def _signed_in(self, keys: Keys, scope: Scope) -> sessions.Session:
+        """The session of who has opened the console. Raises `Refusal`."""
+        cookie = HTTPConnection(scope).cookies.get(sessions.COOKIE, "")
+        session = sessions.session_of(self._secret, keys, cookie, now_ms())
+        if session is None:
             raise Refusal("key_required", f"Sign in at {LOGIN}.", headers={"WWW-Authenticate": CHALLENGE})
-        return key
+        return session
 
     def _admitted(self, keys: Keys, token: str) -> Key:
         """The key that may go on. Raises `Refusal`."""
@@ -190,6 +196,40 @@ class KeyGate:
                 headers={"Retry-After": str(-(-wait_ns // SECOND_NS))},
             )
         return key
+
+
+def _check_it_is_from_here(scope: Scope) -> None:
+    """Raises `Refusal` for what a page of another place has a browser on this machine ask.
+
+    Without keys whoever reaches loopback is trusted, and a browser does for any page: by a name of that page's own that
+    leads to this machine (the `Host` is that name), or by sending something without seeing the answer (the `Origin`).
+    """
+    for name, value in scope["headers"]:
+        reads = scope.get("method") in _ONLY_READ
+        if name == b"host" and not _is_here(f"//{value.decode('latin-1')}"):
+            said = "Host"
+        elif name == b"origin" and not reads and not _is_here(value.decode("latin-1")):
+            said = "Origin"
+        else:
+            continue
+        raise Refusal(
+            "foreign_page",
+            f"{said}: without API keys only this machine is served, under localhost or 127.0.0.1; make keys with "
+            "`groundswell keys create` to serve others.",
+        )
+
+
+_ONLY_READ: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Of a websocket there is no method: it can send as well."""
+
+
+def _is_here(address: str) -> bool:
+    """Whether the host of an address, or of an origin, is a name of loopback."""
+    try:
+        host = urlsplit(address).hostname or ""
+        return access.is_loopback(host) or host.endswith(".localhost")
+    except ValueError:
+        return False
 
 
 def _is_of_console(scope: Scope) -> bool:

@@ -129,7 +129,8 @@ async def events(
         key.check(brand)
         await api_errors.in_thread(reads.check_brand, brand, campaign)
     keys: Keys | None = request.app.state.keys
-    reader = await live.subscribe(Interest(brand, member, campaign, _kinds(types)), after)
+    owner = "" if keys is None else key.id
+    reader = await live.subscribe(Interest(brand, member, campaign, _kinds(types)), after, owner)
     return EventStream(reader, lambda: keys is None or keys.holds(key))
 
 

@@ -28,6 +28,8 @@ RECENT: Final = 5_000
 """Changes kept in memory for those who come back."""
 OLDER: Final = 2
 """So many readers at a time are told what is older; the others wait their turn."""
+READERS: Final = 1_000
+"""So many times an owner may follow at once: each reader has a file of the process, and a queue."""
 EVERYTHING: Final = Interest()
 
 
@@ -48,19 +50,28 @@ class LiveEvents:
         self._turns = asyncio.Semaphore(OLDER)
         self._ended = False
 
-    async def subscribe(self, interest: Interest = EVERYTHING, after: int | None = None) -> Subscription:
+    async def subscribe(
+        self, interest: Interest = EVERYTHING, after: int | None = None, owner: str = ""
+    ) -> Subscription:
         """Follow what changes from now on, or all that has changed since the ledger position `after`.
 
-        Raises `Refusal` for a position that the ledger has not reached, and when the server stops.
+        `owner` is who follows; '' is anybody. Raises `Refusal` for a position that the ledger has not reached, for an
+        owner who follows too often already, and when the server stops.
         """
         async with self._starting:
             if self._ended:
                 raise Refusal("unavailable", "The server stops; follow again.", headers={"Retry-After": "1"})
+            if owner and sum(one.owner == owner for one in self._readers) >= READERS:
+                raise Refusal(
+                    "too_many_requests",
+                    f"The API key {owner} follows {READERS} times already; close some, and follow again.",
+                    headers={"Retry-After": "10"},
+                )
             if self._follower is None:
                 await self._begin()
             if after is not None and after > self.position:
                 await self._check_reached(after)
-            reader = Subscription(self, interest, self.position if after is None else after)
+            reader = Subscription(self, interest, self.position if after is None else after, owner)
             self._readers.add(reader)
             metrics.LIVE_READERS.set(len(self._readers))
             reader.behind = not self.join(reader)

@@ -111,9 +111,10 @@ class Source(Protocol):
 class Subscription:
     """One reader's changes, as an async iterator or by `take`. Used by one task, which closes it at the end."""
 
-    def __init__(self, source: Source, interest: Interest, after: int) -> None:
+    def __init__(self, source: Source, interest: Interest, after: int, owner: str = "") -> None:
         """Made by `LiveEvents.subscribe`."""
         self.interest = interest
+        self.owner = owner
         self.position = after
         """The reader has been given all up to here."""
         self.behind = False

@@ -28,6 +28,7 @@ PROBLEMS: Final[dict[str, Kind]] = {
     "invalid_key": Kind(401, COULD_NOT_RUN, "The API key is unknown or revoked"),
     "insufficient_scope": Kind(403, COULD_NOT_RUN, "The scope of the API key is too small"),
     "other_brand": Kind(403, COULD_NOT_RUN, "The API key is for another brand"),
+    "foreign_page": Kind(403, COULD_NOT_RUN, "The request comes from a page of another place"),
     "too_many_requests": Kind(429, COULD_NOT_RUN, "The API key has used up its rate"),
     "invalid_request": Kind(422, COULD_NOT_RUN, "A parameter or the body is not valid"),
     "invalid_time": Kind(422, COULD_NOT_RUN, "A time is not ISO 8601 with a zone"),

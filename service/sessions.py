@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hmac
-from typing import Final
+from typing import Final, NamedTuple
 
 from service.access import EVERY_BRAND, Key, Keys, Scope
 
 COOKIE: Final = "groundswell_console"
 SECONDS: Final = 12 * 3_600
 """How long one stays signed in."""
+
+
+class Session(NamedTuple):
+    """Who is signed in, and until when (epoch ms)."""
+
+    key: Key
+    until: int
 
 
 def may_open(key: Key) -> bool:
@@ -23,14 +30,14 @@ def issue(secret: bytes, key: Key, now_ms: int) -> str:
     return f"{said}.{_signature(secret, said)}"
 
 
-def key_of(secret: bytes, keys: Keys, cookie: str, now_ms: int) -> Key | None:
-    """The key that a cookie names; None for one that is made up or too old, or when the key is no good any more."""
+def session_of(secret: bytes, keys: Keys, cookie: str, now_ms: int) -> Session | None:
+    """What a cookie says; None for one that is made up or too old, or when the key is no good any more."""
     said, _, signature = cookie.rpartition(".")
     if not secret or not hmac.compare_digest(signature.encode(), _signature(secret, said).encode()):
         return None
     key_id, _, until = said.partition(".")
     key = keys.all().get(key_id)
-    return key if key is not None and int(until) > now_ms and may_open(key) else None
+    return Session(key, int(until)) if key is not None and int(until) > now_ms and may_open(key) else None
 
 
 def _signature(secret: bytes, said: str) -> str:

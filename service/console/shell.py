@@ -14,10 +14,12 @@ from markupsafe import Markup
 from nicegui import app as nicegui_app
 from nicegui import ui
 
+from service import sessions
 from service.access import NOBODYS, Key, Keys
-from service.api_access import KEY
+from service.api_access import KEY, UNTIL
 from service.cli_common import failure
 from service.console.markup import Child, address, empty, join, link, tag
+from service.instants import now_ms
 from service.problems import Refusal
 from service.reads import Reads
 from service.settings import Settings
@@ -73,11 +75,13 @@ def key() -> Key:
     return found
 
 
-def check(key: Key) -> None:
-    """Raises `Refusal` once a key is revoked: an open page then shows nothing more, and does nothing."""
+def check(key: Key, until: int | None) -> None:
+    """Raises `Refusal` once a key is revoked or its session over: an open page then shows and does nothing more."""
     keys: Keys | None = nicegui_app.state.keys
     if keys is not None and (now := keys.all().get(key.id)) != key:
         raise Refusal("invalid_key", f"The API key {key.id} was revoked{' or changed' if now else ''}: sign in again.")
+    if until is not None and now_ms() >= until:
+        raise Refusal("key_required", f"You have been signed in for {sessions.SECONDS // 3_600} hours: sign in again.")
 
 
 def block(content: Markup | str = "") -> ui.html:
@@ -115,6 +119,7 @@ class Frame:
         self.brand = brand
         self.paused = False
         self.key = key()
+        self.until: int | None = ui.context.client.request.scope.get(UNTIL)
         self.problems: dict[str, str] = {}
         """What went wrong last, by what was tried."""
         self._banner = block()
@@ -146,7 +151,7 @@ class Frame:
     async def attempt_async(self, work: Callable[[], Awaitable[T]], what: str = "page") -> T | None:
         """The same for work that is asynchronous itself."""
         try:
-            check(self.key)
+            check(self.key, self.until)
             found = await work()
         except Exception as error:
             known = failure(error)

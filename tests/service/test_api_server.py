@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import serving
 
-from service import sessions
+from service import kafka, sessions
 from service.access import Key, Keys, Scope
 from service.settings import Settings
 from service.stack import free_port
@@ -157,9 +159,32 @@ def test_no_cookie_can_be_made_without_the_secret(text: str, now_ms: int):
     keys = Keys(Path("nowhere"))
     keys.all = lambda: {"aa": key}  # type: ignore[method-assign]
     good = sessions.issue(b"secret", key, now_ms)
-    assert sessions.key_of(b"secret", keys, good, now_ms) == key
-    assert sessions.key_of(b"another", keys, good, now_ms) is None
-    assert sessions.key_of(b"", keys, sessions.issue(b"", key, now_ms), now_ms) is None
-    assert sessions.key_of(b"secret", keys, good, now_ms + sessions.SECONDS * 1_000) is None
-    assert sessions.key_of(b"secret", keys, text, now_ms) is None
-    assert sessions.key_of(b"secret", keys, good + text, now_ms) == (None if text else key)
+    assert sessions.session_of(b"secret", keys, good, now_ms) == (key, now_ms + sessions.SECONDS * 1_000)
+    assert sessions.session_of(b"another", keys, good, now_ms) is None
+    assert sessions.session_of(b"", keys, sessions.issue(b"", key, now_ms), now_ms) is None
+    assert sessions.session_of(b"secret", keys, good, now_ms + sessions.SECONDS * 1_000) is None
+    assert sessions.session_of(b"secret", keys, text, now_ms) is None
+    assert (sessions.session_of(b"secret", keys, good + text, now_ms) is None) == bool(text)
+
+
+# Readiness
+
+
+def test_who_hammers_readiness_has_kafka_asked_once_a_second(
+    shared_settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    asked, missing = [], kafka.Contact.missing
+
+    async def counted(contact: kafka.Contact) -> list[str]:
+        asked.append(time.monotonic())
+        return await missing(contact)
+
+    monkeypatch.setattr(kafka.Contact, "missing", counted)
+    with serving(shared_settings) as client:
+        said = {client.get("/readyz").status_code for _ in range(50)}
+        deadline = time.monotonic() + 20
+        while len(asked) < 2:
+            client.get("/readyz")
+            assert time.monotonic() < deadline
+    assert said == {503}
+    assert asked[1] - asked[0] >= 1.0

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import httpx
 import pytest
+from nicegui import app as nicegui_app
 from serving import serving
 
 from projections.answers import Standing
 from service import console
-from service.console import ambassadors, audit, audit_whatif, campaign, charts, community, markup, member
+from service.access import Keys, Scope
+from service.console import ambassadors, audit, audit_whatif, campaign, charts, community, markup, member, shell
+from service.instants import now_ms
+from service.problems import Refusal
 from service.reads import Reads
 from service.settings import Settings
 
@@ -266,3 +272,70 @@ def test_a_series_has_every_hour_for_every_platform(reads: Reads) -> None:
     ]
     assert says == "Engagements: tok 3, x 4"
     assert "1 Jan 1970, 02:00" in table
+
+
+# Pages of other places, where there are no keys
+
+FOREIGN = [
+    ("GET", {"Host": "evil.example"}),
+    ("GET", {"Host": "evil.example:8080"}),
+    ("GET", {"Host": "127.0.0.1.evil.example"}),
+    ("GET", {"Host": "192.168.0.7"}),
+    ("GET", {"Host": "127.0.0.1@evil.example"}),
+    ("GET", {"Host": "[::1"}),
+    ("POST", {"Origin": "https://evil.example"}),
+    ("POST", {"Origin": "null"}),
+    ("DELETE", {"Origin": "http://localhost.evil.example"}),
+]
+OUR_OWN = [
+    ("GET", {"Host": "localhost:8080"}),
+    ("GET", {"Host": "[::1]:8080"}),
+    ("GET", {"Host": "127.0.0.2"}),
+    ("GET", {"Host": "groundswell.localhost"}),
+    ("GET", {"Origin": "https://evil.example"}),  # it cannot see the answer
+    ("POST", {"Origin": "http://localhost:3000"}),
+]
+PATHS = ("/v1/brands/acme/members/ann/balance", "/console/audit", "/metrics", "/healthz", "/nowhere")
+
+
+@pytest.mark.parametrize(("method", "headers"), FOREIGN)
+@pytest.mark.parametrize("path", PATHS)
+def test_without_keys_a_page_of_another_place_gets_nothing(
+    client: httpx.Client, path: str, method: str, headers: dict[str, str]
+):
+    answer = client.request(method, path, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "foreign_page")
+    assert next(iter(headers)) in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "headers"), OUR_OWN)
+@pytest.mark.parametrize("path", PATHS)
+def test_without_keys_this_machine_is_served(client: httpx.Client, path: str, method: str, headers: dict[str, str]):
+    assert client.request(method, path, headers=headers).status_code != 403
+
+
+@pytest.mark.parametrize(("more", "status"), [("", 101), ("Origin: https://evil.example\r\n", 403)])
+def test_a_page_of_another_place_cannot_use_the_consoles_socket(client: httpx.Client, more: str, status: int):
+    port = client.base_url.port or 0
+    with socket.create_connection(("127.0.0.1", port), 20) as link:
+        head = (
+            f"GET /console/_nicegui_ws/socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+        )
+        link.sendall(head.encode())
+        assert int(link.recv(1_000).split()[1]) == status
+
+
+# Sessions of the console
+
+
+def test_an_open_page_of_the_console_ends_with_its_session(tmp_path: Path):
+    keys = Keys(tmp_path / "keys.json")
+    key, _ = keys.create("*", Scope.ADMIN, "2026-03-01T00:00:00Z")
+    now = now_ms()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nicegui_app.state, "keys", keys, raising=False)
+        shell.check(key, now + 60_000)
+        with pytest.raises(Refusal, match="signed in for 12 hours"):
+            shell.check(key, now)

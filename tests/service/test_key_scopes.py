@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import structlog
 from serving import serving
 
-from service import api, api_access, api_events
+from service import api, api_access, api_events, live
 from service.access import Keys, Scope
 from service.api_access import NEEDS, OPEN, Whose
 from service.problems import MEDIA_TYPE
@@ -232,6 +234,27 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_not(
         assert said[-1].headers["retry-after"] == "1"
         assert client.get(path, headers={"Authorization": f"Bearer {tokens[1]}"}).status_code == 200
         assert client.get(path).status_code == 401
+
+
+def test_a_key_that_follows_too_often_is_told_to_close_some_and_others_are_not(
+    tmp_path: Path, secured: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    keys = Keys(tmp_path / "keys.json")
+    mine, others = ({"Authorization": f"Bearer {keys.create('acme', Scope.READ, AT)[1]}"} for _ in range(2))
+    monkeypatch.setattr(live, "READERS", 2)
+    with serving(secured.model_copy(update={"api_keys_file": keys.path})) as client, ExitStack() as stack:
+        follow = [stack.enter_context(client.stream("GET", "/v1/events", headers=mine)) for _ in range(3)]
+        assert [answer.status_code for answer in follow] == [200, 200, 429]
+        assert int(follow[-1].headers["retry-after"]) >= 1
+        assert json.loads(follow[-1].read())["code"] == "too_many_requests"
+        assert stack.enter_context(client.stream("GET", "/v1/events", headers=others)).status_code == 200
+        follow[0].close()
+        for _ in range(500):
+            with client.stream("GET", "/v1/events", headers=mine) as again:
+                if again.status_code == 200:
+                    break
+            time.sleep(0.01)
+        assert again.status_code == 200
 
 
 def test_the_description_tells_of_keys_only_where_they_are_asked_for(client: httpx.Client, shared_settings: Settings):

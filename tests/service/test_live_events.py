@@ -194,7 +194,7 @@ def stalling(port: int) -> Iterator[socket.socket]:
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.connect(("127.0.0.1", port))
-        one.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        one.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         yield one
 
 
