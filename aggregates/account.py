@@ -12,16 +12,18 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from aggregates.account_state import Account, Balance, Order, PostKey, evolve
+from aggregates.account_state import Account, Balance, Order, PostKey, evolve, pay_off
 from aggregates.activity import Activity
 from aggregates.commands import command
 from aggregates.definitions import Campaign, Rule
 from aggregates.events import (
     AccountEvent,
+    CommandRefused,
     Grant,
     InteractionRewarded,
     InteractionTakenBack,
     Origin,
+    PaidOff,
     PurchaseRecorded,
     ReferralJudged,
     RefundRecorded,
@@ -40,10 +42,23 @@ Rewards = tuple[tuple[Grant, ...], tuple[Refusal, ...]]
 def decide(account: Account, activity: Activity, origin: Origin, budget_left: Mapping[str, int]) -> list[AccountEvent]:
     """The events that an activity makes; none for a record without meaning for points, or one sent again.
 
+    Points that were on hold have paid off what was owed before it is judged; the event says what they paid.
     `budget_left`: points left by campaign, of those with a budget.
     """
     decision = _DECISIONS.get(activity.type)
-    return decision(account, activity, origin, budget_left) if decision is not None else []
+    if decision is None:
+        return []
+    takes = account.paid_off_by(origin.occurred_at)
+    if not takes:
+        return decision(account, activity, origin, budget_left)
+    entry = entry_id(activity.type, origin.event_id, *(take.lot for take in takes))
+    paid = PaidOff(entry, sum(take.points for take in takes), takes)
+    after = replace(account, lots={name: replace(lot) for name, lot in account.lots.items()})
+    pay_off(after, paid)
+    return [
+        event if isinstance(event, CommandRefused) else replace(event, paid_off=paid)
+        for event in decision(after, activity, origin, budget_left)
+    ]
 
 
 # Rules

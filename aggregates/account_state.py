@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,8 +14,10 @@ from aggregates.events import (
     AccountEvent,
     CommandRefused,
     Grant,
+    Happened,
     InteractionRewarded,
     InteractionTakenBack,
+    PaidOff,
     PointsAdjusted,
     PointsRedeemed,
     PrizeAwarded,
@@ -100,6 +102,26 @@ class PostKey(msgspec.Struct, frozen=True, gc=False):
     post_id: str | None
 
 
+def paid_off(debt: int, since: int, lots: Sequence[tuple[int, int, int | None]], at: int) -> list[int]:
+    """What each lot has paid by `at` of a debt that no entry says was paid: points that were on hold and became active.
+
+    A lot is what is left of it, when it becomes active and when it expires. They pay in that order of time, if they had
+    not expired when the last of the debt arose, `since`. Times are epoch milliseconds.
+    """
+    paid = [0] * len(lots)
+    if debt <= 0 or at < since:
+        return paid
+    due = [
+        (active_at, expires_at is None, expires_at or 0, place)
+        for place, (left, active_at, expires_at) in enumerate(lots)
+        if left > 0 and active_at <= at and (expires_at is None or expires_at > max(since, active_at))
+    ]
+    for *_, place in sorted(due):
+        paid[place] = min(debt, lots[place][0])
+        debt -= paid[place]
+    return paid
+
+
 class Balance(NamedTuple):
     """Points of an account at an instant. active + pending = earned + adjusted − spent − expired − reversed."""
 
@@ -111,6 +133,8 @@ class Balance(NamedTuple):
     expired: int
     reversed: int
     """Without the shortfall."""
+    debt: int
+    """What is owed, less what has been paid off by points that were on hold; it is in `active` already."""
 
 
 class Account(_Kept, gc=False):
@@ -140,8 +164,18 @@ class Account(_Kept, gc=False):
     reversed: int = 0
     spent: int = 0
     debt: int = 0
-    """What reversals and adjustments took that no lot could give; the next points without a hold pay it off."""
+    """What reversals and adjustments took that no lot could give, and that no event has paid off; see `paid_off_by`."""
+    owed_since: int = 0
+    """The latest time at which debt arose; epoch milliseconds."""
     shortfall: int = 0
+
+    def paid_off_by(self, at: int) -> tuple[Take, ...]:
+        """What of the debt lots have paid by an instant (epoch milliseconds), by dates alone."""
+        if not self.debt:
+            return ()
+        lots = [(lot.left, lot.active_at, lot.expires_at) for lot in self.lots.values()]
+        paid = paid_off(self.debt, self.owed_since, lots, at)
+        return tuple(Take(lot, points) for lot, points in zip(self.lots, paid, strict=True) if points)
 
     def balance_at(self, at: int) -> Balance:
         """The balance at an instant (epoch milliseconds), of all events so far."""
@@ -153,7 +187,14 @@ class Account(_Kept, gc=False):
                 expired += lot.left
             else:
                 active += lot.left
-        return Balance(active - self.debt, pending, self.spent, expired, self.reversed)
+        debt = self.debt
+        for take in self.paid_off_by(at):
+            debt -= take.points
+            if self.lots[take.lot].is_expired(at):
+                expired -= take.points
+            else:
+                active -= take.points
+        return Balance(active - debt, pending, self.spent, expired, self.reversed, debt)
 
     def units_latest_first(self, key: PostKey, actor: str | None) -> Iterator[Units]:
         """The judged units of a post, of one actor where it is known, the latest interaction first."""
@@ -168,6 +209,24 @@ class Account(_Kept, gc=False):
 
 def evolve(account: Account, event: AccountEvent) -> None:
     """Bring the account to the state after `event`."""
+    if isinstance(event, CommandRefused):
+        account.settled.add(("Command", event.origin.event_id))
+        return
+    if event.paid_off is not None:
+        pay_off(account, event.paid_off)
+    owed = account.debt
+    _happened(account, event)
+    if account.debt > owed:
+        account.owed_since = max(account.owed_since, event.origin.occurred_at)
+
+
+def pay_off(account: Account, entry: PaidOff) -> None:
+    """Bring the account to the state after these points have paid off debt."""
+    account.debt -= entry.points
+    _take(account, entry.takes)
+
+
+def _happened(account: Account, event: Happened) -> None:
     if isinstance(event, InteractionRewarded):
         _rewarded(account, event)
     elif isinstance(event, InteractionTakenBack):
@@ -183,8 +242,7 @@ def evolve(account: Account, event: AccountEvent) -> None:
         _referral(account, event)
     else:
         account.settled.add(("Command", event.origin.event_id))
-        if not isinstance(event, CommandRefused):
-            _carried_out(account, event)
+        _carried_out(account, event)
 
 
 def _rewarded(account: Account, event: InteractionRewarded) -> None:

@@ -93,6 +93,18 @@ class Reversal(Stored, frozen=True):
     """Below zero where a cancelled redemption gave back what had been given up before."""
 
 
+class PaidOff(Stored, frozen=True):
+    """Points that were on hold, became active while the member owed some, and so paid them off.
+
+    Dates decide that; it is written down with the member's next event, which is decided on what is left.
+    """
+
+    entry_id: str
+    points: int
+    """≥ 1."""
+    takes: tuple[Take, ...]
+
+
 class InteractionRewarded(Stored, frozen=True):
     """An interaction that at least one rule matched."""
 
@@ -109,6 +121,8 @@ class InteractionRewarded(Stored, frozen=True):
     refusals: tuple[Refusal, ...] = ()
     tier_followers: int | None = None
     """The followers behind the tier, on the platform where the member has the most; None without a profile."""
+    paid_off: PaidOff | None = None
+    """What points that were on hold had paid off before it."""
 
 
 class UnitsUndone(Stored, frozen=True):
@@ -133,6 +147,8 @@ class InteractionTakenBack(Stored, frozen=True):
     actor_id: str | None = None
     undone: tuple[UnitsUndone, ...] = ()
     reversals: tuple[Reversal, ...] = ()
+    paid_off: PaidOff | None = None
+    """As in `InteractionRewarded`."""
 
 
 class PurchaseRecorded(Stored, frozen=True):
@@ -158,6 +174,8 @@ class PurchaseRecorded(Stored, frozen=True):
     refusals: tuple[Refusal, ...] = ()
     tier_followers: int | None = None
     """As in `InteractionRewarded`."""
+    paid_off: PaidOff | None = None
+    """As in `InteractionRewarded`."""
 
 
 class RefundRecorded(Stored, frozen=True):
@@ -174,6 +192,8 @@ class RefundRecorded(Stored, frozen=True):
     referrer_id: str | None = None
     new_customer: bool = True
     reversals: tuple[Reversal, ...] = ()
+    paid_off: PaidOff | None = None
+    """As in `InteractionRewarded`."""
 
 
 class ReferralJudged(Stored, frozen=True):
@@ -192,6 +212,8 @@ class ReferralJudged(Stored, frozen=True):
     reversals: tuple[Reversal, ...] = ()
     tier_followers: int | None = None
     """As in `InteractionRewarded`."""
+    paid_off: PaidOff | None = None
+    """As in `InteractionRewarded`."""
 
 
 class PointsRedeemed(Stored, frozen=True):
@@ -202,6 +224,8 @@ class PointsRedeemed(Stored, frozen=True):
     points: int
     takes: tuple[Take, ...]
     requested_by: str = ""
+    paid_off: PaidOff | None = None
+    """As in `InteractionRewarded`."""
 
 
 class RedemptionCancelled(Stored, frozen=True):
@@ -223,6 +247,8 @@ class RedemptionCancelled(Stored, frozen=True):
     settles: int = 0
     reversals: tuple[Reversal, ...] = ()
     requested_by: str = ""
+    paid_off: PaidOff | None = None
+    """As in `InteractionRewarded`."""
 
 
 class PointsAdjusted(Stored, frozen=True):
@@ -244,6 +270,8 @@ class PointsAdjusted(Stored, frozen=True):
     reason: str = ""
     """Why, in words."""
     requested_by: str = ""
+    paid_off: PaidOff | None = None
+    """As in `InteractionRewarded`."""
 
 
 class PrizeAwarded(Stored, frozen=True):
@@ -261,6 +289,8 @@ class PrizeAwarded(Stored, frozen=True):
     settles: int = 0
     """The part of the points that paid off debt at once."""
     requested_by: str = ""
+    paid_off: PaidOff | None = None
+    """As in `InteractionRewarded`."""
 
 
 class CommandRefused(Stored, frozen=True):
@@ -275,7 +305,7 @@ class CommandRefused(Stored, frozen=True):
     """What the command referred to; empty when nothing."""
 
 
-AccountEvent = (
+Happened = (
     InteractionRewarded
     | InteractionTakenBack
     | PurchaseRecorded
@@ -285,8 +315,8 @@ AccountEvent = (
     | RedemptionCancelled
     | PointsAdjusted
     | PrizeAwarded
-    | CommandRefused
 )
+AccountEvent = Happened | CommandRefused
 StoredEvent = AccountEvent | ProgramEvent | MarkerPassed
 
 STORED_NAMES: Final[Mapping[str, type[StoredEvent]]] = {

@@ -39,7 +39,9 @@ class Balance(_Answer):
     reversed: int = Field(description="Points taken back after refunds and unlikes", examples=[40])
     earned: int = Field(description="Points that rules and prizes paid", examples=[860])
     adjusted: int = Field(description="Points that people added less those they took", examples=[0])
-    debt: int = Field(description="Points owed, paid off by the next without a hold; active is net of it", examples=[0])
+    debt: int = Field(
+        description="Points owed, paid off by the next that become active; active is net of it", examples=[0]
+    )
     shortfall: int = Field(description="Points given up: to be taken back, and not there", examples=[0])
     position: int = Field(description="Ledger position that the answer reflects", examples=[48213])
 
@@ -57,7 +59,10 @@ class Entry(_Answer):
     """One movement of a member's points."""
 
     entry_id: str = Field(description="Id of the entry within the member's account", examples=["0f343b0931126a20"])
-    kind: str = Field(description="earned, prize, adjusted, reversed, redeemed or cancelled", examples=["earned"])
+    kind: str = Field(
+        description="earned, prize, adjusted, reversed, redeemed, cancelled, or settled: points on hold paid off debt",
+        examples=["earned"],
+    )
     points: int = Field(description="The change of the member's points", examples=[30])
     occurred_at: str = Field(description="When its cause happened, ISO 8601 UTC", examples=["2026-03-01T09:30:00.000Z"])
     recorded_at: str = Field(

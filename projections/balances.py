@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from projections.movements import ADJUSTED, CANCELLED, EARNED, PRIZE, REDEEMED, REVERSED, movements
+from aggregates.account_state import paid_off
+from projections.movements import ADJUSTED, CANCELLED, EARNED, PRIZE, REDEEMED, REVERSED, SETTLED, movements
 from projections.projection import Held, Projection, ReadTable, fold_of, number, read_table, text
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Totals(NamedTuple):
     spent: int = 0
     """Redeemed, less what cancelled redemptions gave back."""
     debt: int = 0
-    """What was taken that no lot could give and that nothing has paid off yet: it lowers what is active."""
+    """What was taken that no lot could give and that no entry has paid off yet."""
     shortfall: int = 0
     """What should have been taken back and could not be."""
 
@@ -51,8 +52,9 @@ COUNTED: Final = {
     REVERSED: ("reversed", -1),
     REDEEMED: ("spent", -1),
     CANCELLED: ("spent", -1),
+    SETTLED: ("debt", 1),
 }
-"""Kind of movement → the total that it counts in, and the sign it does so with."""
+"""Kind of movement → the total that its points count in, and the sign they do so with; what settles debt has none."""
 
 
 class LotLeft(NamedTuple):
@@ -63,25 +65,46 @@ class LotLeft(NamedTuple):
     expires_at: int | None
 
 
+class Holding(NamedTuple):
+    """What a member has by entries; dates make more of it."""
+
+    totals: Totals
+    lots: Sequence[LotLeft]
+    owed_since: int = 0
+    """The latest time at which debt arose (epoch ms); of no meaning without debt."""
+
+    def paid_off_by(self, at: int) -> list[int]:
+        """What each lot has paid of the debt by `at`, though no entry says so yet."""
+        return paid_off(self.totals.debt, self.owed_since, self.lots, at)
+
+
+NOTHING_HELD: Final = Holding(Totals(), ())
+"""By a member who never had a movement."""
+
+
 class Judged(NamedTuple):
     """A member's points at one instant. active + pending + expired = earned + adjusted - reversed - spent."""
 
     active: int
+    """Net of the debt, below zero too."""
     pending: int
     expired: int
+    debt: int
 
 
-def judge(debt: int, lots: Iterable[LotLeft], at: int) -> Judged:
-    """What is active, pending and expired at `at` (epoch ms), in points. Debt lowers what is active, below zero too."""
+def judge(holding: Holding, at: int) -> Judged:
+    """What is active, pending, expired and owed at `at` (epoch ms), in points."""
+    paid = holding.paid_off_by(at)
+    debt = holding.totals.debt - sum(paid)
     active, pending, expired = -debt, 0, 0
-    for points, active_at, expires_at in lots:
+    for (points, active_at, expires_at), gone in zip(holding.lots, paid, strict=True):
         if active_at > at:
             pending += points
         elif expires_at is not None and expires_at <= at:
-            expired += points
+            expired += points - gone
         else:
-            active += points
-    return Judged(active, pending, expired)
+            active += points - gone
+    return Judged(active, pending, expired, debt)
 
 
 _PLACE: Final = {kind: (BALANCES.columns.index(total), sign) for kind, (total, sign) in COUNTED.items()}
@@ -103,4 +126,4 @@ def folds_into(events: Sequence[Recorded], held: Held) -> None:
 
 
 fold: Final = fold_of(folds_into, BALANCES)
-PROJECTION = Projection("balances", 2, (BALANCES,), fold, folds_into)
+PROJECTION = Projection("balances", 3, (BALANCES,), fold, folds_into)

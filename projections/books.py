@@ -51,6 +51,7 @@ OTHER_SIDE: Final[Mapping[str, str]] = {
     moved.REVERSED: REVERSED,
     moved.REDEEMED: REDEEMED,
     moved.CANCELLED: REDEEMED,
+    moved.SETTLED: DEBT,
 }
 """Kind of movement → the account that what members get comes from, or what they lose goes to."""
 
@@ -85,4 +86,4 @@ def folds_into(events: Sequence[Recorded], held: Held) -> None:
 
 
 fold: Final = fold_of(folds_into, BOOKS)
-PROJECTION = Projection("books", 3, (BOOKS,), fold, folds_into)
+PROJECTION = Projection("books", 4, (BOOKS,), fold, folds_into)

@@ -35,13 +35,14 @@ def brand_books(conn: Connection, brand: str, at: int, cut: Cut = EVERYTHING) ->
     statements. Raises `NotFound` for an unknown brand.
     """
     brand_definition(conn, brand, at)
-    holding = held(conn, brand, at, cut)
+    holding, paid = held(conn, brand, at, cut)
     if cut.is_everything:
         stored, totals = _stored(conn, brand), _balances(conn, brand)
     else:
         stored, totals = _added_up(conn, brand, at, cut)
-        stored[books.LOTS] = sum(sum(lot[1:]) for lot in holding)
-    accounts = _by_date(stored, holding)
+        stored[books.LOTS] = sum(sum(lot[1:]) for lot in holding) + paid
+    accounts = _by_date(stored, holding, paid)
+    totals = totals._replace(debt=totals.debt - paid)
     return BrandBooks(
         brand=brand,
         at=iso(at),
@@ -93,12 +94,16 @@ def _added_up(conn: Connection, brand: str, at: int, cut: Cut) -> tuple[dict[str
     return accounts, Totals(**totals)
 
 
-def _by_date(stored: Mapping[str, int], holding: Sequence[Held]) -> dict[str, int]:
-    """Every account of the chart; what the lots hold is split, and what does not fit the dates stays with members."""
+def _by_date(stored: Mapping[str, int], holding: Sequence[Held], paid: int) -> dict[str, int]:
+    """Every account of the chart, debt less what lots have `paid` of it by date.
+
+    What the lots hold is split, and what does not fit the dates stays with members.
+    """
     accounts = {name: stored.get(name, 0) for name in books.CHART}
     accounts[books.PENDING] = sum(lot.pending for lot in holding)
     accounts[books.EXPIRED] = sum(lot.expired for lot in holding)
-    accounts[books.MEMBER] = stored.get(books.LOTS, 0) - accounts[books.PENDING] - accounts[books.EXPIRED]
+    accounts[books.DEBT] += paid
+    accounts[books.MEMBER] = stored.get(books.LOTS, 0) - paid - accounts[books.PENDING] - accounts[books.EXPIRED]
     return accounts
 
 
@@ -135,10 +140,11 @@ def liability(conn: Connection, brand: str, at: int, cut: Cut = EVERYTHING) -> L
     Raises `NotFound` for an unknown brand.
     """
     definition = brand_definition(conn, brand, at)
-    holding = held(conn, brand, at, cut)
+    holding, paid = held(conn, brand, at, cut)
     months = _months(holding, definition.timezone)
     outstanding = sum(month.pending + month.active for month in months)
-    debt = _balances(conn, brand).debt if cut.is_everything else _added_up(conn, brand, at, cut)[1].debt
+    totals = _balances(conn, brand) if cut.is_everything else _added_up(conn, brand, at, cut)[1]
+    debt = totals.debt - paid
     return Liability(
         brand=brand,
         at=iso(at),

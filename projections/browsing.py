@@ -7,10 +7,11 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select
 
 from projections import rates
-from projections.balances import BALANCES
+from projections.balances import BALANCES, NOTHING_HELD, LotLeft
 from projections.engagement_sums import series_totals
 from projections.engagement_tables import ENGAGEMENT, MEMBERS
 from projections.engagement_tables import POSITIONS as CONSUMED
+from projections.holdings import members_hold
 from projections.lots import LOTS
 from projections.programs import BRAND, PROGRAMS
 from projections.queries import read_position
@@ -85,11 +86,15 @@ def find_members(conn: Connection, brand: str, prefix: str, limit: int) -> list[
     return sorted(found)[:limit]
 
 
-def lots(conn: Connection, brand: str, member: str) -> list[Lot]:
-    """A member's lots with anything in them, the first to expire first and those that never do last."""
+def lots(conn: Connection, brand: str, member: str, at: int) -> list[Lot]:
+    """A member's lots with anything in them at `at` (epoch ms); the first to expire first, unlimited ones last."""
     query = select(_L).where(_L.c.brand == brand, _L.c.member == member, _L.c.points_left != 0)
+    rows = conn.execute(query).all()
+    holding = members_hold(conn, brand, [member]).get(member, NOTHING_HELD)
+    left = [LotLeft(row.points_left, row.active_at, row.expires_at) for row in rows]
     found = [
-        Lot(row.lot, row.campaign or None, row.granted, row.points_left, row.active_at, row.expires_at)
-        for row in conn.execute(query)
+        Lot(row.lot, row.campaign or None, row.granted, row.points_left - paid, row.active_at, row.expires_at)
+        for row, paid in zip(rows, holding._replace(lots=left).paid_off_by(at), strict=True)
+        if row.points_left > paid
     ]
     return sorted(found, key=lambda one: (one.expires_at is None, one.expires_at or 0, one.active_at, one.lot))

@@ -16,6 +16,7 @@ from aggregates.ledger_store import EVENTS
 from aggregates.program_events import StandingsKept
 from projections import outbound_queries
 from projections.balances import Judged, Totals, judge
+from projections.holdings import members_hold
 from projections.movements import EARNED, REVERSED, account_of, movements
 from projections.programs import CAMPAIGN, PROGRAMS
 from projections.settlements import PLACES, SETTLEMENTS
@@ -34,6 +35,7 @@ class BalanceChange(NamedTuple):
     brand: str
     member: str
     totals: Totals
+    """By entries; what is owed now is in `judged`."""
     judged: Judged
 
 
@@ -134,8 +136,8 @@ def of_touched(conn: Connection, some: Iterable[Touched], now: int) -> Iterator[
 
 
 def _balances(conn: Connection, brand: str, members: Mapping[str, int], now: int) -> Iterator[BalanceChange]:
-    for member, (totals, lots) in outbound_queries.held(conn, brand, members).items():
-        yield BalanceChange(members[member], brand, member, totals, judge(totals.debt, lots, now))
+    for member, holding in members_hold(conn, brand, members).items():
+        yield BalanceChange(members[member], brand, member, holding.totals, judge(holding, now))
 
 
 def _scores(conn: Connection, brand: str, campaign: str, members: Mapping[str, int], now: int) -> Iterator[ScoreChange]:

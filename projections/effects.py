@@ -30,7 +30,7 @@ from projections.effects_answers import Caused, Effects, Judged, LotNow, Prize, 
 from projections.explain_queries import by, explained, unpaid
 from projections.movements import Movement, movements
 from projections.settlements import PLACES
-from projections.statements import record_type, statement_row, what_happened
+from projections.statements import holding_of, record_type, statement_row, what_happened
 
 _POSITION: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})")
 _DUE: Final = "due"
@@ -152,13 +152,20 @@ def _traced(world: _World, account: _Account, made: Movement) -> Traced:
     """An entry, its lot as of then, and the entries after it that touched either."""
     entry = made.entry.entry_id
     later = []
-    left = made.lot.points if made.lot is not None else 0
+    left = made.lot.points - _paid_off(world.at, account).get(entry, 0) if made.lot is not None else 0
     for other in account.movements:
         taken = sum(take.points for take in other.takes if take.lot == entry)
         left -= taken
         if other.entry.entry_id != entry and (taken or _undoes(other) == entry):
             later.append(_explained(other))
     return Traced(why=_explained(made), lot=_lot(world.at, made, left), later=tuple(later))
+
+
+def _paid_off(at: int, account: _Account) -> dict[str, int]:
+    """What each lot has paid of a debt by `at` (epoch ms), though no entry says so yet."""
+    holding = holding_of(statement_row(made) for made in account.movements)
+    lots = dict.fromkeys(made.entry.entry_id for made in account.movements if made.lot is not None)
+    return dict(zip(lots, holding.paid_off_by(at), strict=False))
 
 
 def _undoes(movement: Movement) -> str:

@@ -1,13 +1,14 @@
-"""What all lots of a brand hold at an instant, by when they expire: of everything recorded, or of a part of it.
+"""What members hold, and what all lots of a brand do at an instant, by when they expire: of everything, or of a part.
 
 Everything is in `lots`. A part (by effective time, recorded time or ledger position) is added up from the statements
-instead, under the rule of `statements.balance_of`: what was taken from a lot that is not in the part counts as taken
+instead, under the rule of `statements.holding_of`: what was taken from a lot that is not in the part counts as taken
 from points that can be spent and never expire. One by effective time alone begins with the snapshot before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -28,10 +29,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from projections import snapshots
+from projections.balances import BALANCES, Holding, LotLeft, Totals
 from projections.lots import LOTS
-from projections.statements import STATEMENTS
+from projections.statements import STATEMENTS, holding_of
 
-_L, _S = LOTS.table, STATEMENTS.table
+_B, _L, _S = BALANCES.table, LOTS.table, STATEMENTS.table
+_ID_CHUNK: Final = 500
+_DEBT: Final = _S.c.debt != literal_column("0")
+"""As the partial index says it; a bound 0 would not find that."""
 
 
 class Cut(NamedTuple):
@@ -77,21 +82,74 @@ class Held(NamedTuple):
     expired: int
 
 
-def held(conn: Connection, brand: str, at: int, cut: Cut = EVERYTHING) -> list[Held]:
-    """What the lots of a brand hold at `at` (epoch ms), soonest expiry first, unlimited last; empty ones left out."""
-    holding = holding_of(conn, brand, at, cut)
+def held(conn: Connection, brand: str, at: int, cut: Cut = EVERYTHING) -> tuple[list[Held], int]:
+    """What the lots of a brand hold at `at` (epoch ms), soonest expiry first, unlimited last; empty ones left out.
+
+    And the points that they have paid of debts by then, though no entry says so yet: these are not in it.
+    """
+    holding, paid = lots_of(conn, brand, at, cut), _paid_off(conn, brand, at, cut)
     pending = case((holding.c.active_at > at, holding.c.points), else_=0)
     sums = select(holding.c.expires_at, func.sum(holding.c.points), func.sum(pending)).group_by(holding.c.expires_at)
     found = []
     for expires_at, points, waiting in conn.execute(sums):
-        left = int(points) - int(waiting)
+        left = int(points) - int(waiting) - paid[expires_at]
         expired = expires_at is not None and expires_at <= at
         found.append(Held(expires_at, int(waiting), 0 if expired else left, left if expired else 0))
-    return sorted((one for one in found if any(one[1:])), key=lambda one: (one.expires_at is None, one.expires_at or 0))
+    some = (one for one in found if any(one[1:]))
+    return sorted(some, key=lambda one: (one.expires_at is None, one.expires_at or 0)), paid.total()
 
 
-def holding_of(conn: Connection, brand: str, at: int, cut: Cut) -> FromClause:
-    """What lots hold as rows of dates and points that add up to it; `at` is when it is looked at (epoch ms)."""
+def _paid_off(conn: Connection, brand: str, at: int, cut: Cut) -> Counter[int | None]:
+    """What lots have paid of debts by `at`, though no entry of the part says so, by when these lots expire."""
+    paid: Counter[int | None] = Counter()
+    for holding in _of_debtors(conn, brand, cut):
+        for lot, points in zip(holding.lots, holding.paid_off_by(at), strict=True):
+            paid[lot.expires_at] += points
+    return paid
+
+
+def _of_debtors(conn: Connection, brand: str, cut: Cut) -> Iterator[Holding]:
+    owed = select(_S.c.member).where(_S.c.brand == brand, _DEBT, *cut.of(_S))
+    debtors = conn.execute(owed.group_by(_S.c.member).having(func.sum(_S.c.debt) > 0)).scalars().all()
+    if cut.is_everything:
+        yield from members_hold(conn, brand, debtors).values()
+        return
+    for some in chunks(debtors):
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for row in conn.execute(select(_S).where(_S.c.brand == brand, _S.c.member.in_(some), *cut.of(_S))):
+            rows.setdefault(row.member, []).append(dict(row._mapping))
+        yield from map(holding_of, rows.values())
+
+
+def members_hold(conn: Connection, brand: str, members: Iterable[str]) -> dict[str, Holding]:
+    """What each of these members of a brand has by the entries so far, of those who ever had a movement."""
+    found: dict[str, Holding] = {}
+    for some in chunks(members):
+        lots: dict[str, list[LotLeft]] = {}
+        query = select(_L.c.member, _L.c.points_left, _L.c.active_at, _L.c.expires_at)
+        for member, *lot in conn.execute(
+            query.where(_L.c.brand == brand, _L.c.member.in_(some), _L.c.points_left != 0)
+        ):
+            lots.setdefault(member, []).append(LotLeft(*lot))
+        for _, member, *totals in conn.execute(select(_B).where(_B.c.brand == brand, _B.c.member.in_(some))):
+            found[member] = Holding(Totals(*totals), lots.get(member, []))
+    debtors = [member for member, holding in found.items() if holding.totals.debt > 0]
+    for some in chunks(debtors):
+        arose = select(_S.c.member, func.max(_S.c.occurred_at).label("at")).group_by(_S.c.member)
+        of_debt = (_S.c.brand == brand, _S.c.member.in_(some), _DEBT, _S.c.debt > 0)
+        for row in conn.execute(arose.where(*of_debt)):
+            found[row.member] = found[row.member]._replace(owed_since=row.at)
+    return found
+
+
+def chunks(members: Iterable[str]) -> Iterator[list[str]]:
+    """Members in lists that a statement can name."""
+    ids = list(members)
+    return (ids[start : start + _ID_CHUNK] for start in range(0, len(ids), _ID_CHUNK))
+
+
+def lots_of(conn: Connection, brand: str, at: int, cut: Cut) -> FromClause:
+    """What lots hold by entries, as rows of dates and points that add up to it; it is looked at at `at` (epoch ms)."""
     return _of_everything(brand) if cut.is_everything else _of_part(conn, brand, cut, cut.since(conn, brand, at))
 
 

@@ -70,4 +70,4 @@ def folds_into(events: Sequence[Recorded], held: Held) -> None:
 
 
 fold: Final = fold_of(folds_into, LOTS)
-PROJECTION = Projection("lots", 3, (LOTS,), fold, folds_into)
+PROJECTION = Projection("lots", 4, (LOTS,), fold, folds_into)

@@ -1,14 +1,15 @@
 """The movements of points in ledger events: what every projection of points folds.
 
 A movement is a grant (`earned`), a prize (`prize`), an adjustment (`adjusted`), a reversal (`reversed`), a redemption
-(`redeemed`) or its cancellation (`cancelled`), each one entry of a statement.
+(`redeemed`), its cancellation (`cancelled`), or points that had been on hold and paid off debt (`settled`), each one
+entry of a statement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from aggregates.events import (
     AccountEvent,
@@ -16,6 +17,7 @@ from aggregates.events import (
     InteractionRewarded,
     InteractionTakenBack,
     Origin,
+    PaidOff,
     PointsAdjusted,
     PointsRedeemed,
     PrizeAwarded,
@@ -37,6 +39,7 @@ REDEEMED: Final = "redeemed"
 CANCELLED: Final = "cancelled"
 ADJUSTED: Final = "adjusted"
 PRIZE: Final = "prize"
+SETTLED: Final = "settled"
 
 LotMaker = Grant | PrizeAwarded | PointsAdjusted
 """What can make a lot, whose id is its entry id; an adjustment does when it adds points."""
@@ -54,10 +57,10 @@ class Movement(NamedTuple):
     brand: str
     member: str
     kind: str
-    """`earned`, `prize`, `adjusted`, `reversed`, `redeemed` or `cancelled`."""
+    """`earned`, `prize`, `adjusted`, `reversed`, `redeemed`, `cancelled` or `settled`."""
     points: int
     """The signed change of the member's points: of what lots hold less what is owed."""
-    entry: Grant | Reversal | PointsRedeemed | RedemptionCancelled | PointsAdjusted | PrizeAwarded
+    entry: Grant | Reversal | PointsRedeemed | RedemptionCancelled | PointsAdjusted | PrizeAwarded | PaidOff
     takes: tuple[Take, ...]
     """What came out of which lot; below zero: what went back into it."""
     event: AccountEvent
@@ -84,7 +87,7 @@ def account_of(originator: str) -> tuple[str, str] | None:
 
 
 def movements(events: Sequence[Recorded]) -> Sequence[Movement]:
-    """Every movement in `events`, in order; the grants of an event before its reversals. Worked out once for a page."""
+    """Every movement in `events`, in order; of an event what is settled, grants, reversals. Worked out once a page."""
     return events.once(_movements) if isinstance(events, Page) else _movements(events)
 
 
@@ -98,6 +101,11 @@ def _each(events: Iterable[Recorded]) -> Iterator[Movement]:
         if account is None:
             continue
         brand, member = account
+        paid: PaidOff | None = getattr(event, "paid_off", None)
+        if paid is not None:
+            yield Movement(
+                seq, brand, member, SETTLED, 0, paid, paid.takes, cast(AccountEvent, event), None, -paid.points
+            )
         if isinstance(event, _GRANTING):
             for grant in event.grants:
                 yield _into_a_lot(seq, brand, member, EARNED, grant, event)

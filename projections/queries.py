@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
@@ -13,15 +12,15 @@ from aggregates.parsing import from_content
 from aggregates.programs import brand_in_force, campaign_in_force
 from projections import registry
 from projections.answers import Balance, Entry, EntrySource, Statement, iso
-from projections.balances import BALANCES, LotLeft, Totals, judge
-from projections.lots import LOTS
+from projections.balances import NOTHING_HELD, Holding, judge
+from projections.holdings import members_hold
 from projections.programs import BRAND, CAMPAIGN, PROGRAMS
 from projections.runner import positions
-from projections.statements import STATEMENTS, balance_of
+from projections.statements import STATEMENTS, holding_of
 
 MAX_DIGITS: Final = 18
 """Of a number in a cursor: it fits into 64 bits."""
-_B, _L, _S = BALANCES.table, LOTS.table, STATEMENTS.table
+_S = STATEMENTS.table
 
 
 class NotFound(Exception):
@@ -117,16 +116,16 @@ def balance(
     """
     brand_definition(conn, brand, now_ms)
     if as_of is None and known_at is None:
-        totals, lots = _current(conn, brand, member)
+        holding = members_hold(conn, brand, [member]).get(member, NOTHING_HELD)
     else:
         rows = conn.execute(select(_S).where(*_of(brand, member), *until(_S, as_of, known_at)))
-        totals, lots = balance_of([dict(row._mapping) for row in rows])
-    return judged(brand, member, totals, lots, now_ms if as_of is None else as_of, read_position(conn))
+        holding = holding_of([dict(row._mapping) for row in rows])
+    return judged(brand, member, holding, now_ms if as_of is None else as_of, read_position(conn))
 
 
-def judged(brand: str, member: str, totals: Totals, lots: Iterable[LotLeft], at: int, position: int) -> Balance:
-    """What a member has at an instant (epoch ms), by what was earned and spent in all and what lots hold."""
-    points = judge(totals.debt, lots, at)
+def judged(brand: str, member: str, holding: Holding, at: int, position: int) -> Balance:
+    """What a member has at an instant (epoch ms)."""
+    points, totals = judge(holding, at), holding.totals
     return Balance(
         brand=brand,
         member_id=member,
@@ -137,23 +136,10 @@ def judged(brand: str, member: str, totals: Totals, lots: Iterable[LotLeft], at:
         reversed=totals.reversed,
         earned=totals.earned,
         adjusted=totals.adjusted,
-        debt=totals.debt,
+        debt=points.debt,
         shortfall=totals.shortfall,
         position=position,
     )
-
-
-def _current(conn: Connection, brand: str, member: str) -> tuple[Totals, list[LotLeft]]:
-    row = conn.execute(select(_B).where(_B.c.brand == brand, _B.c.member == member)).one_or_none()
-    if row is None:
-        return Totals(), []
-    lots = conn.execute(
-        select(_L.c.points_left, _L.c.active_at, _L.c.expires_at).where(
-            _L.c.brand == brand, _L.c.member == member, _L.c.points_left != 0
-        )
-    )
-    totals = Totals(*row[2:])
-    return totals, [LotLeft(lot.points_left, lot.active_at, lot.expires_at) for lot in lots]
 
 
 def _of(brand: str, member: str) -> tuple[ColumnElement[bool], ...]:

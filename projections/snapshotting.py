@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, Table, case, func, insert, select, up
 
 from projections import snapshots
 from projections.books_queries import moved
-from projections.holdings import Cut, campaigns, holding_of, unplaced
+from projections.holdings import Cut, campaigns, lots_of, unplaced
 from projections.programs import PROGRAMS
 from projections.runner import POSITIONS
 from projections.standings_queries import points_scores
@@ -106,7 +106,7 @@ def _summed(kinds: Iterable[tuple[str, int, int, int]]) -> list[dict[str, Any]]:
 
 
 def _left(conn: Connection, brand: str, at: int, cut: Cut) -> list[dict[str, Any]]:
-    held = holding_of(conn, brand, at, cut)
+    held = lots_of(conn, brand, at, cut)
     waits = case((held.c.active_at > at, held.c.active_at), else_=0)
     query = select(held.c.expires_at, waits.label("active_at"), func.sum(held.c.points).label("points"))
     found = conn.execute(query.group_by(held.c.expires_at, waits))

@@ -1,4 +1,4 @@
-"""Every movement of a member's points as one row that names its cause, and the balance that such rows add up to."""
+"""Every movement of a member's points as one row that names its cause, and what such rows add up to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, Index
+from sqlalchemy import text as text_clause
 
 from aggregates.events import (
     AccountEvent,
@@ -25,13 +26,15 @@ from aggregates.events import (
     Reversal,
     Take,
 )
-from projections.balances import COUNTED, LotLeft, Totals
+from projections.balances import COUNTED, Holding, LotLeft, Totals
 from projections.movements import Movement, movements
 from projections.projection import Held, Projection, ReadTable, Row, fold_of, number, read_table, text
 from projections.snapshots import forget
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded
+
+_OF_DEBT: Final = text_clause("debt <> 0")
 
 STATEMENTS = ReadTable(
     read_table(
@@ -64,6 +67,7 @@ STATEMENTS = ReadTable(
         text("detail"),
         Index("statements_in_order", "brand", "member", "seq", "entry_id"),
         Index("statements_by_campaign", "brand", "campaign", "occurred_at"),
+        Index("statements_of_debt", "brand", "member", sqlite_where=_OF_DEBT, postgresql_where=_OF_DEBT),
     ),
     sums=("points", "entitled", "debt", "shortfall"),
     mostly_new=True,
@@ -261,8 +265,8 @@ def folds_into(events: Sequence[Recorded], held: Held) -> None:
                 known[place] += row[place]
 
 
-def balance_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Totals, list[LotLeft]]:
-    """The totals and lots that some of a member's statement rows add up to; the order of the rows does not matter.
+def holding_of(rows: Iterable[Mapping[str, Any]]) -> Holding:
+    """What some of a member's statement rows add up to; their order does not matter.
 
     Rows chosen by when they occurred can have a reversal without the lot it took from, granted later in effective
     time (a refund dated before its purchase), or a cancellation without its redemption: that counts as taken from, or
@@ -271,11 +275,14 @@ def balance_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Totals, list[LotLeft]
     totals = dict.fromkeys(Totals._fields, 0)
     granted: dict[str, LotLeft] = {}
     taken: dict[str, int] = {}
+    owed_since = 0
     for row in rows:
         total, sign = COUNTED[row["kind"]]
         totals[total] += sign * row["points"]
         totals["debt"] += row["debt"]
         totals["shortfall"] += row["shortfall"]
+        if row["debt"] > 0:
+            owed_since = max(owed_since, row["occurred_at"])
         if row["active_at"] is not None:
             granted[row["entry_id"]] = LotLeft(row["points"], row["active_at"], row["expires_at"])
         for lot, points in msgspec.json.decode(row["takes"]).items():
@@ -284,7 +291,7 @@ def balance_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Totals, list[LotLeft]
     unplaced = sum(taken.values())
     if unplaced:
         lots.append(LotLeft(-unplaced, 0, None))
-    return Totals(**totals), lots
+    return Holding(Totals(**totals), lots, owed_since)
 
 
 _OCCURRED: Final = STATEMENTS.columns.index("occurred_at")
@@ -295,4 +302,4 @@ def _forget(conn: Connection, held: Held) -> None:
 
 
 fold: Final = fold_of(folds_into, STATEMENTS)
-PROJECTION = Projection("statements", 2, (STATEMENTS,), fold, folds_into, then=_forget)
+PROJECTION = Projection("statements", 3, (STATEMENTS,), fold, folds_into, then=_forget)

@@ -101,8 +101,7 @@ def _told(change: BalanceChange | ScoreChange, position: int) -> Change:
         balance = Balance(
             brand=change.brand,
             member_id=change.member,
-            **change.judged._asdict(),
-            **change.totals._asdict(),
+            **{**change.totals._asdict(), **change.judged._asdict()},
             position=position,
         )
         return Change(BALANCE, change.seq, *of, "", balance, balance.model_dump_json())

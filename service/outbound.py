@@ -142,7 +142,6 @@ def _balance(change: BalanceChange, position: int, now: int) -> Message:
         **change.judged._asdict(),
         "spent": change.totals.spent,
         "reversed": change.totals.reversed,
-        "debt": change.totals.debt,
         "position": position,
     }
     return _message(BALANCES, activity_key(change.brand, change.member), "MemberBalance", value)

@@ -102,7 +102,7 @@ class BrowseReads(Access):
         """A member's lots with anything in them, the first to expire first. Raises `Refusal` for an unknown brand."""
         with self.connection() as conn:
             check(conn, brand, None)
-            return browsing.lots(conn, brand, member)
+            return browsing.lots(conn, brand, member, self.clock())
 
     def news(self, brand: str, limit: int = 14) -> list[News]:
         """What the ledger decided last for a brand, the latest first; of its last `LOOKED_AT` events at most."""

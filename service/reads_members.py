@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from projections import effects, explain_queries, outbound_queries, queries
+from projections import effects, explain_queries, queries
 from projections.answers import Balance, Explanation, Statement
+from projections.balances import NOTHING_HELD
 from projections.effects_answers import Effects
-from projections.outbound_queries import NOTHING_HELD
+from projections.holdings import members_hold
 from service import whatif
 from service.problems import Refusal
 from service.reads_access import Access, instants
@@ -42,9 +43,9 @@ class MemberReads(Access):
             for brand, members in by_brand.items():
                 answers: dict[str, bytes | Refusal]
                 if queries.brand_exists(conn, brand):
-                    held = outbound_queries.held(conn, brand, members)
+                    held = members_hold(conn, brand, members)
                     answers = {
-                        one: queries.judged(brand, one, *held.get(one, NOTHING_HELD), now, position)
+                        one: queries.judged(brand, one, held.get(one, NOTHING_HELD), now, position)
                         .model_dump_json()
                         .encode()
                         for one in members

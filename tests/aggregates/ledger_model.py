@@ -110,21 +110,47 @@ class Model:
     reversed: int = 0
     spent: int = 0
     debt: int = 0
+    in_debt_at: int = 0
+    """When debt arose last."""
     shortfall: int = 0
 
     # What there is
 
-    def points_at(self, at: int) -> tuple[int, int, int]:
-        """Active (net of the debt), pending and expired."""
-        active, pending, expired = -self.debt, 0, 0
+    def left_at(self, at: int) -> tuple[list[int], int]:
+        """What every lot holds then, in the order they came, and what is owed: each hold that ended has paid."""
+        left, debt = [lot.left for lot in self.lots], self.debt
+        ends = sorted({lot.active_at for lot in self.lots if lot.active_at <= at}) if at >= self.in_debt_at else []
+        for end in ends:
+            for lot in self.in_order([one for one in self.lots if one.active_at == end]):
+                if not lot.is_expired(self.in_debt_at):
+                    pays = min(left[lot.place], debt)
+                    left[lot.place] -= pays
+                    debt -= pays
+        return left, debt
+
+    def time_comes(self, at: int) -> None:
+        """What holds that have ended paid is paid for good."""
+        left, self.debt = self.left_at(at)
+        for lot in self.lots:
+            lot.left = left[lot.place]
+
+    def owes(self, points: int, at: int) -> None:
+        self.debt += points
+        if points:
+            self.in_debt_at = max(at, self.in_debt_at)
+
+    def points_at(self, at: int) -> tuple[int, int, int, int]:
+        """Active (net of the debt), pending and expired, and the debt."""
+        left, debt = self.left_at(at)
+        active, pending, expired = -debt, 0, 0
         for lot in self.lots:
             if lot.is_pending(at):
-                pending += lot.left
+                pending += left[lot.place]
             elif lot.is_expired(at):
-                expired += lot.left
+                expired += left[lot.place]
             else:
-                active += lot.left
-        return active, pending, expired
+                active += left[lot.place]
+        return active, pending, expired, debt
 
     def active(self, at: int) -> int:
         return self.points_at(at)[0]
@@ -206,7 +232,7 @@ class Model:
         others = self.in_order([one for one in self.lots if one.is_pending(at)]) + self.active_lots(at)
         _, missing = self.takes([lot, *others], points)
         if self.allows_debt:
-            self.debt += missing
+            self.owes(missing, at)
             self.reversed += points
             return [(REVERSED, points, 0)]
         self.shortfall += missing
@@ -220,6 +246,7 @@ class Model:
         return [rule for rule in self.rules if rule["on"] == on and kind in rule.get("kind", [kind])]
 
     def interact(self, value: dict[str, Any], at: int, tier: str, takes_part: bool) -> Outcome:
+        self.time_comes(at)
         kind, post, actor, n = value["kind"], value["post_id"], value["actor_id"], value["quantity"]
         if n < 0:
             return self.unlike((kind, post), actor, -n, at)
@@ -257,6 +284,7 @@ class Model:
         return self.orders[-1]
 
     def refund(self, key: tuple[Any, ...], amount: int, at: int) -> Outcome:
+        self.time_comes(at)
         order = self.order_of(key)
         order.refunds.append(amount)
         net = max(0, (order.amount or 0) - sum(order.refunds))
@@ -265,6 +293,7 @@ class Model:
     def order(
         self, on: str, key: tuple[Any, ...], amount: int, at: int, tier: str, takes_part: bool, new: bool = True
     ) -> Outcome:
+        self.time_comes(at)
         order = self.order_of(key)
         if order.amount is not None:
             self.customer = self.customer or on == "purchase"
@@ -287,6 +316,7 @@ class Model:
     # Commands
 
     def command(self, key: str, kind: str, points: int, reference: str, at: int) -> Outcome:
+        self.time_comes(at)
         if kind in ("transfer_in", "transfer_out"):
             return [(REFUSED, kind, "not_supported_yet")]
         if kind in ("redeem", "prize") and points <= 0:
@@ -308,7 +338,7 @@ class Model:
             self.comes_in(points, at)
             self.adjusted += points
         else:
-            self.debt += self.takes(self.active_lots(at), -points)[1]
+            self.owes(self.takes(self.active_lots(at), -points)[1], at)
             self.adjusted += points
         return []
 

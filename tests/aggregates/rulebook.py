@@ -36,7 +36,8 @@ SECTIONS = {
     "Cancellations": "A cancelled redemption ends as if it had not been made.",
     "Adjustments": "A person adds points or takes some, and says why.",
     "Prizes": "What the settlement of a campaign pays.",
-    "Debt": "What a member owes is paid off by the next points that come in without a hold.",
+    "Debt": "What a member owes is paid off by the next points that become active: without a hold when they come in, "
+    "else when the hold ends.",
 }
 
 Telling = Callable[["Story"], None]
@@ -253,7 +254,7 @@ class Story:
             f"{n:,} {name}" for name, n in (("pending", pending), ("expired", expired)) if n
         ]
         for name, points in more.items():
-            assert getattr(self._member.account, name) == points, name
+            assert getattr(found if name in found._fields else self._member.account, name) == points, name
             shown.append(f"{name} {points:,}")
         self._then(f"Ann has {', '.join(shown)}{f' at {on}' if on else ''}")
 

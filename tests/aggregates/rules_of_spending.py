@@ -292,7 +292,95 @@ def on_hold(a: Story) -> None:
     a.buys("o1", 1_000)
     a.pays(10)
     a.has(-6, 10, debt=6)
-    a.has(4, 0, on="2026-03-24 12:00")
+    a.has(4, on="2026-03-24 12:00", debt=0)
     a.refund("o1", 1_000)
     a.takes_back(10)
     a.has(-6, debt=6)
+
+
+HELD = "{rule: spend, on: purchase, per_minor: 100, points: 1, hold: 1d}"
+
+
+@rule("Debt")
+def held_points_pay(a: Story) -> None:
+    """What was on hold pays off debt from the instant at which it is active, and only the rest can expire."""
+    a.brand(expire_after="2d")
+    a.rules(HELD)
+    a.adjusts(-6)
+    a.is_done()
+    a.buys("o1", 1_000)
+    a.pays(10)
+    a.has(-6, 10, debt=6)
+    a.has(-6, 10, on="2026-03-11 11:59", debt=6)
+    a.has(4, on="2026-03-11 12:00", debt=0)
+    a.has(0, 0, 4, on="2026-03-13 00:00", debt=0)
+
+
+@rule("Debt")
+def in_order_of_dates(a: Story) -> None:
+    """Of several holds the one that ends first pays first, whichever points expire first."""
+    a.brand(expire_after="9d")
+    a.rules(HELD)
+    a.adjusts(-12)
+    a.is_done()
+    a.buys("o1", 1_000)
+    a.pays(10)
+    a.brand(expire_after="2d")
+    a.on("2026-03-11 10:00")
+    a.buys("o2", 500)
+    a.pays(5)
+    a.has(-2, 5, on="2026-03-11 12:00", debt=2)
+    a.has(3, on="2026-03-12 10:00", debt=0)
+    a.has(0, 0, 3, on="2026-03-14 00:00", debt=0)
+
+
+@rule("Debt")
+def expired_before(a: Story) -> None:
+    """What had expired when the debt arose pays nothing off."""
+    a.brand(expire_after="2d")
+    a.rules(HELD)
+    a.adjusts(8)
+    a.is_done()
+    a.on("2026-03-12 12:00")
+    a.adjusts(-6)
+    a.is_done()
+    a.has(-6, 0, 8, debt=6)
+    a.buys("o1", 1_000)
+    a.pays(10)
+    a.on("2026-03-20 12:00")
+    a.adjusts(-3)
+    a.is_done()
+    a.has(-3, 0, 12, debt=3)
+
+
+@rule("Debt")
+def refunded_after(a: Story) -> None:
+    """What paid off debt and is refunded then is owed again, less what is left of its own lot, expired or not."""
+    a.brand(expire_after="2d")
+    a.rules(HELD)
+    a.adjusts(-6)
+    a.is_done()
+    a.buys("o1", 1_000)
+    a.pays(10)
+    a.on("2026-03-14 12:00")
+    a.refund("o1", 1_000)
+    a.takes_back(10)
+    a.has(-6, debt=6)
+
+
+@rule("Debt")
+def then_spent(a: Story) -> None:
+    """What is left after that is spent as any points are."""
+    a.brand(expire_after="2d")
+    a.rules(HELD)
+    a.adjusts(-6)
+    a.is_done()
+    a.buys("o1", 1_000)
+    a.pays(10)
+    a.on("2026-03-11 12:00")
+    a.redeems(5)
+    a.is_refused("insufficient_points")
+    a.redeems(3)
+    a.is_done()
+    a.has(1, debt=0, spent=3)
+    a.has(0, 0, 1, on="2026-03-13 00:00", debt=0)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -65,6 +65,26 @@ def a_cancellation_forgets_what_was_given_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(account_state, "_give_up", lambda account, reversal: None)
 
 
+def points_on_hold_never_pay_off_debt(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(account_state, "paid_off", lambda debt, since, lots, at: [0] * len(lots))
+
+
+def expired_points_pay_off_debt(patch: pytest.MonkeyPatch) -> None:
+    pays = account_state.paid_off
+    patch.setattr(account_state, "paid_off", lambda debt, since, lots, at: pays(debt, 0, lots, at))
+
+
+def debt_is_paid_by_what_expires_first(patch: pytest.MonkeyPatch) -> None:
+    def pays(debt: int, since: int, lots: Sequence[tuple[int, int, int | None]], at: int) -> list[int]:
+        paid = [0] * len(lots)
+        for place, (left, active_at, expires_at) in sorted(enumerate(lots), key=lambda one: one[1][2] or 10**15):
+            if active_at <= at and (expires_at is None or expires_at > since) and at >= since:
+                paid[place] = max(0, min(left, debt - sum(paid)))
+        return paid
+
+    patch.setattr(account_state, "paid_off", pays)
+
+
 PLANTED: list[Callable[[pytest.MonkeyPatch], None]] = [
     points_live_a_millisecond_longer,
     a_reversal_forgets_what_it_could_not_take,
@@ -72,6 +92,9 @@ PLANTED: list[Callable[[pytest.MonkeyPatch], None]] = [
     a_month_is_thirty_days,
     unlimited_points_are_spent_first,
     a_cancellation_forgets_what_was_given_up,
+    points_on_hold_never_pay_off_debt,
+    expired_points_pay_off_debt,
+    debt_is_paid_by_what_expires_first,
 ]
 
 

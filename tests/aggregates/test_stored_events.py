@@ -70,6 +70,8 @@ def fields_of(kind: inspect.Type, within: str = "") -> set[str]:
             return set().union(*below)
         case inspect.VarTupleType():
             return fields_of(kind.item_type, within)
+        case inspect.UnionType():
+            return set().union(*(fields_of(one, within) for one in kind.types))
         case _:
             return set()
 

@@ -15,6 +15,7 @@ from aggregates.events import (
     InteractionRewarded,
     InteractionTakenBack,
     Origin,
+    PaidOff,
     PointsAdjusted,
     PointsRedeemed,
     PrizeAwarded,
@@ -62,7 +63,31 @@ class Member:
     reversed: int = 0
     spent: int = 0
     debt: int = 0
+    owed_at: int = 0
     shortfall: int = 0
+
+    def owe(self, points: int, at: int) -> None:
+        self.debt += points
+        self.owed_at = max(self.owed_at, at) if points else self.owed_at
+
+    def at(self, at: int) -> tuple[dict[str, int], int]:
+        """What each lot holds then, and the debt, after holds that ended have paid it off."""
+        left, debt = {name: lot.left for name, lot in self.lots.items()}, self.debt
+        for name, lot in sorted(self.lots.items(), key=lambda one: (one[1].active_at, one[1].expires_at or 10**15)):
+            in_time = lot.expires_at is None or lot.expires_at > max(self.owed_at, lot.active_at)
+            if self.owed_at <= at and lot.active_at <= at and in_time:
+                pays = min(left[name], debt)
+                left[name], debt = left[name] - pays, debt - pays
+        return left, debt
+
+    def dated(self, at: int) -> tuple[int, int, int, int]:
+        """Active less debt, pending and expired points, and the debt."""
+        left, debt = self.at(at)
+        found = {"active": -debt, "pending": 0, "expired": 0}
+        for name, lot in self.lots.items():
+            gone = lot.expires_at is not None and lot.expires_at <= at
+            found["pending" if lot.active_at > at else "expired" if gone else "active"] += left[name]
+        return found["active"], found["pending"], found["expired"], debt
 
 
 @dataclass
@@ -89,6 +114,20 @@ class Stream:
     def source(self, after: int, limit: int) -> list[Recorded]:
         return [recorded for recorded in self.events if recorded.id > after][:limit]
 
+    def pay_off(self, brand: str, member: str, at: int) -> PaidOff | None:
+        """What holds that have ended paid of the debt, said by the event that is put next."""
+        account = self.members[brand, member]
+        left, account.debt = account.at(at)
+        takes = []
+        for name, lot in account.lots.items():
+            if left[name] != lot.left:
+                takes.append(Take(name, lot.left - left[name]))
+                lot.left = left[name]
+        if not takes:
+            return None
+        self.movements += 1
+        return PaidOff(f"paid-{len(self.events)}", sum(take.points for take in takes), tuple(takes))
+
     def define(self) -> None:
         for brand in BRANDS:
             self.put(f"brand:{brand}", BrandDefined(brand, 1, 0, _brand_content(brand), START))
@@ -101,7 +140,8 @@ class Stream:
     ) -> None:
         origin = self.origin(at)
         expires = None if expire is None else at + (how % 5 + expire) * HOUR
-        settles = self._settle(brand, member, points)
+        paid = self.pay_off(brand, member, at)
+        settles = 0 if how % 5 else self._settle(brand, member, points)
         grant = Grant(
             f"grant-{len(self.events)}", campaign, 1, "share", points, points + how, "unit", 10, 0, 1000,
             at + how % 5 * HOUR, expires, "cap_day" if how else "", settles=settles,
@@ -110,17 +150,17 @@ class Stream:
         event: StoredEvent
         if how % 3 == 0:
             event = InteractionRewarded(
-                origin, "share", "brand_post", "x", 1, "nano", grants=(grant,), refusals=refusals
+                origin, "share", "brand_post", "x", 1, "nano", grants=(grant,), refusals=refusals, paid_off=paid
             )
         elif how % 3 == 1:
             event = PurchaseRecorded(
                 origin, f"o-{len(self.events)}", 100, "EUR", "nano", (campaign,), referrer_id=member,
-                referral="self_referral", grants=(grant,), refusals=refusals,
+                referral="self_referral", grants=(grant,), refusals=refusals, paid_off=paid,
             )  # fmt: skip
         else:
             event = ReferralJudged(
                 origin, "completed", f"o-{len(self.events)}", "eve", 100, "nano", (campaign,), grants=(grant,),
-                refusals=refusals,
+                refusals=refusals, paid_off=paid,
             )  # fmt: skip
         self.put(f"account:{brand}/{member}", event, 1 + how % 2)
         account = self.members[brand, member]
@@ -139,7 +179,7 @@ class Stream:
         if wanted == 0:
             return
         self.open_points[grant.entry_id] -= wanted
-        account = self.members[brand, member]
+        account, paid = self.members[brand, member], self.pay_off(brand, member, at)
         takes, missing = self._out_of(account, wanted, at, pending=True)
         debt, short = (missing, 0) if allow_debt else (0, missing)
         lost = wanted - short
@@ -147,26 +187,29 @@ class Stream:
             f"back-{len(self.events)}", grant.entry_id, grant.campaign, 1, "share", lost, takes, debt, short
         )
         origin = self.origin(at)
-        event: StoredEvent = InteractionTakenBack(origin, "share", "brand_post", "x", -1, reversals=(reversal,))
+        event: StoredEvent = InteractionTakenBack(
+            origin, "share", "brand_post", "x", -1, reversals=(reversal,), paid_off=paid
+        )
         if which % 2:
-            event = RefundRecorded(origin, 10, "EUR", "o", True, reversals=(reversal,))
+            event = RefundRecorded(origin, 10, "EUR", "o", True, reversals=(reversal,), paid_off=paid)
         self.put(f"account:{brand}/{member}", event)
         account.reversed += lost
-        account.debt += debt
+        account.owe(debt, at)
         account.shortfall += short
         self.standings[brand, grant.campaign, member] -= lost
         self.movements += 1
 
     def redeem(self, brand: str, member: str, points: int, at: int) -> None:
         account = self.members[brand, member]
-        active = sum(lot.left for lot in account.lots.values() if _spendable(lot, at)) - account.debt
+        active, *_ = account.dated(at)
         origin = self.origin(at)
         if points > active:
             refused: StoredEvent = CommandRefused(origin, "redeem", points, "insufficient_points", "api")
             self.put(f"account:{brand}/{member}", refused)
             return
+        paid = self.pay_off(brand, member, at)
         takes, _ = self._out_of(account, points, at, pending=False)
-        event = PointsRedeemed(origin, f"spent-{len(self.events)}", points, takes, "api")
+        event = PointsRedeemed(origin, f"spent-{len(self.events)}", points, takes, "api", paid)
         self.put(f"account:{brand}/{member}", event)
         account.spent += points
         self.redemptions.append((brand, member, event))
@@ -176,15 +219,15 @@ class Stream:
         if not self.redemptions:
             return
         brand, member, redeemed = self.redemptions.pop(which % len(self.redemptions))
-        account = self.members[brand, member]
+        account, paid = self.members[brand, member], self.pay_off(brand, member, at)
         settles, returns = self._settle(brand, member, redeemed.points), []
         left = settles
         for take in redeemed.takes:
-            paid = min(left, take.points)
-            left -= paid
-            if take.points > paid:
-                returns.append(Take(take.lot, take.points - paid))
-                account.lots[take.lot].left += take.points - paid
+            some = min(left, take.points)
+            left -= some
+            if take.points > some:
+                returns.append(Take(take.lot, take.points - some))
+                account.lots[take.lot].left += take.points - some
         event = RedemptionCancelled(
             self.origin(at),
             f"cancelled-{len(self.events)}",
@@ -192,6 +235,7 @@ class Stream:
             redeemed.points,
             tuple(returns),
             settles,
+            paid_off=paid,
         )
         self.put(f"account:{brand}/{member}", event)
         account.spent -= redeemed.points
@@ -200,22 +244,24 @@ class Stream:
     def adjust(self, brand: str, member: str, points: int, at: int) -> None:
         account = self.members[brand, member]
         origin, entry = self.origin(at), f"adjusted-{len(self.events)}"
+        paid = self.pay_off(brand, member, at)
         if points > 0:
             settles = self._settle(brand, member, points)
-            event = PointsAdjusted(origin, entry, points, at, at + 9 * HOUR, settles=settles, reason="sorry")
+            dates = at, at + 9 * HOUR
+            event = PointsAdjusted(origin, entry, points, *dates, settles=settles, reason="sorry", paid_off=paid)
             account.lots[entry] = Lot(points - settles, at, at + 9 * HOUR, at)
         else:
             takes, missing = self._out_of(account, -points, at, pending=False)
-            event = PointsAdjusted(origin, entry, points, at, takes=takes, debt=missing)
-            account.debt += missing
+            event = PointsAdjusted(origin, entry, points, at, takes=takes, debt=missing, paid_off=paid)
+            account.owe(missing, at)
         self.put(f"account:{brand}/{member}", event)
         account.adjusted += points
         self.movements += 1
 
     def prize(self, brand: str, member: str, points: int, at: int) -> None:
-        account = self.members[brand, member]
+        account, paid = self.members[brand, member], self.pay_off(brand, member, at)
         entry, settles = f"prize-{len(self.events)}", self._settle(brand, member, points)
-        event = PrizeAwarded(self.origin(at), entry, "spring", 1, 1, points, at, None, settles)
+        event = PrizeAwarded(self.origin(at), entry, "spring", 1, 1, points, at, None, settles, paid_off=paid)
         self.put(f"account:{brand}/{member}", event)
         account.lots[entry] = Lot(points - settles, at, None, at)
         account.earned += points

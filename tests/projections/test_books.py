@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_stream import BRANDS, HOUR, START, Member, Stream, long_stream, streams
+from ledger_stream import BRANDS, HOUR, START, Stream, long_stream, streams
 from sqlalchemy import Connection, Engine
 
 from aggregates.database import open_database
@@ -19,7 +19,7 @@ from aggregates.definitions import content_of
 from aggregates.events import BrandDefined
 from aggregates.parsing import parse
 from projections import books, queries
-from projections.balances import LotLeft, Totals, judge
+from projections.balances import Totals
 from projections.books_answers import BrandBooks, Liability
 from projections.books_queries import brand_books, liability, trial_balance
 from projections.digest import snapshot
@@ -106,19 +106,15 @@ def test_the_accounts_hold_what_plain_dictionaries_say(stream: Stream, at: int) 
     with built(stream) as conn:
         for brand in BRANDS:
             of_brand = [member for (name, _), member in stream.members.items() if name == brand]
-            judged = [judge(0, lots_of(member), at) for member in of_brand]
+            dated = [member.dated(at) for member in of_brand]
             found = accounts(brand_books(conn, brand, at))
-            assert found[books.MEMBER] == sum(one.active for one in judged)
-            assert found[books.PENDING] == sum(one.pending for one in judged)
-            assert found[books.EXPIRED] == sum(one.expired for one in judged)
+            assert found[books.MEMBER] == sum(active + debt for active, _, _, debt in dated)
+            assert found[books.PENDING] == sum(pending for _, pending, _, _ in dated)
+            assert found[books.EXPIRED] == sum(expired for _, _, expired, _ in dated)
             assert found[books.REDEEMED] == sum(member.spent for member in of_brand)
-            assert found[books.DEBT] == -sum(member.debt for member in of_brand)
+            assert found[books.DEBT] == -sum(debt for *_, debt in dated)
             assert found[books.ADJUSTED] == -sum(member.adjusted for member in of_brand)
             assert found[books.ISSUED] + found[books.PRIZES] == -sum(member.earned for member in of_brand)
-
-
-def lots_of(member: Member) -> list[LotLeft]:
-    return [LotLeft(lot.left, lot.active_at, lot.expires_at) for lot in member.lots.values()]
 
 
 def test_postgresql_and_sqlite_keep_the_same_books(
@@ -176,12 +172,13 @@ def test_liability_is_what_the_lots_of_plain_dictionaries_hold_by_month(stream: 
             expected: dict[str | None, list[int]] = {}
             debt = 0
             for (name, _), member in stream.members.items():
-                debt += member.debt if name == brand else 0
-                for lot in member.lots.values() if name == brand else ():
+                left, owed = member.at(at)
+                debt += owed if name == brand else 0
+                for entry, lot in member.lots.items() if name == brand else ():
                     gone = lot.active_at <= at and lot.expires_at is not None and lot.expires_at <= at
-                    if lot.left and not gone:
+                    if left[entry] and not gone:
                         month = lot.expires_at and f"{datetime.fromtimestamp(lot.expires_at / 1000, UTC):%Y-%m}"
-                        expected.setdefault(month, [0, 0])[lot.active_at <= at] += lot.left
+                        expected.setdefault(month, [0, 0])[lot.active_at <= at] += left[entry]
             found = liability(conn, brand, at)
             assert {row.month: [row.pending, row.active] for row in found.months} == expected
             assert (found.outstanding, found.debt) == (sum(map(sum, expected.values())), debt)

@@ -116,7 +116,7 @@ def test_lots_with_anything_in_them_come_by_expiry_and_those_that_never_expire_l
 
     with engine.connect() as conn:
         conn.execute(LOTS.table.insert(), [lot("c", 3, None), lot("b", 4, 20), lot("a", 5, 10), lot("d", 0, 5)])
-        found = browsing.lots(conn, "acme", "ann")
+        found = browsing.lots(conn, "acme", "ann", 1)
     assert [(one.lot, one.left, one.expires_at, one.campaign) for one in found] == [
         ("a", 5, 10, "spring"), ("b", 4, 20, "spring"), ("c", 3, None, None)
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledger_stream import BRANDS, HOUR, MEMBERS, START, Stream, long_stream, streams
+from ledger_stream import BRANDS, HOUR, MEMBERS, START, Lot, Member, Stream, long_stream, streams
 from sqlalchemy import Connection, create_engine
 
 from aggregates.events import Origin, PurchaseRecorded, ReferralJudged, RefundRecorded, StoredEvent
@@ -45,6 +45,8 @@ def histories(stream: Stream) -> Any:
 def touches(events: Iterable[Any]) -> Iterator[tuple[str, str, int]]:
     """Entry, the lot or entry that it touched, and what it took of it; by the fields of the events alone."""
     for event in events:
+        for take in event.paid_off.takes if getattr(event, "paid_off", None) else ():
+            yield event.paid_off.entry_id, take.lot, take.points
         for grant in getattr(event, "grants", ()):
             yield grant.entry_id, grant.entry_id, grant.settles
         if getattr(event, "settles", 0) and not hasattr(event, "cancels"):
@@ -70,6 +72,20 @@ def lots(event: Any) -> Iterator[tuple[str, int, int, int]]:
         yield one.entry_id, one.points, one.active_at, NEVER if one.expires_at is None else one.expires_at
 
 
+def left_at(events: list[Any], at: int) -> dict[str, int]:
+    """What each lot holds then, debts paid off; by the fields of the events alone."""
+    member, touched = Member(), list(touches(events))
+    for event in events:
+        for entry, points, active_at, expires_at in lots(event):
+            left = points - sum(some for _, what, some in touched if what == entry)
+            member.lots[entry] = Lot(left, active_at, expires_at, 0)
+        for made in (event, *getattr(event, "grants", ()), *getattr(event, "reversals", ())):
+            member.owe(getattr(made, "debt", 0), event.origin.occurred_at)
+            member.debt -= getattr(made, "settles", 0)
+        member.debt -= event.paid_off.points if getattr(event, "paid_off", None) else 0
+    return member.at(at)[0]
+
+
 @settings(max_examples=40)
 @given(streams(), st.integers(0, 60), st.integers(0, 45))
 def test_every_event_is_followed_to_all_that_touched_its_points(
@@ -81,6 +97,7 @@ def test_every_event_is_followed_to_all_that_touched_its_points(
         for until in (None, (as_of, known_at)):
             events = [e for e in every if until is None or _in(e.origin, *until)]
             at = LATER if until is None else as_of
+            held = left_at(events, at)
             for event in events:
                 asked = (conn, histories(stream), brand, member, event.origin.event_id, LATER, *(until or ()))
                 (found,) = effects(*asked).events
@@ -96,9 +113,8 @@ def test_every_event_is_followed_to_all_that_touched_its_points(
                     for traced in found.entries
                     if traced.lot is not None
                 } == {
-                    (entry, left, "used_up" if not left else _state(at, active_at, expires_at))
-                    for entry, points, active_at, expires_at in lots(event)
-                    for left in [points - sum(some for _, what, some in touches(events) if what == entry)]
+                    (entry, held[entry], _state(at, active_at, expires_at) if held[entry] else "used_up")
+                    for entry, _, active_at, expires_at in lots(event)
                 }
                 assert len(found.unpaid) == len(getattr(event, "refusals", ())) + (
                     getattr(event, "referral", "") == "self_referral"

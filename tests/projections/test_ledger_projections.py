@@ -14,7 +14,7 @@ from ledger_stream import START, Stream, long_stream, streams
 from sqlalchemy import Engine, func, select
 
 from aggregates.database import open_database
-from projections.balances import BALANCES, LotLeft, Totals, judge
+from projections.balances import BALANCES, Holding, LotLeft, Totals, judge
 from projections.digest import DigestReport, digest, snapshot
 from projections.lots import LOTS
 from projections.outcomes import OUTCOMES
@@ -23,7 +23,7 @@ from projections.registry import DIGESTED, LEDGER
 from projections.runner import Runner, prepare
 from projections.settlement_queries import settled_places, unsettled
 from projections.standings import STANDINGS
-from projections.statements import STATEMENTS, balance_of
+from projections.statements import STATEMENTS, holding_of
 
 
 @contextmanager
@@ -91,14 +91,13 @@ def test_a_balance_is_the_fold_of_the_members_statement(stream: Stream, hours: i
         for (brand, member), model in stream.members.items():
             of_member = (STATEMENTS.table.c.brand == brand, STATEMENTS.table.c.member == member)
             rows = conn.execute(select(STATEMENTS.table).where(*of_member)).mappings().all()
-            totals, lots = balance_of([dict(row) for row in rows])
-            assert totals == Totals(
+            found = holding_of([dict(row) for row in rows])
+            assert found.totals == Totals(
                 model.earned, model.adjusted, model.reversed, model.spent, model.debt, model.shortfall
             )
-            held = [LotLeft(lot.left, lot.active_at, lot.expires_at) for lot in model.lots.values()]
-            judged = judge(totals.debt, lots, at)
-            assert judged == judge(model.debt, held, at)
-            assert sum(judged) == model.earned + model.adjusted - model.reversed - model.spent
+            judged = judge(found, at)
+            assert judged == model.dated(at)
+            assert sum(judged[:3]) == model.earned + model.adjusted - model.reversed - model.spent
 
 
 @settings(max_examples=30)
@@ -115,13 +114,15 @@ def test_settled_standings_are_kept_as_they_were_whatever_comes_after(stream: St
 
 
 def test_points_on_hold_are_pending_even_when_they_expire_as_the_hold_ends() -> None:
-    lots = [LotLeft(10, active_at=100, expires_at=50)]
-    assert judge(0, lots, 60) == (0, 10, 0)
-    assert judge(0, lots, 100) == (0, 0, 10)
+    for debt in (0, 4):
+        holding = Holding(Totals(debt=debt), [LotLeft(10, active_at=100, expires_at=50)])
+        assert judge(holding, 60) == (-debt, 10, 0, debt)
+        assert judge(holding, 100) == (-debt, 0, 10, debt)
 
 
 def test_debt_lowers_what_is_active_below_zero() -> None:
-    assert judge(30, [LotLeft(10, 0, None)], 5) == (-20, 0, 0)
+    assert judge(Holding(Totals(debt=30), [LotLeft(10, 8, None)]), 5) == (-30, 10, 0, 30)
+    assert judge(Holding(Totals(debt=30), [LotLeft(10, 8, None)]), 8) == (-20, 0, 0, 20)
 
 
 def test_commands_and_unpaid_rewards_keep_their_reasons(sqlite_engine: Callable[[], Engine]) -> None:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from ledger_stream import HOUR, START, Stream, long_stream
 from sqlalchemy import Connection, Engine
 
-from projections import explain_queries, queries, standings_queries
+from projections import browsing, explain_queries, queries, standings_queries
 from projections.answers import iso
+from projections.balances import judge
 from projections.digest import snapshot
+from projections.holdings import members_hold
 from projections.registry import LEDGER
 from projections.runner import Runner, prepare
 
@@ -134,3 +136,32 @@ def test_equal_scores_share_a_rank_and_the_next_is_left_out(scores: dict[str, in
     assert [place.member_id for place in places] == [
         member for member, score in sorted(scores.items(), key=lambda one: (one[1] is None, -(one[1] or 0), one[0]))
     ]
+
+
+@pytest.mark.parametrize("redeemed", [0, 3])
+def test_what_a_hold_that_ended_paid_of_a_debt_is_in_every_read(
+    sqlite_engine: Callable[[], Engine], redeemed: int
+) -> None:
+    """Before an entry says so and after."""
+    stream, engine = Stream(), sqlite_engine()
+    stream.define()
+    stream.adjust("acme", "ann", -6, START)
+    stream.reward("acme", "ann", 10, "spring", START + HOUR, 2, 9)
+    if redeemed:
+        stream.redeem("acme", "ann", redeemed, START + 3 * HOUR)
+    prepare(engine, LEDGER)
+    Runner(engine, stream.source, LEDGER).catch_up()
+    left = 4 - redeemed
+    with snapshot(engine) as conn:
+        for hours, expected in ((2, (-6, 10, 0, 6)), (3, (left, 0, 0, 0)), (12, (0, 0, left, 0))):
+            at = START + hours * HOUR
+            found = [queries.balance(conn, "acme", "ann", LATER, as_of=at)]
+            if hours > 2:  # a balance of now has all entries
+                found.append(queries.balance(conn, "acme", "ann", at))
+                assert judge(members_hold(conn, "acme", ["ann"])["ann"], at) == expected
+                assert [one.left for one in browsing.lots(conn, "acme", "ann", at)] == [left]
+            for one in found:
+                assert (one.active, one.pending, one.expired, one.debt) == expected
+        entries = queries.statement(conn, "acme", "ann", limit=9).entries
+    settled = [("settled", 0), ("redeemed", -3)] if redeemed else []
+    assert [(entry.kind, entry.points) for entry in entries] == [("adjusted", -6), ("earned", 10), *settled]

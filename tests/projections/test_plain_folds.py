@@ -136,7 +136,8 @@ def test_they_answer_the_rows_of_the_plain_ones(stream: Stream, cuts: list[int],
 
 def test_the_stream_has_what_they_could_get_wrong() -> None:
     rows = plain(statements.STATEMENTS, long_stream(200).events)
-    assert {row["kind"] for row in rows} == {"earned", "prize", "adjusted", "reversed", "redeemed", "cancelled"}
+    kinds = {"earned", "prize", "adjusted", "reversed", "redeemed", "cancelled", "settled"}
+    assert {row["kind"] for row in rows} == kinds
     assert {row["record_type"] for row in rows} == {"Interaction", "Purchase", "ReferralDue", "Command"}
     assert any(row["takes"] != "{}" for row in rows)
     assert any(row["limited_by"] for row in rows)
