@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +76,21 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
     server.cleanup()
 
 
+@pytest.fixture(scope="session")
+def emptied_postgresql(postgresql_server: Any) -> Callable[[], str]:
+    """Empties the PostgreSQL database and answers its address."""
+
+    def emptied() -> str:
+        address = str(postgresql_server.get_uri())
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        return address
+
+    return emptied
+
+
 @pytest.fixture
-def postgresql_address(postgresql_server: Any) -> str:
+def postgresql_address(emptied_postgresql: Callable[[], str]) -> str:
     """Address of the emptied PostgreSQL database."""
-    address = str(postgresql_server.get_uri())
-    with psycopg.connect(address, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    return address
+    return emptied_postgresql()

