@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from aggregates.database import open_database
-from aggregates.ledger import Source
+from aggregates.ledger import Ledger, Source
 from projections.engagement_tables import POSITIONS
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
-from service import kafka
+from service import kafka, outbox
 from service.problems import Unusable
 from service.settings import Settings
 from streams import broker, epochs, outputs, readstate
@@ -79,7 +81,8 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Ch
     if row.source != source.name:
         sentence = (
             f"{where}: the topic was made anew ({row.source}, read up to {row.position}, is now {source.name}); "
-            f"reading goes on at its offset {low}. What only the old log held can not be derived again."
+            f"reading goes on at its offset {low}. What only the old log held can not be derived again, "
+            "but for what followed from the ledger (definitions, markers, referrals, prizes): it is sent again."
         )
         if lost:
             sentence += f" {' and '.join(lost)} lost what was written, and the tables keep what they have of it."
@@ -91,7 +94,7 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Ch
         )
     if row.position < low:
         gone = f"offsets {row.position} to {low - 1} are gone ({low - row.position:,} records)"
-        sentence = f"{where}: {gone}; they count nowhere."
+        sentence = f"{where}: {gone}; they count nowhere. What of them followed from the ledger is sent again."
         return Change(row.partition, row.source, source, low, False, False, sentence)
     if lost:
         if low:
@@ -105,6 +108,25 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Ch
         )
         return Change(row.partition, row.source, source, 0, True, True, sentence)
     return None
+
+
+async def go_on(settings: Settings, wanted: list[Change]) -> Counter[str]:
+    """Accept, after what was sent to the log and may be lost unread is sent again; how much, by record type.
+
+    In that order, so that whoever is interrupted finds the changes again.
+    """
+    sent: Counter[str] = Counter()
+    if any(not change.anew for change in wanted):
+        engine = open_database(settings.database)
+        try:
+            with closing(Ledger(settings.database)) as ledger:
+                async with kafka.producer(settings) as client:
+                    partitions = await kafka.partition_count(client)
+                    sent = await outbox.send_lost_again(engine, ledger, client, settings.signing_key, partitions)
+        finally:
+            engine.dispose()
+    accept(settings, wanted)
+    return sent
 
 
 def accept(settings: Settings, wanted: list[Change]) -> None:

@@ -8,21 +8,23 @@ from the event that caused them, so a repetition is a duplicate downstream.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from aiokafka import AIOKafkaProducer
 
-from aggregates.events import PurchaseRecorded, RefundRecorded
+from aggregates.events import CommandRefused, PrizeAwarded, PurchaseRecorded, ReferralJudged, RefundRecorded
 from aggregates.ledger import Ledger, Recorded
 from aggregates.program_events import BrandDefined, CampaignClosed, CampaignDefined, StandingsKept
 from aggregates.rules import record_id
-from schemas.codec import encode
+from schemas.codec import decode, encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, DEFINITIONS
 from schemas.validate import problem
 from service.publisher import record
+from streams import readstate
 
 METADATA = sa.MetaData()
 POSITION = sa.Table(
@@ -189,6 +191,71 @@ async def send_outputs_again(engine: sa.Engine, ledger: Ledger, client: AIOKafka
                     await client.send(m.topic, m.value, key=m.key, partition=m.partition, headers=m.headers)
         after = page[-1].id
     await client.flush()
+
+
+class _Read(NamedTuple):
+    """What a partition has read of the records that every partition gets."""
+
+    contents: set[str]
+    """Of definitions."""
+    closed: set[tuple[str, str]]
+    """Brand and campaign of markers."""
+
+    def includes(self, record_type: str, value: dict[str, Any]) -> bool:
+        if record_type == "Definition":
+            return value["content"] in self.contents
+        return (value["brand_id"], value["campaign_id"]) in self.closed
+
+
+def _read(connection: sa.Connection) -> dict[int, _Read]:
+    """By partition, of the saved read-state."""
+    found: dict[int, _Read] = {}
+    definitions, closings = readstate.DEFINITIONS, readstate.CLOSINGS
+    for row in readstate.positions(connection):
+        read = found.setdefault(row.partition, _Read(set(), set()))
+        contents = sa.select(definitions.c.content).where(definitions.c.source == row.source)
+        read.contents.update(connection.execute(contents).scalars())
+        closed = sa.select(closings.c.brand, closings.c.campaign).where(closings.c.source == row.source)
+        read.closed.update((one.brand, one.campaign) for one in connection.execute(closed))
+    return found
+
+
+async def send_lost_again(
+    engine: sa.Engine, ledger: Ledger, client: AIOKafkaProducer, secret: bytes, partitions: int
+) -> Counter[str]:
+    """Send what a lost part of the activity log may have held unread, as far as the outbox was; counts by record type.
+
+    That is, to each partition, the definitions and markers that its read-state lacks, and the referrals and prizes that
+    the ledger has not decided on. What is still on the log, and is sent again too, is a duplicate downstream. The
+    definitions' own topic gets all.
+    """
+    with engine.connect() as connection:
+        reached, read = position(connection), _read(connection)
+    sent: Counter[str] = Counter()
+
+    async def send(m: Message, kind: str) -> None:
+        await client.send(m.topic, m.value, key=m.key, partition=m.partition, headers=m.headers)
+        sent[kind] += 1
+
+    undecided: dict[str, tuple[Message, str]] = {}
+    after = 0
+    while after < reached and (page := await asyncio.to_thread(ledger.notifications, after, PAGE, reached)):
+        for recorded in page:
+            if isinstance(recorded.event, ReferralJudged | PrizeAwarded | CommandRefused):
+                undecided.pop(recorded.event.origin.event_id, None)
+            for m in messages(recorded, secret, partitions):
+                kind, value = decode(m.value)
+                if m.topic != ACTIVITY:
+                    await send(m, kind)
+                elif m.partition is None:
+                    undecided[value["event_id"]] = m, kind
+                elif m.partition not in read or not read[m.partition].includes(kind, value):
+                    await send(m, kind)
+        after = page[-1].id
+    for m, kind in undecided.values():
+        await send(m, kind)
+    await client.flush()
+    return sent
 
 
 class Outbox:

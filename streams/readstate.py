@@ -302,12 +302,14 @@ def _take_in(state: ReadState, profiles: Iterable[Any], memberships: Iterable[An
 def accept(engine: sa.Engine, old: str, new: Source, position: int, *, anew: bool = False, lost: bool = False) -> None:
     """Move a partition's read-state from the source named `old` to `new` and `position`; whoever owns it loses it.
 
-    `anew` forgets it instead, so that the whole log is folded again; `lost` forgets where the outputs ended.
+    `anew` forgets it instead, but for definitions and markers of logs before, so that the whole log is folded again;
+    `lost` forgets where the outputs ended.
     """
     with engine.begin() as connection:
         for table in (PROFILES, MEMBERSHIPS, DEFINITIONS, CLOSINGS, REJECTED):
             if anew or table is REJECTED:
-                connection.execute(sa.delete(table).where(table.c.source == old))
+                of_log = [table.c.offset >= 0] if table in (DEFINITIONS, CLOSINGS) else []
+                connection.execute(sa.delete(table).where(table.c.source == old, *of_log))
             elif old != new.name:
                 moved: dict[str, Any] = {"source": new.name}
                 if table in (CLOSINGS, DEFINITIONS):  # before all offsets of the log that comes

@@ -13,11 +13,12 @@ from own_broker import running
 
 from aggregates.database import open_database
 from aggregates.definitions import content_of
-from aggregates.ledger import Source
+from aggregates.ledger import Ledger, Source, brand_aggregate
 from aggregates.parsing import parse
+from aggregates.program_events import BrandDefined
 from projections import engagement
 from schemas.topics import ACTIVITY, WINDOWS
-from service import accept
+from service import accept, kafka, outbox
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings
@@ -175,3 +176,47 @@ def test_outputs_made_anew_are_lost_however_long_they_are_now(settings):
     assert changes(settings) == []
     assert epochs.other_outputs(engine, now) == []
     engine.dispose()
+
+
+def test_definitions_of_a_log_before_stay_when_the_log_is_folded_again(settings):
+    read_up_to(settings, "before", 7, {})
+    engine, now = open_database(settings.database), Source(ACTIVITY, epoch_of(settings), 0)
+    define(engine, Source(ACTIVITY, "before", 0), 7, [(0, content({"brand": "acme"}))])
+    accept.accept(settings, changes(settings))
+    readstate.take(engine, now, "w")
+    define(engine, now, 0, [(0, content({"brand": "third"}))], {WINDOWS: 4})
+    found = changes(settings)
+    assert [change.anew for change in found] == [True]
+    accept.accept(settings, found)
+    programs = readstate.take(engine, now, "w").programs
+    assert programs.brand("acme", 5)
+    assert not programs.brand("third", 5), "it is on the log"
+    engine.dispose()
+
+
+def test_a_definition_that_was_not_read_before_its_log_was_made_anew_is_sent_again_first(tmp_path):
+    acme, other = (content({"brand": name}) for name in ("acme", "other"))
+    with running() as address:
+        settings = Settings(
+            kafka=address,
+            database=f"sqlite:///{tmp_path / 'groundswell.db'}",
+            data_dir=tmp_path,
+            secret="s",
+            partitions=1,
+        )
+        migrate(settings.database)
+        asyncio.run(create(settings))
+        engine, ledger = open_database(settings.database), Ledger(settings.database)
+        for name, said in (("acme", acme), ("other", other)):
+            aggregate = brand_aggregate(name)
+            ledger.append({aggregate: [BrandDefined(name, 1, 0, said, 5)]}, {aggregate: 0})
+        read_up_to(settings, "before", 7, {})
+        define(engine, Source(ACTIVITY, "before", 0), 7, [(3, acme)])
+        outbox.SentPosition(engine, outbox.NAME).move(0, ledger.last_notification())
+        found = changes(settings)
+        assert "is sent again" in found[0].sentence
+        assert asyncio.run(accept.go_on(settings, found)) == {"Definition": 1, "ProgramDefinition": 2}
+        assert changes(settings) == []
+        assert asyncio.run(kafka.log_ends(settings.brokers, ACTIVITY)) == {0: 1}
+        ledger.close()
+        engine.dispose()

@@ -6,6 +6,7 @@ The broker is lists; everything else is the real thing, and each of its steps ca
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, TIERS, TRUSTED, WINDOWS, activity_key
 from service.closing import load, store
 from service.migrate import migrate
-from service.outbox import Outbox
+from service.outbox import Outbox, send_lost_again
 from service.settlement import Settlements
+from streams import readstate
 from streams.partition import Applied
 
 HOUR = 3_600_000
@@ -60,6 +62,9 @@ class LogClient:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
+
+    async def flush(self) -> None:
+        """Everything is there at once."""
 
 
 class World:
@@ -150,6 +155,18 @@ class World:
         events = close(state, self.now, "test")
         if events:
             store(self.ledger, "acme", "spring", version, [*events])
+
+    def make_anew(self) -> Counter[str]:
+        """The log is deleted and made anew, which is accepted; what was sent again, by record type."""
+        for log in self.logs:
+            log.clear()
+        sent = asyncio.run(send_lost_again(self.engine, self.ledger, self.client, SECRET, PARTITIONS))  # type: ignore[arg-type]
+        for number, bench in enumerate(self.benches):
+            old = bench.source
+            bench.source = old._replace(epoch=old.epoch + "-anew")
+            readstate.accept(self.engine, old.name, bench.source, 0)
+            self.parts[number] = bench.worker()
+        return sent
 
     def finish(self) -> None:
         """Go on until nothing is left to do."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exact_bench import Record, interaction, purchase
+from exact_bench import Record, interaction, partition_of, purchase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from settling_world import CLOSED_AT, END, HOUR, PARTITIONS, START, World
@@ -20,6 +20,7 @@ from aggregates.events import PrizeAwarded
 from aggregates.ledger import Ledger
 from projections.engagement_tables import ENGAGEMENT
 from schemas.codec import decode
+from schemas.topics import activity_key
 from service.settlement import Settlements
 
 MEMBERS = ("ann", "bob", "cat", "dan", "eve")
@@ -276,3 +277,61 @@ def test_a_campaign_is_settled_by_the_tables_that_had_passed_its_markers_whateve
     assert [(one.member_id, one.score) for one in world.places()] == [("ann", 1)]
     ledger.close()
     world.ledger.close()
+
+
+@pytest.mark.parametrize("read", [(0, 0), (100, 0), (0, 100), (100, 100)])
+def test_definitions_and_markers_that_were_lost_with_their_log_are_sent_again_to_who_had_not_read_them(tmp_path, read):
+    """`read` is how much each partition had read; the campaign is settled in any case."""
+    world = World(tmp_path, earn=RULES, standings="points", prizes=PRIZES)
+    world.close()
+    while world.send():
+        pass
+    for number, count in enumerate(read):
+        world.work(number, count)
+        world.flush(number)
+    lacking = read.count(0)
+    outputs = {"ProgramDefinition": 2}
+    assert world.make_anew() == Counter({"Definition": 2 * lacking, "CampaignClosing": lacking} | outputs)
+    for member in MEMBERS:
+        world.publish(*record_of(0, "like", member, 1, START))
+    world.finish()
+    assert world.settlement() is not None
+    assert not any(bench.letters for bench in world.benches)
+    assert all(world.ledger.account("acme", member).earned == 2 for member in MEMBERS)
+    assert world.make_anew() == outputs, "nothing is lacking"
+    world.ledger.close()
+
+
+def test_referrals_and_prizes_that_were_lost_with_their_log_are_sent_again_and_paid_once(tmp_path):
+    world = World(tmp_path, earn=RULES, standings="points", prizes=PRIZES)
+    buyer, friend = (next(m for m in MEMBERS if part_of(m) == number) for number in range(PARTITIONS))
+    sold = purchase(
+        event_id="s", occurred_at=START, member_id=buyer, order_id="o", referrer_id=friend, amount_minor=5_000
+    )
+    world.publish("Purchase", sold)
+    world.work(0, 100)
+    world.flush(0)
+    while world.send():
+        pass
+    assert world.make_anew()["ReferralDue"] == 1
+    world.close()
+    while not world.settle():
+        while world.send():
+            pass
+        for number in range(PARTITIONS):
+            world.work(number, 100)
+            world.flush(number)
+            world.consume(number)
+        world.project()
+    while world.send():
+        pass
+    assert world.make_anew()["Command"] == 2
+    world.finish()
+    assert awarded(world) == {buyer: [500], friend: [300]}
+    assert [world.ledger.account("acme", member).earned for member in (buyer, friend)] == [50 + 500, 5 + 300]
+    assert set(world.make_anew()) == {"ProgramDefinition"}
+    world.ledger.close()
+
+
+def part_of(member: str) -> int:
+    return partition_of(activity_key("acme", member), PARTITIONS)
