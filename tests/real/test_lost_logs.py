@@ -12,8 +12,9 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from comparison import assert_books_balance
-from deployment import Deployment, drawn, remove_topics
+from deployment import Deployment, drawn, finished, remove_topics
 from model import read_all
+from test_settlement import markers
 from workload import PARTITIONS
 
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
@@ -64,6 +65,21 @@ def test_a_log_made_anew_under_running_workers_stops_them(deployment, report):
     assert_books_balance(deployment.database)
     deployment.run("replay", "verify")
     report.append(f"exits: {dict(deployment.workers.reasons())}, projector {dict(deployment.projectors.reasons())}")
+
+
+def test_a_campaign_whose_markers_were_lost_with_the_log_is_settled_once_that_is_accepted(deployment, report):
+    seed, _ = drawn()
+    worked(deployment, seed)
+    deployment.workers.scale(0)
+    bootstrap = deployment.kafka.bootstrap
+    settling = deployment.command("settle", "acme", "short", "--timeout", "240")
+    deployment.until(lambda: len(asyncio.run(markers(bootstrap))) == PARTITIONS, 60, "the markers are on the log")
+    asyncio.run(make_anew(bootstrap, ACTIVITY))
+    assert f"sent again: {PARTITIONS} CampaignClosing" in deployment.run("topics", "accept", "--yes")
+    deployment.workers.scale(1)
+    finished(settling)
+    assert_books_balance(deployment.database)
+    report.append(f"seed {seed}, exits: {dict(deployment.workers.reasons())}")
 
 
 def test_a_longer_log_in_the_place_of_the_old_one_is_not_read_on_as_if_it_were_the_old_one(deploy, report):
