@@ -98,7 +98,9 @@ def _rewards(
                 grants.append(grant)
             elif refusal is not None:
                 refusals.append(refusal)
-    return tuple(grants), (*refusals, *_not_taking_part(activity))
+    if activity.not_live or activity.not_joined:
+        refusals += _not_taking_part(activity)
+    return tuple(grants), tuple(refusals)
 
 
 def _refused(activity: Activity, reason: Reason) -> Rewards:

@@ -145,6 +145,10 @@ class Campaign:
     """Only kept: it is never in force, and no launch."""
     matching: dict[Hashable, tuple[Rule, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Answers kept by `rules.matching`."""
+    caps: dict[tuple[str, date], tuple[tuple[str, int, str], ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What `rules` keeps of each rule's caps on a local day."""
 
     def live_at(self, occurred_at: int) -> bool:
         """Whether this version's window covers that instant."""

@@ -34,7 +34,8 @@ def entitlement(basis: str, rate: int, per: int, multiplier_milli: int, n: int) 
     if n <= 0:
         return 0
     units = 1 if basis == "flat" else n // per if basis == "money" else n
-    return min(units * rate * multiplier_milli // 1000, MOST_POINTS)
+    points = units * rate * multiplier_milli // 1000
+    return points if points < MOST_POINTS else MOST_POINTS
 
 
 def entry_id(*parts: str) -> str:
@@ -131,17 +132,18 @@ def _limited(
 ) -> tuple[int, str, tuple[str, ...]]:
     """The points that the caps leave, the cap that kept most back, and the counters they use up."""
     points, limited_by, counters = entitled, "", []
-    prefix = f"{campaign.id}/{rule.name}/"
     if rule.first_time and rule.on != "purchase":
-        counters.append(f"{prefix}first")
+        counters.append(f"{campaign.id}/{rule.name}/first")
         if used.get(counters[0]):
             return 0, Reason.NOT_THE_FIRST.value, ()
-    for cap, limit in rule.caps:
+    for cap, limit, counter in _caps(activity, campaign, rule) if rule.caps else ():
         if cap == "per_event":
             if entitled > limit:
                 return 0, cap, ()
             continue
-        counter = prefix + _period(cap, activity)
+        if cap == "per_post":
+            # Interactions of a platform without a post id share one nameless post.
+            counter += f"{activity.value['platform']}/{activity.value['post_id'] or ''}"
         counters.append(counter)
         room = limit - used.get(counter, 0)
         if points and room < points:
@@ -149,16 +151,25 @@ def _limited(
     return points, limited_by, tuple(counters)
 
 
-def _period(cap: str, activity: Activity) -> str:
-    """What one counter of a cap covers; interactions of a platform without a post id share one nameless post."""
-    if cap == "total":
-        return cap
-    if cap == "per_post":
-        return f"post:{activity.value['platform']}/{activity.value['post_id'] or ''}"
+def _caps(activity: Activity, campaign: Campaign, rule: Rule) -> tuple[tuple[str, int, str], ...]:
+    """A rule's caps, each with its limit and the counter of its period; that of `per_post` ends before the post.
+
+    Kept with the campaign for each day: so all accounts share the counters' names, and none is made twice.
+    """
     day = local_day(activity.value["occurred_at"], activity.brand.timezone)
-    if cap == "per_day":
-        return f"day:{day.day}"
-    return f"month:{day.month}" if cap == "per_month" else f"week:{day.week}"
+    found = campaign.caps.get((rule.name, day.date))
+    if found is None:
+        periods = {
+            "per_event": "",
+            "per_post": "post:",
+            "per_day": f"day:{day.day}",
+            "per_week": f"week:{day.week}",
+            "per_month": f"month:{day.month}",
+            "total": "total",
+        }
+        found = tuple((cap, limit, f"{campaign.id}/{rule.name}/{periods[cap]}") for cap, limit in rule.caps)
+        campaign.caps[rule.name, day.date] = found
+    return found
 
 
 def expires_at(active_at: int, brand: Brand) -> int | None:

@@ -224,6 +224,26 @@ def test_caps_count_days_weeks_and_months_in_the_brands_timezone():
     assert early.counters == ("spring/r/day:2026-03-01", "spring/r/week:2026-W09", "spring/r/month:2026-03")
 
 
+def test_a_campaigns_counters_are_those_of_the_rule_and_the_local_day_whatever_was_asked_before():
+    earn = [
+        {"rule": rule, "on": "interaction", "points": 1, "caps": {"per_day": limit, "total": 99}}
+        for rule, limit in (("r", 5), ("s", 7))
+    ]
+    found = parse({"campaign": "c", "brand": "acme", "starts_at": 0, "ends_at": 5 * 10**12, "earn": earn}, "test")
+    evening = at("2026-03-05T23:00:00")
+    asked = [
+        (rule, zone, moment) for rule in found.earn for zone in ("UTC", "Asia/Tokyo") for moment in (NOON, evening)
+    ]
+    for rule, zone, moment in (*asked, *reversed(asked)):
+        grant, _ = judge(activity(of=brand(timezone=zone), occurred_at=moment), found, rule, 9, "entry", {}, None)
+        day = "2026-03-06" if (zone, moment) == ("Asia/Tokyo", evening) else "2026-03-05"
+        assert grant.counters == (f"c/{rule.name}/day:{day}", f"c/{rule.name}/total")
+        assert grant.points == (5 if rule.name == "r" else 7)
+    assert found == parse(
+        {"campaign": "c", "brand": "acme", "starts_at": 0, "ends_at": 5 * 10**12, "earn": earn}, "test"
+    )
+
+
 def test_a_week_is_the_iso_week_also_across_new_year():
     grant = granted(1, seen=activity(occurred_at=at("2027-01-01T00:00:00")), caps={"per_week": 99})
     assert grant.counters == ("spring/r/week:2026-W53",)
