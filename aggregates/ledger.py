@@ -31,16 +31,17 @@ from aggregates.database import (
     sqlite_file,
     without_password,
 )
-from aggregates.events import AccountEvent, Grant, Origin, StoredEvent, from_stored, to_stored
+from aggregates.events import AccountEvent, Grant, Origin, StoredEvent, from_stored
 from aggregates.ledger_store import (
     BatchTracking,
     BudgetMoved,
     BudgetUse,
     CampaignKey,
+    Encoded,
     LedgerEventStore,
     LedgerStore,
     Owned,
-    Versioned,
+    encoded,
 )
 from aggregates.program_events import MarkerPassed, ProgramEvent
 
@@ -238,7 +239,7 @@ class Ledger(EventSourcedProjection[str]):
             account_id(a.value["brand_id"], a.value["member_id"]) if a.type != MARKER else "" for a in batch.activities
         ]
         self._load([name for name in names if name])
-        events = processing_event.events
+        events: list[Any] = processing_event.events
         for aggregate, activity in zip(names, batch.activities, strict=True):
             value = activity.value
             origin = Origin(
@@ -254,16 +255,16 @@ class Ledger(EventSourcedProjection[str]):
                     _spend(activity, event, tracking.budgets)
                 evolve(loaded.state, event)
                 loaded.version += 1
-                events.append(Versioned(aggregate, loaded.version, event))
+                events.append(encoded(aggregate, loaded.version, event))
                 self._cached_events += 1
 
-    def _marked(self, marker: Activity, origin: Origin) -> list[Versioned]:
+    def _marked(self, marker: Activity, origin: Origin) -> list[Encoded]:
         """That a campaign's marker was met in this partition; nothing for one that was met before."""
         brand, campaign = marker.value["brand_id"], marker.value["campaign_id"]
         aggregate = marker_aggregate(brand, campaign, origin.partition)
         if any(self.store.histories([aggregate])):
             return []
-        return [Versioned(aggregate, 1, MarkerPassed(origin, brand, campaign))]
+        return [encoded(aggregate, 1, MarkerPassed(origin, brand, campaign))]
 
     def _load(self, aggregates: Sequence[str]) -> None:
         """Have these accounts in memory; those that are not are read together."""
@@ -314,7 +315,7 @@ class Ledger(EventSourcedProjection[str]):
         one of the aggregates in between.
         """
         rows = [
-            (aggregate, versions[aggregate] + n, *to_stored(event))
+            encoded(aggregate, versions[aggregate] + n, event)
             for aggregate, new in events.items()
             for n, event in enumerate(new, 1)
         ]

@@ -20,7 +20,7 @@ import typer
 
 from aggregates.database import open_database
 from aggregates.ledger import Ledger, account_id
-from aggregates.ledger_store import Versioned
+from aggregates.ledger_store import encoded
 from benchmarks.commands import Wrong, percentile
 from benchmarks.contest import Row, merge
 from benchmarks.serving import _environment, _server, fill, rewarded
@@ -50,8 +50,8 @@ class Stored:
         """Store so many rewards of members of their own, and bring the read models up to them."""
         begun = self._number
         self._number += count
-        self._ledger.events.put(
-            [Versioned(account_id("acme", f"n-{n}"), 1, rewarded(n, 5)) for n in range(begun, self._number)]
+        self._ledger.store.write(
+            [encoded(account_id("acme", f"n-{n}"), 1, rewarded(n, 5)) for n in range(begun, self._number)]
         )
         self._runner.catch_up()
         now = time.perf_counter()

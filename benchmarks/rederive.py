@@ -18,7 +18,7 @@ from rich.console import Console
 
 from aggregates.database import open_database
 from aggregates.ledger import Ledger, Source, brand_aggregate, campaign_aggregate
-from aggregates.ledger_store import Versioned
+from aggregates.ledger_store import encoded
 from aggregates.parsing import parse
 from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import Brand, Campaign, content_of
@@ -114,10 +114,10 @@ def _decide(database: str, log: MemoryLog, documents: Sequence[Brand | Campaign]
             content = content_of(one)
             if isinstance(one, Brand):
                 brand = BrandDefined(one.id, one.version, one.effective_at, content, START)
-                ledger.events.put([Versioned(brand_aggregate(one.id), 1, brand)])
+                ledger.store.write([encoded(brand_aggregate(one.id), 1, brand)])
             else:
                 campaign = CampaignDefined(one.brand, one.id, one.version, one.effective_at, content, START)
-                ledger.events.put([Versioned(campaign_aggregate(one.brand, one.id), 1, campaign)])
+                ledger.store.write([encoded(campaign_aggregate(one.brand, one.id), 1, campaign)])
         source = Source(log.topic, log.epoch, 0)
         ledger.take(source, "w", 0)
         intake = Intake(0, 1, ReadState(), Recent(), SECRET, NO_LIMITS)

@@ -26,7 +26,7 @@ from rich.console import Console
 from aggregates.database import open_database
 from aggregates.events import Grant, InteractionRewarded, Origin
 from aggregates.ledger import Ledger, account_id, brand_aggregate, campaign_aggregate
-from aggregates.ledger_store import Versioned
+from aggregates.ledger_store import encoded
 from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import content_of, parse
 from benchmarks.contest import Row, merge, table
@@ -139,20 +139,20 @@ def fill(database: str) -> None:
     migrate(database)
     ledger = Ledger(database)
     brand, campaign = content_of(parse(BRAND, "benchmark")), content_of(parse(CAMPAIGN, "benchmark"))
-    ledger.events.put(
+    ledger.store.write(
         [
-            Versioned(brand_aggregate("acme"), 1, BrandDefined("acme", 1, 0, brand, MARCH)),
-            Versioned(
+            encoded(brand_aggregate("acme"), 1, BrandDefined("acme", 1, 0, brand, MARCH)),
+            encoded(
                 campaign_aggregate("acme", "spring"), 1, CampaignDefined("acme", "spring", 1, MARCH, campaign, MARCH)
             ),
         ]
     )
     for version in (1, 2):
         events = [
-            Versioned(account_id("acme", f"m-{n}"), version, rewarded(version * MEMBERS + n, 1 + n % 997))
+            encoded(account_id("acme", f"m-{n}"), version, rewarded(version * MEMBERS + n, 1 + n % 997))
             for n in range(1, MEMBERS + 1)
         ]
-        ledger.events.put(events)
+        ledger.store.write(events)
     engine = open_database(database)
     Runner(engine, ledger.notifications, registry.LEDGER).catch_up()
     engine.dispose()

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from aggregates.database import open_database
 from aggregates.events import CommandRefused, Origin, PointsRedeemed
 from aggregates.ledger import Ledger, account_id
-from aggregates.ledger_store import Versioned
+from aggregates.ledger_store import encoded
 from projections import decisions, registry
 from projections.decisions import Key
 from projections.runner import Runner, prepare
@@ -42,7 +42,7 @@ def conn(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Connection]
     versions: dict[str, int] = {}
     for member, event in EVENTS:
         versions[member] = versions.get(member, 0) + 1
-        ledger.events.put([Versioned(account_id("acme", member), versions[member], event)])
+        ledger.store.write([encoded(account_id("acme", member), versions[member], event)])
     engine = open_database(database)
     prepare(engine, registry.LEDGER)
     Runner(engine, ledger.notifications, registry.LEDGER).catch_up(stop_at=request.param)

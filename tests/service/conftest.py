@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from aggregates.database import open_database
 from aggregates.events import Grant, InteractionRewarded, Origin, PurchaseRecorded, Refusal
 from aggregates.ledger import Ledger, Source, account_id, brand_aggregate, campaign_aggregate
-from aggregates.ledger_store import Versioned
+from aggregates.ledger_store import encoded
 from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import content_of, parse
 from projections import engagement, registry
@@ -71,18 +71,18 @@ def filled(directory: Path, database: str = "") -> Settings:
     brand, campaign = parse(BRAND, "test"), parse(CAMPAIGN, "test")
     too_much = Refusal("spring", 1, "share", "per_day")
     order = PurchaseRecorded(origin("o1", 3, MARCH + 4 * HOUR), "order-1", 5_000, "EUR", "nano", ("spring",))
-    ledger.events.put(
+    ledger.store.write(
         [
-            Versioned(brand_aggregate("acme"), 1, BrandDefined("acme", 1, 0, content_of(brand), MARCH)),
-            Versioned(
+            encoded(brand_aggregate("acme"), 1, BrandDefined("acme", 1, 0, content_of(brand), MARCH)),
+            encoded(
                 campaign_aggregate("acme", "spring"),
                 1,
                 CampaignDefined("acme", "spring", 1, MARCH, content_of(campaign), MARCH),
             ),
-            Versioned(account_id("acme", "ann"), 1, rewarded("e1", 0, MARCH + HOUR, 30)),
-            Versioned(account_id("acme", "ann"), 2, rewarded("e2", 1, MARCH + 2 * HOUR, 20, (too_much,))),
-            Versioned(account_id("acme", "bob"), 1, rewarded("e3", 2, MARCH + 3 * HOUR, 50)),
-            Versioned(account_id("acme", "bob"), 2, order),
+            encoded(account_id("acme", "ann"), 1, rewarded("e1", 0, MARCH + HOUR, 30)),
+            encoded(account_id("acme", "ann"), 2, rewarded("e2", 1, MARCH + 2 * HOUR, 20, (too_much,))),
+            encoded(account_id("acme", "bob"), 1, rewarded("e3", 2, MARCH + 3 * HOUR, 50)),
+            encoded(account_id("acme", "bob"), 2, order),
         ]
     )
     engine = open_database(database)

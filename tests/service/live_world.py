@@ -10,7 +10,7 @@ from typing import Any
 from aggregates.database import open_database
 from aggregates.events import Grant, InteractionRewarded, Origin, StoredEvent
 from aggregates.ledger import Ledger
-from aggregates.ledger_store import Versioned
+from aggregates.ledger_store import encoded
 from projections import registry
 from projections.runner import Runner
 from schemas.topics import ACTIVITY
@@ -43,8 +43,8 @@ class World:
         stored = []
         for aggregate, event in events:
             self._versions[aggregate] += 1
-            stored.append(Versioned(aggregate, self._versions[aggregate], event))
-        self.ledger.events.put(stored)
+            stored.append(encoded(aggregate, self._versions[aggregate], event))
+        self.ledger.store.write(stored)
 
     def project(self) -> int:
         """Bring the read models up to the ledger; its position."""

@@ -13,7 +13,7 @@ from own_broker import running
 from aggregates.database import open_database
 from aggregates.events import InteractionTakenBack, Origin, PointsRedeemed, Reversal, Take
 from aggregates.ledger import Ledger, account_id, campaign_aggregate
-from aggregates.ledger_store import Versioned
+from aggregates.ledger_store import Encoded, encoded
 from aggregates.program_events import CampaignClosed, CampaignSettled, Place, StandingsKept
 from projections import queries, registry
 from projections.runner import Runner
@@ -79,8 +79,8 @@ class World:
         self.engine.dispose()
         self.read_only.dispose()
 
-    def append(self, *events: Versioned) -> None:
-        self.ledger.events.put(list(events))
+    def append(self, *events: Encoded) -> None:
+        self.ledger.store.write(list(events))
 
     def project(self) -> None:
         Runner(self.engine, self.ledger.notifications, registry.LEDGER).catch_up()
@@ -123,7 +123,7 @@ def _dies(_old: int, _new: int) -> bool:
 
 
 def test_every_entry_is_sent_and_balances_and_scores_end_as_the_read_models_are(world):
-    world.append(Versioned(account_id("acme", "ann"), 3, UNLIKED), Versioned(account_id("acme", "bob"), 3, SPENT))
+    world.append(encoded(account_id("acme", "ann"), 3, UNLIKED), encoded(account_id("acme", "bob"), 3, SPENT))
     assert world.publish() == 6, "no more than the read models include"
     world.project()
     assert world.publish() == 2
@@ -165,10 +165,10 @@ def test_settled_places_are_final_and_nothing_follows_them(world):
     closed = CampaignClosed("acme", "spring", 1, NOW, NOW + HOUR)
     settled = CampaignSettled("acme", "spring", 1, "points", 3, 2, 800, NOW + HOUR, NOW + 2 * HOUR)
     world.append(
-        Versioned(spring, 2, closed),
-        Versioned(spring, 3, StandingsKept("acme", "spring", 1, NOW + HOUR, 0, PLACES)),
-        Versioned(spring, 4, settled),
-        Versioned(account_id("acme", "ann"), 3, UNLIKED),
+        encoded(spring, 2, closed),
+        encoded(spring, 3, StandingsKept("acme", "spring", 1, NOW + HOUR, 0, PLACES)),
+        encoded(spring, 4, settled),
+        encoded(account_id("acme", "ann"), 3, UNLIKED),
     )
     world.project()
     world.publish()

@@ -19,7 +19,7 @@ from aggregates.database import open_database
 from aggregates.definitions import KINDS, SURFACES, Brand, Campaign, content_of
 from aggregates.events import BrandDefined, CampaignDefined
 from aggregates.ledger import Batch, Ledger, Source, brand_aggregate, campaign_aggregate
-from aggregates.ledger_store import Versioned
+from aggregates.ledger_store import encoded
 from aggregates.rules import TRIGGERS, mismatch
 from projections import registry
 from projections.runner import Runner
@@ -99,10 +99,10 @@ class World:
         content, at = content_of(one), now_ms()
         if isinstance(one, Brand):
             event: Any = BrandDefined(one.id, one.version, one.effective_at, content, at)
-            self.ledger.events.put([Versioned(brand_aggregate(one.id), 1, event)])
+            self.ledger.store.write([encoded(brand_aggregate(one.id), 1, event)])
         else:
             event = CampaignDefined(one.brand, one.id, one.version, one.effective_at, content, at)
-            self.ledger.events.put([Versioned(campaign_aggregate(one.brand, one.id), 1, event)])
+            self.ledger.store.write([encoded(campaign_aggregate(one.brand, one.id), 1, event)])
         self.state.define(0, content)
 
     def publish(self, record_type: str, **fields: Any) -> None:

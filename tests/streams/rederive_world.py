@@ -13,7 +13,7 @@ from exact_bench import BRAND, CAMPAIGN, NOW, SECRET, Record, definition, intera
 
 from aggregates.database import open_database
 from aggregates.ledger import Ledger, Source, brand_aggregate, campaign_aggregate
-from aggregates.ledger_store import Versioned
+from aggregates.ledger_store import Encoded, encoded
 from aggregates.parsing import parse
 from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import Brand, Campaign, content_of
@@ -91,7 +91,7 @@ class Live:
         self.engine = open_database(self.database)
         readstate.create_tables(self.engine)
         if not self.ledger.last_notification():
-            self.ledger.events.put([_defined(document) for document in documents])
+            self.ledger.store.write([_defined(document) for document in documents])
         self._workers: list[tuple[Intake, Rewards]] = []
         for partition in range(log.partitions):
             source = Source(ACTIVITY, log.epoch, partition)
@@ -123,14 +123,14 @@ class Live:
         self.ledger.close()
 
 
-def _defined(document: dict[str, Any]) -> Versioned:
+def _defined(document: dict[str, Any]) -> Encoded:
     one = parse(document, "test")
     content = content_of(one)
     if isinstance(one, Brand):
         event: Any = BrandDefined(one.id, one.version, one.effective_at, content, NOW)
-        return Versioned(brand_aggregate(one.id), one.version, event)
+        return encoded(brand_aggregate(one.id), one.version, event)
     event = CampaignDefined(one.brand, one.id, one.version, one.effective_at, content, NOW)
-    return Versioned(campaign_aggregate(one.brand, one.id), one.version, event)
+    return encoded(campaign_aggregate(one.brand, one.id), one.version, event)
 
 
 @contextmanager
