@@ -76,7 +76,7 @@ class Member:
         for name, lot in sorted(self.lots.items(), key=lambda one: (one[1].active_at, one[1].expires_at or 10**15)):
             in_time = lot.expires_at is None or lot.expires_at > max(self.owed_at, lot.active_at)
             if self.owed_at <= at and lot.active_at <= at and in_time:
-                pays = min(left[name], debt)
+                pays = max(0, min(left[name], debt))  # a part of the time can have what paid without what was owed
                 left[name], debt = left[name] - pays, debt - pays
         return left, debt
 
