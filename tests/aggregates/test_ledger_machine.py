@@ -20,6 +20,8 @@ from aggregates.events import Reversal
 from aggregates.spending import Taking
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "150"))
+LIVES = 20_000
+"""In so many a planted bug is found: the rarest comes up in one of some 700."""
 
 
 def test_the_ledger_agrees_with_the_model_in_every_life():
@@ -74,10 +76,10 @@ def expired_points_pay_off_debt(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(account_state, "paid_off", lambda debt, since, lots, at: pays(debt, 0, lots, at))
 
 
-def debt_is_paid_by_what_expires_first(patch: pytest.MonkeyPatch) -> None:
+def debt_is_paid_by_what_came_last(patch: pytest.MonkeyPatch) -> None:
     def pays(debt: int, since: int, lots: Sequence[tuple[int, int, int | None]], at: int) -> list[int]:
         paid = [0] * len(lots)
-        for place, (left, active_at, expires_at) in sorted(enumerate(lots), key=lambda one: one[1][2] or 10**15):
+        for place, (left, active_at, expires_at) in sorted(enumerate(lots), key=lambda one: -one[1][1]):
             if active_at <= at and (expires_at is None or expires_at > since) and at >= since:
                 paid[place] = max(0, min(left, debt - sum(paid)))
         return paid
@@ -94,7 +96,7 @@ PLANTED: list[Callable[[pytest.MonkeyPatch], None]] = [
     a_cancellation_forgets_what_was_given_up,
     points_on_hold_never_pay_off_debt,
     expired_points_pay_off_debt,
-    debt_is_paid_by_what_expires_first,
+    debt_is_paid_by_what_came_last,
 ]
 
 
@@ -102,4 +104,4 @@ PLANTED: list[Callable[[pytest.MonkeyPatch], None]] = [
 def test_a_planted_bug_is_found(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch):
     plant(monkeypatch)
     with pytest.raises(AssertionError):
-        play(2_000, phases=[Phase.generate], database=None, report_multiple_bugs=False)
+        play(LIVES, phases=[Phase.generate], database=None, report_multiple_bugs=False)
