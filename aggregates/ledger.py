@@ -6,12 +6,12 @@ are stored in one transaction with the position in the activity log that they br
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import RLock
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 from eventsourcing.application import ProcessingEvent
@@ -22,26 +22,25 @@ from eventsourcing.utils import Environment
 from aggregates.account import Account, decide, evolve
 from aggregates.activity import MARKER, Activity
 from aggregates.database import (
-    BUSY_SECONDS,
     Exclusive,
     Lock,
     Unavailable,
-    is_postgres,
     is_unavailable,
-    sqlite_file,
     without_password,
 )
-from aggregates.events import AccountEvent, Grant, Origin, StoredEvent, from_stored
+from aggregates.events import Origin, StoredEvent, from_stored
 from aggregates.ledger_store import (
     BatchTracking,
     BudgetMoved,
     BudgetUse,
-    CampaignKey,
     Encoded,
     LedgerEventStore,
     LedgerStore,
     Owned,
     encoded,
+    environment,
+    left_of,
+    spend,
 )
 from aggregates.program_events import MarkerPassed, ProgramEvent
 
@@ -96,6 +95,21 @@ class Batch:
     write that reached the same position."""
 
 
+@dataclass(slots=True, frozen=True)
+class Decided:
+    """A batch and what it came to; nothing of it counts before it is written."""
+
+    batch: Batch
+    outcome: ProcessingEvent[str]
+    """Its encoded events, and the tracking that goes with them."""
+    generation: int
+    """Of the accounts in memory that it was decided on."""
+
+
+class Stale(Exception):
+    """What a batch was decided on is not so any more: nothing was written, decide it again."""
+
+
 class _Loaded(msgspec.Struct, gc=False):
     state: Account
     version: int = 0
@@ -131,13 +145,19 @@ class Ledger(EventSourcedProjection[str]):
 
     def __init__(self, database: str) -> None:
         """`sqlite:///FILE` or `postgresql://…`; it need not be there yet. Raises ValueError for another address."""
-        super().__init__(_environment(database))
+        super().__init__(environment(database))
         assert isinstance(self.recorder, LedgerStore)
         self.store: LedgerStore = self.recorder
         self._database = database
-        self._turn = RLock()
+        self._turn = threading.RLock()
         """Held while accounts in memory are used: sources are taken by other threads than the one that consumes."""
+        self._writing = threading.Lock()
+        """Held while a batch is written; whoever needs both takes `_turn` first."""
+        self._generation = 0
+        """Goes up, under `_writing`, with all that makes what is in memory, or was decided on it, void."""
         self._accounts: OrderedDict[str, _Loaded] = OrderedDict()
+        self._accounts_of = 0
+        """The generation of `_accounts`."""
         self._cached_events = 0
         """Of all accounts in memory."""
 
@@ -192,42 +212,74 @@ class Ledger(EventSourcedProjection[str]):
         whether the batch is stored, and then the same batch, with the same number, can be given again and is stored
         once.
         """
-        with self._turn, self._reaching():
-            try:
-                while not self._stored(batch):
+        with self._turn:
+            while True:
+                try:
+                    self.write(self.decide(batch))
+                except BudgetMoved:  # another partition took from a budget in between
+                    continue
+                except BaseException:
                     self.forget()
+                    raise
+                return self._evict(())
+
+    def decide(self, batch: Batch) -> Decided:
+        """Decide a batch, on all that was decided before it: of that, one batch may still be on its way to `write`.
+
+        When that one is not written, `write` raises `Stale` for this one. What is only in the database (budgets,
+        markers) may be read before that one is there; then `write` raises IntegrityError. Raises `Unavailable`.
+        """
+        with self._turn, self._reaching():
+            if self._accounts_of != self._generation:
+                self._clear()
+            generation = self._accounts_of
+            limited = {(c.brand, c.id) for a in batch.activities for c in a.campaigns if c.budget is not None}
+            budgets = {key: BudgetUse(spent) for key, spent in self.store.spent(limited).items()} if limited else {}
+            tracking = BatchTracking(batch.source.name, batch.end, batch.start, batch.writer, batch.number, budgets)
+            outcome: ProcessingEvent[str] = ProcessingEvent(tracking=tracking)
+            try:
+                self.policy(batch, outcome)
             except BaseException:
-                self.forget()
+                self.forget()  # half of it may be in memory
                 raise
-            self._evict()
+            self._evict({encoded[0] for encoded in cast(list[Encoded], outcome.events)})
+            return Decided(batch, outcome, generation)
 
-    def _evict(self) -> None:
-        """Drop the accounts that were used longest ago, until the others are few and small enough."""
+    def write(self, decided: Decided) -> None:
+        """Store what was decided, in one transaction with the position; what was decided since goes on from it.
+
+        Raises as `consume` does, `Stale`, and IntegrityError (`BudgetMoved` among them) for what another has written;
+        then all that is in memory is void.
+        """
+        with self._reaching(), self._writing:
+            try:
+                if decided.generation != self._generation:
+                    raise Stale
+                self._record(decided.outcome)
+            except BaseException as error:
+                self._generation += 1
+                if not (isinstance(error, IntegrityError) and self._has(decided.batch)):
+                    raise
+
+    def _has(self, batch: Batch) -> bool:
+        """Whether it is stored, and only the acknowledgement was lost. Raises `Fenced` where it cannot be any more."""
+        owned = self.store.owner(batch.source.name)
+        if owned == (batch.end, batch.writer, batch.number):
+            return True
+        if owned is None or owned[:2] != (batch.start, batch.writer):
+            raise Fenced(_fenced(batch, owned)) from None
+        return False
+
+    def _evict(self, used: Collection[str]) -> None:
+        """Drop the accounts that were used longest ago, until the others are few and small enough; none of `used`."""
         while len(self._accounts) > CACHED_ACCOUNTS or self._cached_events > CACHED_EVENTS:
-            _, dropped = self._accounts.popitem(last=False)
-            self._cached_events -= dropped.version
-
-    def _stored(self, batch: Batch) -> bool:
-        """One try; False when another partition took from a budget in between, and all must be decided again."""
-        limited = {(c.brand, c.id) for a in batch.activities for c in a.campaigns if c.budget is not None}
-        budgets = {key: BudgetUse(spent) for key, spent in self.store.spent(limited).items()} if limited else {}
-        tracking = BatchTracking(batch.source.name, batch.end, batch.start, batch.writer, batch.number, budgets)
-        try:
-            self.process_event(batch, tracking)  # type: ignore[arg-type]
-        except BudgetMoved:
-            return False
-        except IntegrityError:
-            self.forget()
-            owned = self.store.owner(batch.source.name)
-            if owned == (batch.end, batch.writer, batch.number):
-                return True  # it was stored, and only the acknowledgement was lost
-            if owned is None or owned[:2] != (batch.start, batch.writer):
-                raise Fenced(_fenced(batch, owned)) from None
-            raise
-        return True
+            oldest = next(iter(self._accounts))
+            if oldest in used:
+                break
+            self._cached_events -= self._accounts.pop(oldest).version
 
     def policy(self, domain_event: Any, processing_event: ProcessingEvent[str]) -> None:
-        """Decide a batch (eventsourcing's hook); called by `consume`.
+        """Decide a batch (eventsourcing's hook); called by `decide`.
 
         The events are in the order of the log: by it a settlement tells what stood before a campaign's marker.
         """
@@ -246,25 +298,24 @@ class Ledger(EventSourcedProjection[str]):
                 topic, partition, activity.offset, value["event_id"], value["occurred_at"], batch.recorded_at
             )
             if not aggregate:
-                events.extend(self._marked(activity, origin))
+                self._mark(activity, origin, events)
                 continue
-            left = _left(activity, tracking.budgets) if tracking.budgets else {}
+            left = left_of(activity, tracking.budgets) if tracking.budgets else {}
             loaded = self._accounts[aggregate]
             for event in decide(loaded.state, activity, origin, left):
                 if left:
-                    _spend(activity, event, tracking.budgets)
+                    spend(activity, event, tracking.budgets)
                 evolve(loaded.state, event)
                 loaded.version += 1
                 events.append(encoded(aggregate, loaded.version, event))
                 self._cached_events += 1
 
-    def _marked(self, marker: Activity, origin: Origin) -> list[Encoded]:
-        """That a campaign's marker was met in this partition; nothing for one that was met before."""
+    def _mark(self, marker: Activity, origin: Origin, events: list[Encoded]) -> None:
+        """Add that a campaign's marker was met in this partition; nothing for one that was met before."""
         brand, campaign = marker.value["brand_id"], marker.value["campaign_id"]
         aggregate = marker_aggregate(brand, campaign, origin.partition)
-        if any(self.store.histories([aggregate])):
-            return []
-        return [encoded(aggregate, 1, MarkerPassed(origin, brand, campaign))]
+        if not any(self.store.histories([aggregate])) and not any(event[0] == aggregate for event in events):
+            events.append(encoded(aggregate, 1, MarkerPassed(origin, brand, campaign)))
 
     def _load(self, aggregates: Sequence[str]) -> None:
         """Have these accounts in memory; those that are not are read together."""
@@ -284,10 +335,15 @@ class Ledger(EventSourcedProjection[str]):
                 self._cached_events += 1
 
     def forget(self) -> None:
-        """Drop every account from memory; they are read again when needed. Right after any failed write."""
-        with self._turn:
-            self._accounts.clear()
-            self._cached_events = 0
+        """Make what is in memory void, and what was decided on it and not begun to be written."""
+        with self._turn, self._writing:
+            self._generation += 1
+            self._clear()
+
+    def _clear(self) -> None:
+        self._accounts_of = self._generation
+        self._accounts.clear()
+        self._cached_events = 0
 
     def in_memory(self) -> Iterator[tuple[Account, int]]:
         """The accounts in memory, used longest ago first, each with the number of its events."""
@@ -332,55 +388,6 @@ class Ledger(EventSourcedProjection[str]):
         """The greatest notification id; 0 for an empty ledger."""
         with self._reaching():
             return self.store.last()
-
-
-def _environment(database: str) -> dict[str, str]:
-    """eventsourcing's settings for the database at this address."""
-    alike = {
-        "ORIGINATOR_ID_TYPE": "text",
-        "CREATE_TABLE": "n",
-        "MAPPER_TOPIC": "aggregates.ledger_store:LedgerMapper",
-    }
-    if is_postgres(database):
-        return {
-            **alike,
-            "PERSISTENCE_MODULE": "aggregates.ledger_postgres:LedgerFactory",
-            "PROCESS_RECORDER_TOPIC": "aggregates.ledger_postgres:PostgresLedgerRecorder",
-            "POSTGRES_DBNAME": database,
-            "POSTGRES_HOST": "",
-            "POSTGRES_USER": "",
-            "POSTGRES_PASSWORD": "",
-            "POSTGRES_SCHEMA": "",
-            "POSTGRES_ENABLE_DB_FUNCTIONS": "n",
-        }
-    return {
-        **alike,
-        "PERSISTENCE_MODULE": "aggregates.ledger_sqlite:LedgerFactory",
-        "PROCESS_RECORDER_TOPIC": "aggregates.ledger_sqlite:SQLiteLedgerRecorder",
-        "SQLITE_DBNAME": sqlite_file(database),
-        "SQLITE_LOCK_TIMEOUT": str(BUSY_SECONDS),
-    }
-
-
-def _left(activity: Activity, budgets: Mapping[CampaignKey, BudgetUse]) -> dict[str, int]:
-    """Points left by campaign, of those of the activity that have a budget."""
-    left = {}
-    for campaign in activity.campaigns:
-        if campaign.budget is not None:
-            use = budgets[campaign.brand, campaign.id]
-            left[campaign.id] = campaign.budget - use.before - use.taken
-    return left
-
-
-def _spend(activity: Activity, event: AccountEvent, budgets: Mapping[CampaignKey, BudgetUse]) -> None:
-    """Take what the event grants from the budgets of the activity's campaigns."""
-    grants: Sequence[Grant] = getattr(event, "grants", ())
-    for campaign in activity.campaigns if grants else ():
-        points = sum(grant.points for grant in grants if grant.campaign == campaign.id)
-        if points and campaign.budget is not None:
-            use = budgets[campaign.brand, campaign.id]
-            use.taken += points
-            use.room = min(use.room, campaign.budget - use.before - use.taken)
 
 
 def _fenced(batch: Batch, owned: Owned | None) -> str:

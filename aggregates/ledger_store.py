@@ -7,7 +7,7 @@ these by compare-and-set.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -15,7 +15,9 @@ from typing import Any, Final, NamedTuple
 from eventsourcing.persistence import EventStore, IntegrityError, Mapper, StoredEvent, Tracking
 
 from aggregates import events
-from aggregates.events import from_stored, to_stored
+from aggregates.activity import Activity
+from aggregates.database import BUSY_SECONDS, is_postgres, sqlite_file
+from aggregates.events import AccountEvent, Grant, from_stored, to_stored
 
 PLENTY: Final = 1 << 62
 """More points than any budget has."""
@@ -241,3 +243,52 @@ EVENTS: Final = {"sqlite": ("stored_events", "rowid"), "postgresql": ("ledger_ev
 ledger."""
 LAST_NOTIFICATION: Final = {name: f"SELECT MAX({number}) FROM {table}" for name, (table, number) in EVENTS.items()}
 """By SQLAlchemy's name of the database: how they read the greatest notification id."""
+
+
+def environment(database: str) -> dict[str, str]:
+    """eventsourcing's settings for the database at this address."""
+    alike = {
+        "ORIGINATOR_ID_TYPE": "text",
+        "CREATE_TABLE": "n",
+        "MAPPER_TOPIC": "aggregates.ledger_store:LedgerMapper",
+    }
+    if is_postgres(database):
+        return {
+            **alike,
+            "PERSISTENCE_MODULE": "aggregates.ledger_postgres:LedgerFactory",
+            "PROCESS_RECORDER_TOPIC": "aggregates.ledger_postgres:PostgresLedgerRecorder",
+            "POSTGRES_DBNAME": database,
+            "POSTGRES_HOST": "",
+            "POSTGRES_USER": "",
+            "POSTGRES_PASSWORD": "",
+            "POSTGRES_SCHEMA": "",
+            "POSTGRES_ENABLE_DB_FUNCTIONS": "n",
+        }
+    return {
+        **alike,
+        "PERSISTENCE_MODULE": "aggregates.ledger_sqlite:LedgerFactory",
+        "PROCESS_RECORDER_TOPIC": "aggregates.ledger_sqlite:SQLiteLedgerRecorder",
+        "SQLITE_DBNAME": sqlite_file(database),
+        "SQLITE_LOCK_TIMEOUT": str(BUSY_SECONDS),
+    }
+
+
+def left_of(activity: Activity, budgets: Mapping[CampaignKey, BudgetUse]) -> dict[str, int]:
+    """Points left by campaign, of those of the activity that have a budget."""
+    left = {}
+    for campaign in activity.campaigns:
+        if campaign.budget is not None:
+            use = budgets[campaign.brand, campaign.id]
+            left[campaign.id] = campaign.budget - use.before - use.taken
+    return left
+
+
+def spend(activity: Activity, event: AccountEvent, budgets: Mapping[CampaignKey, BudgetUse]) -> None:
+    """Take what the event grants from the budgets of the activity's campaigns."""
+    grants: Sequence[Grant] = getattr(event, "grants", ())
+    for campaign in activity.campaigns if grants else ():
+        points = sum(grant.points for grant in grants if grant.campaign == campaign.id)
+        if points and campaign.budget is not None:
+            use = budgets[campaign.brand, campaign.id]
+            use.taken += points
+            use.room = min(use.room, campaign.budget - use.before - use.taken)

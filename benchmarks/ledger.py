@@ -12,11 +12,14 @@ from __future__ import annotations
 import gc
 import sqlite3
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Final, NamedTuple
 
 import psycopg
@@ -36,7 +39,10 @@ from benchmarks.databases import Empty
 from benchmarks.ledger_mix import END, activities
 from benchmarks.ledger_stock import stock_ledger
 from schemas.topics import ACTIVITY
-from service.worker import GC_THRESHOLD
+from service import process
+from service.worker import COLLECT_AFTER
+from streams.commits import Commits
+from streams.rewards import WAITING
 
 SOURCE: Final = Source(ACTIVITY, "benchmark", 0)
 RECORDS: Final = 100_000
@@ -75,9 +81,11 @@ def bench(
 
 
 def contests(stack: ExitStack) -> Iterator[Contest]:
-    """Those of both databases; until `stack` closes the server runs, and garbage is collected as in the worker."""
+    """Those of both databases; until `stack` closes the server runs, and the process is set up as the worker's."""
     stack.callback(gc.set_threshold, *gc.get_threshold())
-    gc.set_threshold(*GC_THRESHOLD)
+    stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+    stack.callback(gc.unfreeze)
+    process.set_up(COLLECT_AFTER)
     yield from _on(SQLITE, databases.sqlite_file)
     yield from _on(POSTGRESQL, stack.enter_context(databases.postgres()))
 
@@ -85,7 +93,7 @@ def contests(stack: ExitStack) -> Iterator[Contest]:
 def _on(kind: Kind, empty: Empty) -> Iterator[Contest]:
     records = _records()
     few = records[: kind.stock_records]
-    subject = f"Ledger.consume, batches of {BATCH:,}"
+    subject = f"the ledger, batches of {BATCH:,}"
     yield Contest(
         f"ledger on {kind.name}",
         subject,
@@ -160,14 +168,25 @@ def _copy(address: str, rows: Sequence[Encoded]) -> None:
 
 
 def consume(ledger: Ledger, records: Sequence[Activity], size: int) -> None:
-    """Take the records in batches of `size`, as the owner of their partition."""
+    """Take the records in batches of `size`, as a worker that owns their partition: at most two are on their way."""
     position = ledger.take(SOURCE, "benchmark", 0)
     starts = [*range(0, len(records), size), len(records)]
-    for number, (start, end) in enumerate(pairwise(starts), 1):
-        batch = records[start:end]
-        reached = batch[-1].offset + 1
-        ledger.consume(Batch(SOURCE, position, reached, batch, END, "benchmark", number))
-        position = reached
+    never, waiting = Event(), deque[Future[None]]()
+    with Commits(ledger) as commits:
+        for number, (start, end) in enumerate(pairwise(starts), 1):
+            batch = records[start:end]
+            reached = batch[-1].offset + 1
+            taken = Batch(SOURCE, position, reached, batch, END, "benchmark", number)
+            waiting.append(commits.submit(partial(_itself, taken), never))
+            position = reached
+            if len(waiting) > WAITING:
+                waiting.popleft().result()
+        for stored in waiting:
+            stored.result()
+
+
+def _itself(batch: Batch) -> Batch:
+    return batch
 
 
 @contextmanager

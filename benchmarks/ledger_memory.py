@@ -6,7 +6,6 @@ every hundredth account in memory; the process's memory has the generator's list
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -27,7 +26,8 @@ from benchmarks import databases
 from benchmarks.late import resident_mb
 from benchmarks.ledger import BATCH, SOURCE
 from benchmarks.ledger_mix import END, activities
-from service.worker import GC_THRESHOLD
+from service import process
+from service.worker import COLLECT_AFTER
 
 SAMPLED: Final = 100
 """One account in so many."""
@@ -52,7 +52,7 @@ def memory(
         "database MB",
     ):
         table.add_column(name, justify="right")
-    gc.set_threshold(*GC_THRESHOLD)
+    process.set_up(COLLECT_AFTER)
     with ExitStack() as stack:
         empty = stack.enter_context(databases.postgres()) if postgresql else databases.sqlite_file
         address = stack.enter_context(empty())

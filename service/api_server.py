@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from service.access import known_keys
 from service.api import create_app
 from service.api_protocol import Protocol
 from service.problems import Unusable
+from service.process import SWITCH_SECONDS
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -76,6 +78,7 @@ def run(settings: Settings) -> int:
             f"{settings.host}:{settings.port} cannot be used ({error.strerror}): set GROUNDSWELL_PORT to another port"
         ) from None
     _allow_many_connections()
+    sys.setswitchinterval(SWITCH_SECONDS)
     log.info("listening", host=settings.host, port=settings.port, keys=keys)
     server.run(sockets=[bound])
     return 0

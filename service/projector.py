@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from threading import Event
 
@@ -22,7 +20,7 @@ from projections import engagement, registry, snapshotting
 from projections.runner import CACHE_KIB, Runner
 from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
-from service import heartbeats, kafka
+from service import heartbeats, kafka, process
 from service.instants import now_ms
 from service.outbound import Outbound
 from service.outbox import Outbox
@@ -31,11 +29,8 @@ from service.role_port import RolePort
 from service.settings import Settings
 from service.settlement import HOUR_MS, Settlements
 
-GC_THRESHOLD = (100_000, 20, 100)
+COLLECT_AFTER = 100_000
 """Pages of events and rows hold no cycles: with the defaults the collector passed over all of a page many times."""
-SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter from one that wants it, which each answer of the database does: with
-Python's 5 ms a page of the ledger took three times as long beside a burst of panes."""
 IDLE_SECONDS = 0.05
 SOON_SECONDS = 0.005
 """How soon after events the ledger is asked for more; each time in vain doubles it, up to `IDLE_SECONDS`."""
@@ -268,9 +263,7 @@ async def _say_turning(port: RolePort) -> None:
 
 def run(settings: Settings) -> int:
     """Project until a signal; the exit code. A failure ends it with 1 or 2, its cause said; a database away is none."""
-    gc.freeze()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    gc.set_threshold(*GC_THRESHOLD)
+    process.set_up(COLLECT_AFTER)
     try:
         asyncio.run(_serve(settings))
     except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 import uuid
@@ -17,20 +16,21 @@ from sqlalchemy import Engine
 from aggregates.database import is_unavailable, open_database
 from aggregates.ledger import Ledger
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
-from service import heartbeats, kafka, kafka_refusal
+from service import heartbeats, kafka, kafka_refusal, process
 from service.archived import Ends
 from service.problems import Unusable
 from service.role_port import RolePort
 from service.settings import Settings
 from streams import broker, epochs
 from streams.app import GROUP, make_app
+from streams.commits import Commits
 from streams.intake import Limits
 from streams.ownership import StageConfig
 from streams.recovery import ActivityFolds
 from streams.stage import Stage
 
 log = structlog.get_logger()
-GC_THRESHOLD = (1_000_000, 20, 100)
+COLLECT_AFTER = 1_000_000
 """Panes and accounts live long and hold no cycles: with Python's defaults the collector took a third of the time."""
 
 
@@ -78,6 +78,7 @@ def run(settings: Settings) -> int:
     folds = ActivityFolds(
         brokers=settings.brokers,
         ledger=ledger,
+        commits=Commits(ledger),
         partitions=partitions,
         secret=settings.signing_key,
         clock=_clock,
@@ -99,8 +100,7 @@ def run(settings: Settings) -> int:
                 await _beat(stage)
             await asyncio.sleep(heartbeats.EVERY_SECONDS)
 
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
+    process.set_up(COLLECT_AFTER)
     worker = faust.Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     worker.spinner = None  # it draws to a terminal, and this is a log
     try:

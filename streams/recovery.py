@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from aggregates.ledger import Ledger, Source
 from streams import outputs
+from streams.commits import Commits
 from streams.connection import Brokers
 from streams.fold import ActivityFold
 from streams.intake import Intake, Limits, remember
@@ -23,6 +23,8 @@ class ActivityFolds:
 
     brokers: Brokers
     ledger: Ledger
+    commits: Commits
+    """Into `ledger`."""
     partitions: int
     """Partitions of the activity log."""
     secret: bytes
@@ -30,14 +32,13 @@ class ActivityFolds:
     """Epoch milliseconds, for `recorded_at`."""
     grace_ms: int = 24 * 3_600_000
     limits: Limits = field(default_factory=Limits)
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "ledger"))
 
     async def __call__(self, source: Source, state: ReadState, token: str) -> ActivityFold:
         """The fold of a partition at its read-state's position; the ledger is `token`'s from then on."""
         position = await uninterrupted(self.ledger.take, source, token, state.saved)
         recent = await self._recent(source, state, position)
         intake = Intake(source.partition, self.partitions, state, recent, self.secret, self.limits)
-        rewards = Rewards(self.ledger, source, position, token, self.clock, self.thread)
+        rewards = Rewards(self.ledger, source, position, token, self.clock, self.commits)
         return ActivityFold(source, intake, rewards, self.grace_ms)
 
     async def _recent(self, source: Source, state: ReadState, ledger: int) -> Recent:

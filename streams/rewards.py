@@ -1,9 +1,8 @@
-"""Batches of accepted records on their way into the ledger: in a thread of their own, in order, patiently.
+"""Batches of accepted records of a partition on their way into the ledger, in order.
 
-The ledger decides and commits while the next chunk is decoded; the chunks that come meanwhile are its next batch, so
-that under load batches grow and no record waits behind many small commits. When the database is away a batch is tried
-again until it is back or the partition is given up; whoever submits waits, so no more than a few chunks are ever in
-memory.
+The ledger is at work while the next chunk is decoded; the chunks that come meanwhile are its next batch, so that under
+load batches grow and no record waits behind many small commits. Whoever submits waits, so no more than a few chunks are
+ever in memory.
 """
 
 from __future__ import annotations
@@ -12,26 +11,18 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
-import structlog
-
 from aggregates.activity import Activity
-from aggregates.database import Unavailable
 from aggregates.ledger import Batch, Ledger, Source
-from streams.metrics import METRICS
+from streams.commits import Commits
 
-log = structlog.get_logger()
-RETRY_SECONDS = 0.5
 WAITING = 2
 """Batches of one partition that may wait for the ledger."""
 MOST_ACTIVITIES = 5_000
 """Activities of a batch that is made of several chunks, at most."""
-
-
-class GivenUp(Exception):
-    """The partition was given up while the database was away; nothing of the batch was stored, or all of it."""
 
 
 class _Part(NamedTuple):
@@ -61,7 +52,7 @@ class Rewards:
         position: int,
         writer: str,
         clock: Callable[[], int],
-        thread: ThreadPoolExecutor | None = None,
+        commits: Commits | None = None,
     ) -> None:
         self.position = position
         """The next offset the ledger has not been given."""
@@ -69,7 +60,7 @@ class Rewards:
         self._source = source
         self._writer = writer
         self._clock = clock
-        self._thread = thread
+        self._commits = commits
         self._number = 0
         """Of the batch that was stored last, or is being stored."""
         self._next: list[_Part] = []
@@ -79,7 +70,7 @@ class Rewards:
         self._given_up = threading.Event()
 
     def submit(self, activities: Sequence[Activity], end: int) -> None:
-        """Hand on what the ledger has not had yet of the records before `end`. Without a thread: store it at once."""
+        """Hand on what the ledger has not had yet of the records before `end`. Without `commits`: store it at once."""
         position = self.position
         if end <= position:
             return
@@ -93,10 +84,11 @@ class Rewards:
                 self._next.append(part)
                 return
             parts = self._next = [part]
-        if self._thread is None:
+        if self._commits is None:
             self._ledger.consume(self._batch(parts))
         else:
-            self._waiting.append(_Waiting(position, self._thread.submit(self._store, parts)))
+            stored = self._commits.submit(partial(self._batch, parts), self._given_up)
+            self._waiting.append(_Waiting(position, stored))
 
     def _batch(self, parts: list[_Part]) -> Batch:
         """What waits, as one batch; from now on nothing is added to it."""
@@ -107,26 +99,6 @@ class Rewards:
         activities = parts[0].activities if len(parts) == 1 else [a for part in parts for a in part.activities]
         position, end = parts[0].position, parts[-1].end
         return Batch(self._source, position, end, activities, self._clock(), self._writer, self._number)
-
-    def _store(self, parts: list[_Part]) -> None:
-        batch, said = self._batch(parts), False
-        with METRICS.ledger_seconds.time():
-            while not self._given_up.is_set():
-                try:
-                    self._ledger.consume(batch)
-                except Unavailable as error:
-                    if not said:
-                        log.warning("database away, waiting", partition=batch.source.partition, error=str(error))
-                        METRICS.database_away.labels(str(batch.source.partition)).set(1)
-                        said = True
-                    self._given_up.wait(RETRY_SECONDS)
-                else:
-                    if said:
-                        log.warning("database back", partition=batch.source.partition)
-                        METRICS.database_away.labels(str(batch.source.partition)).set(0)
-                    return
-        METRICS.database_away.labels(str(batch.source.partition)).set(0)
-        raise GivenUp
 
     async def settle(self, leave: int = 0) -> None:
         """Wait until at most `leave` batches are not stored. Raises what a batch failed with, e.g. `Fenced`."""

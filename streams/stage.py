@@ -22,10 +22,11 @@ from sqlalchemy import Engine
 
 from aggregates.database import is_unavailable
 from streams import readstate
+from streams.commits import GivenUp
 from streams.metrics import METRICS
 from streams.ownership import FoldMaker, Owned, Recovery, StageConfig, is_away
 from streams.partition import Applied, Flush
-from streams.rewards import WAITING, GivenUp
+from streams.rewards import WAITING
 from streams.transport import Chunk, ChunkedApp
 from streams.watch import Watch
 

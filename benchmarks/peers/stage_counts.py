@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 from argparse import Namespace
@@ -20,7 +19,8 @@ from aggregates.ledger import Source
 from benchmarks.peers.subject import PANE_MS, PARTITIONS, Interval, arguments, dump
 from schemas.codec import decode, picker
 from schemas.topics import BY_NAME, WINDOWS
-from service.worker import GC_THRESHOLD
+from service import process
+from service.worker import COLLECT_AFTER
 from streams import broker, outputs, readstate
 from streams.app import make_app
 from streams.connection import Brokers
@@ -143,7 +143,7 @@ class Counting(NamedTuple):
 async def make(options: Namespace, interval: Interval, grace_ms: int = GRACE_MS, worker: str = "benchmark") -> Counting:
     """Everything but the start."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    gc.set_threshold(*GC_THRESHOLD)
+    process.set_up(COLLECT_AFTER)
     has_transactions = (await _make_topic(options.bootstrap)).has_transactions
     epoch = (await broker.describe(Brokers(options.bootstrap), options.topic)).epoch
     engine, folds = open_database("sqlite:///state.db"), dict[int, TwoCounts]()

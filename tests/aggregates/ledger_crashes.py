@@ -16,6 +16,7 @@ from typing import Any
 
 from ledger_batches import SOURCE, batch, buy, limited
 
+from aggregates import ledger_sqlite
 from aggregates.ledger import Fenced, Ledger
 from aggregates.ledger_store import Encoded, LedgerStore
 
@@ -52,6 +53,7 @@ def stop() -> None:
 def arm(store: LedgerStore, stage: str, end: Callable[[], None]) -> None:
     """From now on the next write comes to that end at that stage."""
     write, move, writing = store.write, store.move, store.writing
+    ledger_sqlite.ROWS = BATCH // 4  # type: ignore[misc]  # so that the middle is between two statements
 
     def at(here: str) -> None:
         if here == stage:

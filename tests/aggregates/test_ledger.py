@@ -13,7 +13,7 @@ from ledger_batches import SOURCE, batch, buy, limited, partition
 
 from aggregates.database import Unavailable
 from aggregates.events import PurchaseRecorded
-from aggregates.ledger import Fenced, Ledger, Source, account_id, brand_aggregate
+from aggregates.ledger import Batch, Decided, Fenced, Ledger, Source, account_id, brand_aggregate
 from aggregates.program_events import BrandDefined
 
 Opened = Callable[[], Ledger]
@@ -197,13 +197,13 @@ def test_a_budget_is_never_overspent_by_two_partitions(ledger, opened, budget, a
     other.take(partition(1), "other", 0)
     bob_and_cid = buy(1, "bob", of), buy(2, "cid", of)
     spends_meanwhile(ledger, lambda: other.consume(batch(0, 9, *bob_and_cid, source=partition(1), writer="other")))
-    process, tries = ledger.process_event, []
+    decide, tries = ledger.decide, []
 
-    def counted(*args: Any) -> None:
+    def counted(one: Batch) -> Decided:
         tries.append(1)
-        process(*args)
+        return decide(one)
 
-    ledger.process_event = counted  # type: ignore[method-assign]
+    ledger.decide = counted  # type: ignore[method-assign]
     ledger.consume(batch(0, 9, buy(1, "ann", of), buy(2, "dan", of)))
     earned = {m: ledger.account("acme", m).earned for m in ("bob", "cid", "ann", "dan")}
     assert earned == {"bob": 10, "cid": 10, "ann": ann, "dan": dan}

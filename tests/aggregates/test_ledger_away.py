@@ -16,7 +16,7 @@ from account_cases import NOON
 from eventsourcing import persistence
 from ledger_batches import SOURCE, batch, buy, partition
 
-import aggregates.ledger
+import aggregates.ledger_store
 from aggregates.database import Exclusive, Lock, Unavailable, is_unavailable, open_database
 from aggregates.ledger import Fenced, Ledger
 
@@ -163,7 +163,7 @@ def test_a_lock_goes_with_the_server(postgresql_address, postgresql_server, stop
 
 
 def test_a_locked_sqlite_file_is_away_for_as_long(sqlite_address, monkeypatch):
-    monkeypatch.setattr(aggregates.ledger, "BUSY_SECONDS", 1)
+    monkeypatch.setattr(aggregates.ledger_store, "BUSY_SECONDS", 1)
     ledger = Ledger(sqlite_address)
     ledger.migrate()
     ledger.take(SOURCE, "w", 0)

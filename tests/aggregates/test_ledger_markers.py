@@ -56,3 +56,10 @@ def test_a_batch_with_a_marker_whose_acknowledgement_was_lost_is_stored_once(ope
     ledger.consume(again)
     ledger.consume(again)
     assert stored(ledger) == [0, 1, 2]
+
+
+def test_a_marker_that_comes_twice_in_one_batch_is_stored_once(opened):
+    ledger = opened()
+    ledger.take(SOURCE, "w", 0)
+    ledger.consume(batch(0, 9, buy(0), marker(1), marker(2), buy(3)))
+    assert stored(ledger) == [0, 1, 3]

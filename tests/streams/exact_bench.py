@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from schemas.codec import decode, encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, DEAD_LETTERS, TIERS, TRUSTED, WINDOWS, activity_key
 from streams import readstate
+from streams.commits import Commits
 from streams.fold import ActivityFold
 from streams.intake import Intake, Limits, remember
 from streams.panes import Record as Written
@@ -170,8 +170,8 @@ class Bench:
         self.workers = 0
         self.tokens: dict[Partition, str] = {}
 
-    def worker(self, thread: ThreadPoolExecutor | None = None) -> Partition:
-        """A new owner, recovered from what is durable; its ledger works in the thread, if there is one."""
+    def worker(self, commits: Commits | None = None) -> Partition:
+        """A new owner, recovered from what is durable; its ledger that of `commits`, if there are."""
         self.workers += 1
         token = f"w{self.workers}"
         state = readstate.take(self.engine, self.source, token)
@@ -182,9 +182,10 @@ class Bench:
             if one.offset not in rejected:
                 remember(recent, one)
         intake = Intake(self.partition, self.partitions, state, recent, SECRET, self.limits)
-        ledger, recorded = Ledger(self.database), NOW + self.workers
+        ledger = Ledger(self.database) if commits is None else commits.ledger
+        recorded = NOW + self.workers
         position = ledger.take(self.source, token, start)
-        rewards = Rewards(ledger, self.source, position, token, lambda: recorded, thread)
+        rewards = Rewards(ledger, self.source, position, token, lambda: recorded, commits)
         fold = ActivityFold(self.source, intake, rewards, self.grace_ms)
         fold.recover(self.written, start)
         part = Partition(self.source, start, fold)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from exact_bench import Bench, interaction, programs, record
 
 from aggregates.ledger import Ledger
 from streams import readstate
+from streams.commits import Commits
 from streams.partition import Applied, Partition
 
 RECORDS = 12
@@ -37,8 +37,8 @@ def durable(bench: Bench) -> tuple[int, int, int]:
 def test_while_the_ledger_is_busy_chunks_go_on_and_a_flush_writes_nothing(tmp_path: Path) -> None:
     bench, busy = Bench(tmp_path / "busy", log()), threading.Event()
 
-    async def story(part: Partition, thread: ThreadPoolExecutor) -> None:
-        thread.submit(busy.wait)
+    async def story(part: Partition, commits: Commits) -> None:
+        commits.deciding.submit(busy.wait)
         apply(bench, part, HALF)
         flushing = asyncio.ensure_future(bench.finish_flush(part, part.begin_flush()))
         await asyncio.wait({flushing}, timeout=0.1)
@@ -52,8 +52,8 @@ def test_while_the_ledger_is_busy_chunks_go_on_and_a_flush_writes_nothing(tmp_pa
         assert ledger >= saved == HALF
         assert panes
 
-    with ThreadPoolExecutor(1) as thread:
-        asyncio.run(story(bench.worker(thread), thread))
+    with Commits(Ledger(bench.database)) as commits:
+        asyncio.run(story(bench.worker(commits), commits))
     bench.finish()  # whoever comes next, after a crash here
     clean = Bench(tmp_path / "clean", log())
     clean.finish()
@@ -63,11 +63,11 @@ def test_while_the_ledger_is_busy_chunks_go_on_and_a_flush_writes_nothing(tmp_pa
 def test_a_flush_does_not_wait_for_what_came_after_it(tmp_path: Path) -> None:
     bench, busy = Bench(tmp_path, log()), threading.Event()
 
-    async def story(part: Partition, thread: ThreadPoolExecutor) -> None:
+    async def story(part: Partition, commits: Commits) -> None:
         apply(bench, part, HALF)
         await part.fold.settle()
         flush = part.begin_flush()
-        thread.submit(busy.wait)
+        commits.deciding.submit(busy.wait)
         apply(bench, part, RECORDS)
         await asyncio.wait_for(bench.finish_flush(part, flush), 20)
         assert durable(bench)[:2] == (HALF, HALF)
@@ -75,8 +75,8 @@ def test_a_flush_does_not_wait_for_what_came_after_it(tmp_path: Path) -> None:
         await part.fold.settle()
         assert durable(bench)[:2] == (RECORDS, HALF)
 
-    with ThreadPoolExecutor(1) as thread:
+    with Commits(Ledger(bench.database)) as commits:
         try:
-            asyncio.run(story(bench.worker(thread), thread))
+            asyncio.run(story(bench.worker(commits), commits))
         finally:
             busy.set()

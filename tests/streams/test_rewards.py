@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from aggregates.ledger import Ledger, Source
 from aggregates.parsing import parse
 from schemas.topics import ACTIVITY
 from streams import rewards
+from streams.commits import Commits
 from streams.rewards import Rewards
 
 CAMPAIGN = {
@@ -64,11 +64,11 @@ def submit(target: Rewards, start: int, end: int) -> None:
 
 
 def test_chunks_that_come_while_the_ledger_is_busy_are_one_batch(ledger: Ledger) -> None:
-    with ThreadPoolExecutor(1) as thread:
+    with Commits(ledger) as commits:
         ledger.take(SOURCE, "w", 0)
         busy = threading.Event()
-        thread.submit(busy.wait)
-        target = Rewards(ledger, SOURCE, 0, "w", lambda: 7, thread)
+        commits.deciding.submit(busy.wait)
+        target = Rewards(ledger, SOURCE, 0, "w", lambda: 7, commits)
         for start in range(0, RECORDS, 3):
             submit(target, start, start + 3)
         assert target.position == RECORDS
@@ -83,11 +83,11 @@ def test_chunks_that_come_while_the_ledger_is_busy_are_one_batch(ledger: Ledger)
 
 def test_a_batch_of_several_chunks_has_a_limit(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rewards, "MOST_ACTIVITIES", 10)
-    with ThreadPoolExecutor(1) as thread:
+    with Commits(ledger) as commits:
         ledger.take(SOURCE, "w", 0)
         busy = threading.Event()
-        thread.submit(busy.wait)
-        target = Rewards(ledger, SOURCE, 0, "w", lambda: 7, thread)
+        commits.deciding.submit(busy.wait)
+        target = Rewards(ledger, SOURCE, 0, "w", lambda: 7, commits)
         for start in range(0, 25, 5):  # four activities each
             submit(target, start, start + 5)
         busy.set()
@@ -114,12 +114,12 @@ def test_however_it_is_cut_and_whenever_it_waits_the_ledger_holds_the_same(
     submit(Rewards(plain, SOURCE, 0, "w", lambda: 7), 0, RECORDS)
 
     async def in_pieces() -> None:
-        with ThreadPoolExecutor(1) as thread:
-            first = Rewards(cut, SOURCE, 0, "w", lambda: 7, thread)
+        with Commits(cut) as commits:
+            first = Rewards(cut, SOURCE, 0, "w", lambda: 7, commits)
             submit(first, 0, before)
             await first.settle()
             cut.take(SOURCE, "w", 0)  # started over: what is folded again was stored before
-            target = Rewards(cut, SOURCE, before, "w", lambda: 7, thread)
+            target = Rewards(cut, SOURCE, before, "w", lambda: 7, commits)
             edges = [0, *sorted(cuts), RECORDS]
             for start, end in pairwise(edges):
                 submit(target, start, end)
