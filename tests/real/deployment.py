@@ -195,12 +195,15 @@ class Watch:
         return self._last.get(("ledger", partition), (0, ""))[1]
 
     def resumed(self, partition: int, since: float) -> float | None:
-        """Seconds from `since` until another owner moved the partition's ledger; None if none has."""
-        before = [m for m in list(self.moves) if m.partition == partition and m.store == "ledger"]
-        owner = next((m.writer for m in reversed(before) if m.at <= since), "")
-        start = max((m.position for m in before if m.at <= since), default=0)
-        later = (m.at - since for m in before if m.at > since and m.writer != owner and m.position > start)
-        return next(later, None)
+        """Seconds from `since` until another owner moved the partition's ledger, or its read-state where the ledger had
+        all already; None if none has."""
+        found = []
+        for store in ("ledger", "readstate"):
+            moves = [m for m in list(self.moves) if m.partition == partition and m.store == store]
+            owner = next((m.writer for m in reversed(moves) if m.at <= since), "")
+            start = max((m.position for m in moves if m.at <= since), default=0)
+            found += [m.at - since for m in moves if m.at > since and m.writer != owner and m.position > start][:1]
+        return min(found, default=None)
 
     def _follow(self) -> None:
         while not self._over.is_set():
