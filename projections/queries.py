@@ -74,10 +74,10 @@ def campaign_definition(conn: Connection, brand: str, campaign: str, at: int) ->
 
     Raises `NotFound`.
     """
-    if not brand_exists(conn, brand):
-        raise NotFound("unknown_brand", f"There is no brand `{brand}`.")
     versions = [v for v in _definitions(conn, brand, CAMPAIGN, campaign) if isinstance(v, Campaign)]
     if not versions:
+        if not brand_exists(conn, brand):
+            raise NotFound("unknown_brand", f"There is no brand `{brand}`.")
         raise NotFound("unknown_campaign", f"Brand `{brand}` has no campaign `{campaign}`.")
     return campaign_in_force(versions, at) or min(versions, key=lambda v: (v.draft, v.effective_at))
 

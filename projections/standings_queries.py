@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from sqlalchemy import Connection, func, select, union_all
+from sqlalchemy import Connection, and_, bindparam, func, select, union_all
 
 from aggregates.settlement import ranked as places
 from projections import snapshots
 from projections.answers import Standing, Standings
+from projections.engagement_people import UNKNOWN
+from projections.engagement_tables import MEMBERS
 from projections.movements import PRIZE
 from projections.queries import MAX_DIGITS, NotFound, read_position, until
 from projections.standings import STANDINGS
@@ -21,6 +23,18 @@ POINTS: Final = "points"
 """The standings metric that the ledger scores; the others come from the panes."""
 COUNTS = _S.c.kind != PRIZE
 """Which of a campaign's movements its standings by points count: a prize comes of them, and is none."""
+_R: Final = STANDINGS.table
+_OF: Final = (_R.c.brand == bindparam("brand"), _R.c.campaign == bindparam("campaign"))
+_PAGE: Final = (
+    select(_R.c.member, _R.c.points, MEMBERS.c.tier)
+    .join_from(_R, MEMBERS, and_(MEMBERS.c.brand == _R.c.brand, MEMBERS.c.member == _R.c.member), isouter=True)
+    .where(*_OF)
+    .order_by(_R.c.points.desc(), _R.c.member)
+    .limit(bindparam("places"))
+    .offset(bindparam("start"))
+)
+_BETTER: Final = select(func.count()).where(*_OF, _R.c.points > bindparam("points"))
+"""Made once: to put a statement together takes as long as to run it."""
 
 
 def points_scores(
@@ -54,19 +68,22 @@ def ranked(scores: Sequence[tuple[str, int | Decimal | None]], tiers: Mapping[st
 
 
 def points_page(conn: Connection, brand: str, campaign: str, limit: int = 100, cursor: str | None = None) -> Standings:
-    """A page of the ranking by points as it is now, read in its order. Raises `NotFound` for a bad cursor."""
-    table, start = STANDINGS.table, start_of(cursor)
-    of_campaign = (table.c.brand == brand, table.c.campaign == campaign)
-    ordered = select(table.c.member, table.c.points).where(*of_campaign).order_by(table.c.points.desc(), table.c.member)
-    rows = conn.execute(ordered.limit(limit + 1).offset(start)).all()
+    """A page of the ranking by points as it is now, read in its order, each member with the tier of now.
+
+    Raises `NotFound` for a bad cursor.
+    """
+    start = start_of(cursor)
+    of = {"brand": brand, "campaign": campaign}
+    rows = conn.execute(_PAGE, {**of, "places": limit + 1, "start": start}).all()
     entries: list[Standing] = []
-    for place, (member, points) in enumerate(rows[:limit], start + 1):
+    rank, score = 0, None
+    for place, (member, points, tier) in enumerate(rows[:limit], start + 1):
         if not entries and start:
-            better = select(func.count()).where(*of_campaign, table.c.points > points)
-            place = 1 + int(conn.execute(better).scalar_one())
-        elif entries and entries[-1].score == points:
-            place = entries[-1].rank
-        entries.append(Standing(rank=place, member_id=member, tier="unknown", score=points, prize=None))
+            rank = 1 + int(conn.execute(_BETTER, {**of, "points": points}).scalar_one())
+        elif score != points:
+            rank = place
+        score = points
+        entries.append(Standing(rank=rank, member_id=member, tier=tier or UNKNOWN, score=points, prize=None))
     end = start + limit
     return Standings(
         brand=brand,

@@ -14,7 +14,8 @@ from live_world import World, rewarded
 from serving import serving
 
 from aggregates.ledger import account_id
-from projections import standings_queries
+from projections import engagement_tables, standings_queries
+from projections.campaign_queries import with_tiers
 from service import api_quick
 from service.gathered import Gathered
 from service.problems import Refusal
@@ -75,7 +76,11 @@ def test_standings_read_in_order_are_those_that_are_ranked_in_memory(filled_sett
     world.append((account_id("acme", f"m{n}"), rewarded(50 + n, one)) for n, one in enumerate(points))
     world.project()
     world.close()
-    engine = open_database(filled_settings.database, read_only=True)
+    engine = open_database(filled_settings.database)
+    told = {"followers": 5, "platforms": "{}", "changes": "", "partition": 0, "epoch": "e", "stamp": 1}
+    tiers = [{"brand": "acme", "member": f"m{n}", "tier": f"tier-{n}", **told} for n in range(0, len(points), 2)]
+    with engine.begin() as conn:
+        conn.execute(engagement_tables.MEMBERS.insert(), [*tiers, {**tiers[1], "brand": "zen", "member": "m1"}])
     with engine.connect() as conn:
         scores = standings_queries.points_scores(conn, "acme", "spring")
         assert len(scores) == len(points) + 2
@@ -83,6 +88,7 @@ def test_standings_read_in_order_are_those_that_are_ranked_in_memory(filled_sett
             for start in range(13):
                 cursor = str(start)
                 ranked = standings_queries.standings(conn, "acme", "spring", "points", scores, {}, limit, cursor)
+                ranked = ranked.model_copy(update={"entries": with_tiers(conn, "acme", ranked.entries)})
                 assert standings_queries.points_page(conn, "acme", "spring", limit, cursor) == ranked
     engine.dispose()
 
