@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import IO, Any, Final, Self
@@ -13,8 +13,9 @@ import psycopg
 import psycopg_pool
 from eventsourcing import persistence
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import ColumnElement, Connection, Engine, String, any_, create_engine, event, literal
 from sqlalchemy import exc as sqlalchemy_errors
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import make_url
 
 BUSY_SECONDS: Final = 30
@@ -48,6 +49,14 @@ class Lock(IntEnum):
     """The one projector at work."""
     REBUILD = 0x67730005
     """The one rebuild of read models at work."""
+
+
+def among(conn: Connection, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+    """That a column has one of these texts. On PostgreSQL they are one array, so the statement is planned once: with a
+    parameter for each, 64 lots took five times as long to read."""
+    if conn.dialect.name == "postgresql":
+        return column == any_(literal(list(values), ARRAY(String)))
+    return column.in_(values)
 
 
 class Unavailable(Exception):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Table, select
 
+from aggregates.database import among
 from projections.digest import of_canonical
 from projections.engagement_sums import totals
 from projections.engagement_tables import DIGESTS, KEY, MEMBERS, column_of
@@ -58,7 +59,7 @@ def of_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> Digest
     for brand, members in groupby(met, lambda one: one[0]):
         names = [member for _, member in members]
         for start in range(0, len(names), _SOME):
-            some = MEMBERS.c.member.in_(names[start : start + _SOME])
+            some = among(conn, MEMBERS.c.member, names[start : start + _SOME])
             digest = digest.plus(of_canonical(member_rows(conn, MEMBERS.c.brand == brand, some)))
     return digest
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from aggregates.database import among
 from projections import snapshots
 from projections.balances import BALANCES, Holding, LotLeft, Totals
 from projections.lots import LOTS
@@ -116,7 +117,7 @@ def _of_debtors(conn: Connection, brand: str, cut: Cut) -> Iterator[Holding]:
         return
     for some in chunks(debtors):
         rows: dict[str, list[dict[str, Any]]] = {}
-        for row in conn.execute(select(_S).where(_S.c.brand == brand, _S.c.member.in_(some), *cut.of(_S))):
+        for row in conn.execute(select(_S).where(_S.c.brand == brand, among(conn, _S.c.member, some), *cut.of(_S))):
             rows.setdefault(row.member, []).append(dict(row._mapping))
         yield from map(holding_of, rows.values())
 
@@ -128,15 +129,15 @@ def members_hold(conn: Connection, brand: str, members: Iterable[str]) -> dict[s
         lots: dict[str, list[LotLeft]] = {}
         query = select(_L.c.member, _L.c.points_left, _L.c.active_at, _L.c.expires_at)
         for member, *lot in conn.execute(
-            query.where(_L.c.brand == brand, _L.c.member.in_(some), _L.c.points_left != 0)
+            query.where(_L.c.brand == brand, among(conn, _L.c.member, some), _L.c.points_left != 0)
         ):
             lots.setdefault(member, []).append(LotLeft(*lot))
-        for _, member, *totals in conn.execute(select(_B).where(_B.c.brand == brand, _B.c.member.in_(some))):
+        for _, member, *totals in conn.execute(select(_B).where(_B.c.brand == brand, among(conn, _B.c.member, some))):
             found[member] = Holding(Totals(*totals), lots.get(member, []))
     debtors = [member for member, holding in found.items() if holding.totals.debt > 0]
     for some in chunks(debtors):
         arose = select(_S.c.member, func.max(_S.c.occurred_at).label("at")).group_by(_S.c.member)
-        of_debt = (_S.c.brand == brand, _S.c.member.in_(some), _DEBT, _S.c.debt > 0)
+        of_debt = (_S.c.brand == brand, among(conn, _S.c.member, some), _DEBT, _S.c.debt > 0)
         for row in conn.execute(arose.where(*of_debt)):
             found[row.member] = found[row.member]._replace(owed_since=row.at)
     return found

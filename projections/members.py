@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from aggregates.database import among
 from aggregates.engagement import TIER_CHANGES
 from projections.engagement_tables import MEMBER_TIERS, MEMBERS
 
@@ -88,8 +89,10 @@ def _derive(conn: Connection, brand: str, members: Sequence[str]) -> None:
     """Write anew from when until when these members were in each tier, by the rows that stand."""
     for start in range(0, len(members), _ID_CHUNK):
         some = members[start : start + _ID_CHUNK]
-        conn.execute(MEMBER_TIERS.delete().where(MEMBER_TIERS.c.brand == brand, MEMBER_TIERS.c.member.in_(some)))
-        stand = select(MEMBERS).where(MEMBERS.c.brand == brand, MEMBERS.c.member.in_(some))
+        conn.execute(
+            MEMBER_TIERS.delete().where(MEMBER_TIERS.c.brand == brand, among(conn, MEMBER_TIERS.c.member, some))
+        )
+        stand = select(MEMBERS).where(MEMBERS.c.brand == brand, among(conn, MEMBERS.c.member, some))
         rows = [row for found in conn.execute(stand).mappings() for row in _spans(dict(found))]
         if rows:
             conn.execute(MEMBER_TIERS.insert(), rows)

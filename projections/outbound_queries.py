@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
+from aggregates.database import among
 from aggregates.definitions import Campaign
 from aggregates.parsing import from_content
 from projections.holdings import chunks
@@ -22,7 +23,7 @@ def points(conn: Connection, brand: str, campaign: str, members: Iterable[str]) 
     found: dict[str, int] = {}
     for some in chunks(members):
         scores = select(_S.c.member, _S.c.points).where(_S.c.brand == brand, _S.c.campaign == campaign)
-        found.update((row.member, row.points) for row in conn.execute(scores.where(_S.c.member.in_(some))))
+        found.update((row.member, row.points) for row in conn.execute(scores.where(among(conn, _S.c.member, some))))
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, exists, func, select
 
+from aggregates.database import among
 from aggregates.engagement import CLOSED
 from aggregates.settlement import Score
 from projections import engagement_queries
@@ -112,7 +113,7 @@ def prizes(conn: Connection, brand: str, campaign: str, members: Iterable[str]) 
     found: dict[str, int] = {}
     for start in range(0, len(asked), _ID_CHUNK):
         some: Sequence[str] = asked[start : start + _ID_CHUNK]
-        won = (_W.c.brand == brand, _W.c.campaign == campaign, _W.c.prize > 0, _W.c.member.in_(some))
+        won = (_W.c.brand == brand, _W.c.campaign == campaign, _W.c.prize > 0, among(conn, _W.c.member, some))
         found |= {row.member: int(row.prize) for row in conn.execute(select(_W.c.member, _W.c.prize).where(*won))}
     return found
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
+from aggregates.database import among
 from projections.answers import iso
 from projections.engagement_models import MemberTierAnswer
 from projections.engagement_people import UNKNOWN, tiers_of
@@ -81,6 +82,6 @@ def member_tiers(conn: Connection, brand: str, members: Iterable[str], as_of: in
     table, where = tiers_of(brand, as_of)
     for start in range(0, len(ids), _ID_CHUNK):
         chunk = ids[start : start + _ID_CHUNK]
-        found = conn.execute(select(table.c.member, table.c.tier).where(*where, table.c.member.in_(chunk)))
+        found = conn.execute(select(table.c.member, table.c.tier).where(*where, among(conn, table.c.member, chunk)))
         asked.update((row.member, row.tier) for row in found)
     return asked
