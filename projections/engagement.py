@@ -18,7 +18,7 @@ from projections.engagement_panes import Row, UnknownRecord, pane_row, write_pan
 from projections.engagement_tables import ENGAGEMENT, MEMBERS, POSITIONS, TIERS
 from projections.members import write_members
 
-__all__ = ["Applied", "PositionMoved", "UnknownRecord", "apply", "position", "positions"]
+__all__ = ["Applied", "Batch", "PositionMoved", "UnknownRecord", "apply", "apply_all", "position", "positions"]
 
 TABLE_OF_SCOPE: Final[Mapping[str, Table]] = {name: TIERS if name in TIER_SCOPES else ENGAGEMENT for name in SCOPES}
 """Where the panes of each scope are kept."""
@@ -35,8 +35,25 @@ class PositionMoved(Exception):
         self.topic, self.partition, self.expected, self.found = topic, partition, expected, found
 
 
+class Batch(NamedTuple):
+    """Records of one partition: those at offsets in [start_position, end_position)."""
+
+    topic: str
+    partition: int
+    start_position: int
+    """What `position` gave, whether or not a record still stands there: compaction leaves gaps."""
+    end_position: int
+    """The offset after the last one read."""
+    records: Iterable[Mapping[str, Any]]
+
+    @property
+    def where(self) -> str:
+        """Of which partition, for messages."""
+        return f"{self.topic}[{self.partition}]"
+
+
 class Applied(NamedTuple):
-    """What became of a batch."""
+    """What became of the records."""
 
     rows: int
     """Rows that it came down to, one a key; those older than what is stored changed nothing."""
@@ -66,33 +83,38 @@ def apply(
     end_position: int,
     records: Iterable[Mapping[str, Any]],
 ) -> Applied:
-    """Write decoded `EngagementPane` and `MemberTier` records and the position, in the caller's transaction.
+    """Write the records of one partition; see `apply_all`."""
+    return apply_all(conn, [Batch(topic, partition, start_position, end_position, records)])
 
-    `start_position` is what `position` gave, whether or not a record still stands there (compaction leaves gaps);
-    `end_position` is the offset after the last one read.
+
+def apply_all(conn: Connection, batches: Iterable[Batch]) -> Applied:
+    """Write decoded `EngagementPane` and `MemberTier` records and the positions, in the caller's transaction.
+
+    Statements cost more than the rows in them, so what came of several partitions at once is written at once.
 
     Raises PositionMoved when the tables stand elsewhere, UnknownRecord for a counter that has no column or a record
-    that is neither of the two, ValueError when the end is before the start; the caller then rolls back.
+    that is neither of the two, ValueError when an end is before its start; the caller then rolls back.
     """
-    if end_position < start_position:
-        raise ValueError(
-            f"{topic}[{partition}]: a batch cannot end at {end_position}, before its start {start_position}"
-        )
-    _advance(conn, topic, partition, start_position, end_position)
     members: list[Mapping[str, Any]] = []
     panes: dict[Table, list[Row]] = {ENGAGEMENT: [], TIERS: []}
     skipped = 0
-    for record in records:
-        if "scope" in record:
-            table = TABLE_OF_SCOPE.get(record["scope"])
-            if table is None:
-                skipped += 1
+    for batch in sorted(batches, key=lambda batch: batch[:2]):  # so that of two writers one waits for the other
+        if batch.end_position < batch.start_position:
+            raise ValueError(
+                f"{batch.where}: a batch cannot end at {batch.end_position}, before {batch.start_position}"
+            )
+        _advance(conn, batch.topic, batch.partition, batch.start_position, batch.end_position)
+        for record in batch.records:
+            if "scope" in record:
+                table = TABLE_OF_SCOPE.get(record["scope"])
+                if table is None:
+                    skipped += 1
+                else:
+                    panes[table].append(pane_row(record))
+            elif "platforms" in record:
+                members.append(record)
             else:
-                panes[table].append(pane_row(record))
-        elif "platforms" in record:
-            members.append(record)
-        else:
-            raise UnknownRecord(f"{topic}[{partition}]: neither a pane nor a member's tier: fields {sorted(record)}")
+                raise UnknownRecord(f"{batch.where}: neither a pane nor a member's tier: fields {sorted(record)}")
     rows = 0
     if members:
         with keeping(conn, MEMBERS.name, lambda: of_members(conn, members)):

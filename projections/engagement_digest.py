@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Table, create_engine, literal, select, true
 
 from aggregates.engagement import TIER_SCOPES
 from projections.digest import DigestSource, of_canonical
-from projections.engagement import apply, positions
+from projections.engagement import Batch, apply_all, positions
 from projections.engagement_kept import kept, member_rows, pane_rows
 from projections.engagement_queries import position_text
 from projections.engagement_tables import (
@@ -36,16 +36,6 @@ TOPIC_OF: Final = {ENGAGEMENT.name: WINDOWS_TOPIC, TIERS.name: TIERS_TOPIC, MEMB
 _FETCH: Final = 5_000
 
 
-class Batch(NamedTuple):
-    """Records read of one partition: those at offsets in [start_position, end_position)."""
-
-    topic: str
-    partition: int
-    start_position: int
-    end_position: int
-    records: Sequence[Mapping[str, Any]]
-
-
 def digest_rows(conn: Connection, table: str) -> Iterator[dict[str, Any]]:
     """The canonical rows of one of `TOPIC_OF`, in no order. Raises KeyError for a table that has no digest."""
     if table == MEMBERS.name:
@@ -61,7 +51,7 @@ def rebuild(batches: Iterable[Batch]) -> Iterator[Connection]:
         with engine.connect() as conn:
             create_tables(conn)
             for batch in batches:
-                apply(conn, *batch)
+                apply_all(conn, [batch])
             yield conn
     finally:
         engine.dispose()

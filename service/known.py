@@ -147,10 +147,12 @@ def _flush(engine: sa.Engine, source: Source, fold: ActivityFold, saved: int, at
     """Write what changed since the last time, as the worker and the projector do between them."""
     records, delta = fold.take(saved, at)
     with engine.begin() as conn:
-        for topic in ends:
+        batches = []
+        for topic, start in ends.items():
             values = [decode(value)[1] for _, value, _ in records.get(topic, ()) if value is not None]
-            engagement.apply(conn, topic, source.partition, ends[topic], ends[topic] + len(values), values)
             ends[topic] += len(values)
+            batches.append(engagement.Batch(topic, source.partition, start, ends[topic], values))
+        engagement.apply_all(conn, batches)
     readstate.save(engine, source, delta, source.name, ends)
     fold.flushed(delta)
     return at

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from threading import Event
+from typing import Any
 
 import sqlalchemy as sa
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from aggregates.database import Exclusive, Lock, end_former, is_unavailable, open_database
 from aggregates.ledger import Ledger
@@ -49,6 +50,11 @@ STAND_BY_SECONDS = 1.0
 """How often a projector that stands by, or waits for the database, tries again."""
 
 
+Positions = dict[TopicPartition, int]
+"""The next offset to read of each partition."""
+Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord[Any, bytes]]]
+
+
 class LeadLost(Exception):
     """The connection that held the projector's lock is gone: another one may be at work."""
 
@@ -80,7 +86,7 @@ async def _fold(runner: Runner, stop: asyncio.Event) -> None:
 
 
 async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, stop: asyncio.Event) -> None:
-    """Follow both pane topics; rows and position are written in one transaction a partition."""
+    """Follow both pane topics; the rows of a fetch and the positions are written in one transaction."""
     consumer = AIOKafkaConsumer(
         **settings.brokers.options,
         enable_auto_commit=False,
@@ -101,18 +107,18 @@ async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, st
                         f"{tp.topic} partition {tp.partition}: offset {records[0].offset} came where {at[tp]} was "
                         "next. Was the topic made anew? `groundswell topics accept` says what is lost, and goes on"
                     )
-                end = records[-1].offset + 1
-                try:
-                    await asyncio.to_thread(_apply, engine, tp, at[tp], end, [record.value for record in records])
-                except engagement.PositionMoved:  # other tables serve now, of a rebuild or from before it
-                    at = _seek(consumer, engine, tps)
-                    break
-                at[tp] = end
+            ends = {tp: records[-1].offset + 1 for tp, records in fetched.items()}
+            try:
+                await asyncio.to_thread(_apply, engine, at, ends, fetched)
+            except engagement.PositionMoved:  # other tables serve now, of a rebuild or from before it
+                at = _seek(consumer, engine, tps)
+            else:
+                at |= ends
     finally:
         await consumer.stop()
 
 
-def _seek(consumer: AIOKafkaConsumer, engine: sa.Engine, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+def _seek(consumer: AIOKafkaConsumer, engine: sa.Engine, tps: Sequence[TopicPartition]) -> Positions:
     """Have the consumer go on where the tables stand; these positions."""
     with engine.connect() as connection:
         at = {tp: engagement.position(connection, tp.topic, tp.partition) for tp in tps}
@@ -121,10 +127,14 @@ def _seek(consumer: AIOKafkaConsumer, engine: sa.Engine, tps: Sequence[TopicPart
     return at
 
 
-def _apply(engine: sa.Engine, tp: TopicPartition, start: int, end: int, values: list[bytes]) -> None:
-    records = [decode(value)[1] for value in values]
-    with engine.begin() as connection:
-        engagement.apply(connection, tp.topic, tp.partition, start, end, records)
+def _apply(engine: sa.Engine, at: Positions, ends: Positions, fetched: Fetched) -> None:
+    batches = [
+        engagement.Batch(tp.topic, tp.partition, at[tp], ends[tp], [decode(record.value)[1] for record in records])
+        for tp, records in fetched.items()
+    ]
+    if batches:
+        with engine.begin() as connection:
+            engagement.apply_all(connection, batches)
 
 
 async def _settle(settings: Settings, ledger: Ledger, partitions: int, stop: asyncio.Event) -> None:

@@ -13,8 +13,8 @@ from aggregates.ledger import Ledger
 from projections import engagement_digest, registry
 from projections.digest import DigestReport, DigestSource, snapshot
 from projections.digest import digest as digests
-from projections.engagement import positions
-from projections.engagement_digest import TOPIC_OF, Batch
+from projections.engagement import Batch, positions
+from projections.engagement_digest import TOPIC_OF
 from projections.verify import Extra, Progress, Report, Verified
 from projections.verify import verify as verify_ledger
 from schemas.codec import decode

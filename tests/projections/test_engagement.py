@@ -15,10 +15,10 @@ from sqlalchemy import select
 from aggregates.database import open_database
 from projections import engagement, engagement_digest
 from projections.digest import of_canonical
-from projections.engagement import Applied, PositionMoved, UnknownRecord
-from projections.engagement_digest import Batch, digest_rows
+from projections.engagement import Applied, Batch, PositionMoved, UnknownRecord
+from projections.engagement_digest import digest_rows
 from projections.engagement_kept import kept
-from projections.engagement_tables import ENGAGEMENT, MEMBERS, TIERS, create_tables
+from projections.engagement_tables import ENGAGEMENT, MEMBERS, POSITIONS, TIERS, create_tables
 from schemas import codec
 from schemas.codec import decode, encode
 
@@ -247,6 +247,26 @@ def test_digests_name_the_tables_and_how_far_their_topic_is(conn):
     found = [engagement_digest.DIGESTED[number].position(conn) for number in range(3)]
     assert found == ["1:40", "0:7", "0:7"]
     assert [source.name for source in engagement_digest.DIGESTED] == ["engagement", "tiers", "members"]
+
+
+@modest
+@given(st.lists(model.panes() | model.profiles(), max_size=25), st.data())
+def test_partitions_that_are_written_together_give_what_they_give_one_after_the_other(engine, records, data):
+    records = model.one_per_stamp(records)
+    of = [data.draw(st.sampled_from([("a", 0), ("a", 1), ("b", 0)])) for _ in records]
+    batches = [
+        Batch(*tp, 0, 50, [one for one, there in zip(records, of, strict=True) if there == tp])
+        for tp in sorted(set(of))
+    ]
+    found = []
+    for steps in ([[batch] for batch in batches], [data.draw(st.permutations(batches))]):
+        with engine.connect() as conn:
+            for step in steps:
+                engagement.apply_all(conn, step)
+            kept = [source.content(conn) for source in engagement_digest.DIGESTED]
+            tables = (ENGAGEMENT, TIERS, MEMBERS, POSITIONS)
+            found.append((kept, [sorted(map(tuple, conn.execute(select(table)))) for table in tables]))
+    assert found[0] == found[1]
 
 
 @modest

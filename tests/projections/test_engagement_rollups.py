@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 from aggregates.database import open_database
 from projections import engagement, engagement_tables
-from projections.engagement_digest import DIGESTED, Batch, compare, rebuild
+from projections.engagement import Batch
+from projections.engagement_digest import DIGESTED, compare, rebuild
 from projections.engagement_people import active_members
 from projections.engagement_sums import group_totals, panes_of, totals
 from projections.engagement_tables import ACTIVE, ENGAGEMENT, ROLLUPS, TIERS, VERSIONS, create_tables
