@@ -48,7 +48,7 @@ def decide(account: Account, activity: Activity, origin: Origin, budget_left: Ma
     decision = _DECISIONS.get(activity.type)
     if decision is None:
         return []
-    takes = account.paid_off_by(origin.occurred_at)
+    takes = account.paid_off_by(origin.occurred_at) if account.debt else ()
     if not takes:
         return decision(account, activity, origin, budget_left)
     entry = entry_id(activity.type, origin.event_id, *(take.lot for take in takes))
@@ -77,10 +77,11 @@ def _rewards(
     owed = account.debt
     grants: list[Grant] = []
     refusals: list[Refusal] = []
+    kind, event_id = activity.type, activity.value["event_id"]
     for campaign in activity.campaigns:
         left = budget_left.get(campaign.id)
         for rule in matching(campaign, activity):
-            entry = entry_id(activity.type, activity.value["event_id"], campaign.id, rule.name)
+            entry = entry_id(kind, event_id, campaign.id, rule.name)
             if entry in account.lots:
                 refusals.append(_refusal(campaign, rule, Reason.DUPLICATE_EVENT))
                 continue

@@ -340,19 +340,21 @@ def _carried_out(account: Account, event: PointsRedeemed | RedemptionCancelled |
 
 
 def _come_in(account: Account, entry: Grant | PointsAdjusted | PrizeAwarded) -> None:
-    left = entry.points - entry.settles
-    account.debt -= entry.settles
-    account.lots[entry.entry_id] = Lot(entry.entry_id, left, entry.active_at, entry.expires_at, len(account.lots))
+    settles, lots, name = entry.settles, account.lots, entry.entry_id
+    if settles:
+        account.debt -= settles
+    lots[name] = Lot(name, entry.points - settles, entry.active_at, entry.expires_at, len(lots))
 
 
 def _grant(account: Account, grants: Iterable[Grant]) -> list[Paid]:
     paid = []
     for grant in grants:
         _come_in(account, grant)
-        account.earned += grant.points
+        points, used = grant.points, account.used
+        account.earned += points
         for counter in grant.counters:
-            account.used[counter] = account.used.get(counter, 0) + grant.points
-        paid.append(Paid(grant, grant.points))
+            used[counter] = used.get(counter, 0) + points
+        paid.append(Paid(grant, points))
     return paid
 
 

@@ -290,21 +290,21 @@ class Ledger(EventSourcedProjection[str]):
         names = [
             account_id(a.value["brand_id"], a.value["member_id"]) if a.type != MARKER else "" for a in batch.activities
         ]
-        self._load([name for name in names if name])
+        self._load(names)
         events: list[Any] = processing_event.events
+        accounts, budgets, at, left = self._accounts, tracking.budgets, batch.recorded_at, dict[str, int]()
         for aggregate, activity in zip(names, batch.activities, strict=True):
             value = activity.value
-            origin = Origin(
-                topic, partition, activity.offset, value["event_id"], value["occurred_at"], batch.recorded_at
-            )
+            origin = Origin(topic, partition, activity.offset, value["event_id"], value["occurred_at"], at)
             if not aggregate:
                 self._mark(activity, origin, events)
                 continue
-            left = left_of(activity, tracking.budgets) if tracking.budgets else {}
-            loaded = self._accounts[aggregate]
+            if budgets:
+                left = left_of(activity, budgets)
+            loaded = accounts[aggregate]
             for event in decide(loaded.state, activity, origin, left):
                 if left:
-                    spend(activity, event, tracking.budgets)
+                    spend(activity, event, budgets)
                 evolve(loaded.state, event)
                 loaded.version += 1
                 events.append(encoded(aggregate, loaded.version, event))
@@ -318,13 +318,13 @@ class Ledger(EventSourcedProjection[str]):
             events.append(encoded(aggregate, 1, MarkerPassed(origin, brand, campaign)))
 
     def _load(self, aggregates: Sequence[str]) -> None:
-        """Have these accounts in memory; those that are not are read together."""
+        """Have these accounts in memory ('' is none); those that are not are read together."""
         accounts = self._accounts
         missing = []
         for aggregate in dict.fromkeys(aggregates):
             if aggregate in accounts:
                 accounts.move_to_end(aggregate)
-            else:
+            elif aggregate:
                 accounts[aggregate] = _Loaded(Account())
                 missing.append(aggregate)
         if missing:

@@ -108,21 +108,21 @@ def judge(
     if points < 1:
         return None, Refusal(campaign.id, campaign.version, rule.name, limited_by or Reason.NOTHING_DUE.value)
     active_at = activity.value["occurred_at"] + rule.hold_ms
-    grant = Grant(
-        entry_id=entry,
-        campaign=campaign.id,
-        version=campaign.version,
-        rule=rule.name,
-        points=points,
-        entitled=entitled,
-        basis=basis,
-        rate=rule.points,
-        per=rule.per,
-        multiplier_milli=multiplier,
-        active_at=active_at,
-        expires_at=expires_at(active_at, activity.brand),
-        limited_by=limited_by,
-        counters=counters,
+    grant = Grant(  # in their order: by name they take twice as long
+        entry,
+        campaign.id,
+        campaign.version,
+        rule.name,
+        points,
+        entitled,
+        basis,
+        rule.points,
+        rule.per,
+        multiplier,
+        active_at,
+        expires_at(active_at, activity.brand),
+        limited_by,
+        counters,
     )
     return grant, None
 
