@@ -292,8 +292,11 @@ def _referral(
     order = account.referrals.get((value["buyer_id"], value["order_id"]), Order())
     rewards: Rewards = (), ()
     reversing = _reversing(account, activity, origin)
+    campaigns = tuple(campaign.id for campaign in activity.campaigns)
     if value["kind"] == "refunded":
         _judge_anew(order, value["amount_minor"], reversing)
+        if order.known:
+            campaigns = order.campaigns
     elif order.known:
         rewards = (), (Refusal("", 0, "", Reason.DUPLICATE_REFERRAL.value),)
     elif not value["new_customer"]:
@@ -309,7 +312,7 @@ def _referral(
         buyer_id=value["buyer_id"],
         amount_minor=value["amount_minor"],
         tier=activity.tier,
-        campaigns=tuple(campaign.id for campaign in activity.campaigns),
+        campaigns=campaigns,
         grants=grants,
         refusals=refusals,
         reversals=tuple(reversing.made),

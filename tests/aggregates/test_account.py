@@ -329,6 +329,14 @@ def test_a_friends_refund_is_judged_on_the_net_whichever_comes_first():
     assert in_order.points() == reverse.points() == (7, 0, 0)
 
 
+def test_a_friends_refund_counts_for_the_campaigns_of_its_order_whatever_is_live_then():
+    during, before = Member(FRIEND), Member()
+    for member, order_of in ((during, ("spring",)), (before, ())):
+        assert member.friend("completed", "o1", 3_000)[0].campaigns == order_of
+        member.campaigns = () if order_of else (FRIEND,)
+        assert member.friend("refunded", "o1", 1_000)[0].campaigns == order_of
+
+
 # Commands
 
 
