@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.engagement import SCOPES, TIER_SCOPES
-from projections.engagement_kept import keeping, of_members
+from projections.engagement_kept import change, hold, of_members
 from projections.engagement_panes import Row, UnknownRecord, pane_row, write_panes
 from projections.engagement_tables import ENGAGEMENT, MEMBERS, POSITIONS, TIERS
 from projections.members import write_members
@@ -117,8 +117,10 @@ def apply_all(conn: Connection, batches: Iterable[Batch]) -> Applied:
                 raise UnknownRecord(f"{batch.where}: neither a pane nor a member's tier: fields {sorted(record)}")
     rows = 0
     if members:
-        with keeping(conn, MEMBERS.name, lambda: of_members(conn, members)):
-            rows = write_members(conn, members)
+        hold(conn, MEMBERS.name)
+        before = of_members(conn, members)
+        rows = write_members(conn, members)
+        change(conn, MEMBERS.name, before, of_members(conn, members))
     for table, found in panes.items():
         rows += write_panes(conn, table, found)
     return Applied(rows, skipped)

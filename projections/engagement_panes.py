@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import add, itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Column, Connection, MetaData, Table, delete, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
+from projections.digest import of_canonical
 from projections.engagement_derived import note_active, roll_up
-from projections.engagement_kept import keeping, of_staged
+from projections.engagement_kept import MERGED, canonical, change, hold
 from projections.engagement_tables import COUNTER_COLUMNS, ENGAGEMENT, KEY
 from projections.rates import COUNTERS
+from projections.rows import Digest
 
 LARGEST: Final = 1 << 46
 """A pane with a counter beyond this, which no honest one has, is not rolled up: so that the sum of 100,000 panes
@@ -29,7 +32,9 @@ _FIELDS: Final = (
 """The record's fields of the first columns."""
 _APART: Final = len(_FIELDS)
 _PLACE: Final = {counter: _APART + 1 + number for number, counter in enumerate(COUNTERS)}
+_COUNTERS: Final = _APART + 1
 _NOTHING: Final = [0] * (1 + len(COUNTERS))
+_WHOSE: Final = itemgetter(*map(COLUMNS.index, MERGED))
 
 STAGED: Final = Table(
     "staged_panes",
@@ -76,9 +81,31 @@ def write_panes(conn: Connection, table: Table, rows: Iterable[Row]) -> int:
     if not newest:
         return 0
     _stage(conn, list(newest.values()))
-    with keeping(conn, table.name, lambda: of_staged(conn, table, STAGED)):
-        _write_staged(conn, table)
+    hold(conn, table.name)
+    before = _met(conn, table)
+    _write_staged(conn, table)
+    came = {key: row for key, row in newest.items() if key not in before or row[_STAMP] > before[key][_STAMP]}
+    change(conn, table.name, _digest(before.values()), _digest((before | came).values()))
     return len(newest)
+
+
+def _met(conn: Connection, table: Table) -> dict[Row, Row]:
+    """By their key, all rows that are there of the canonical rows that what is staged goes into."""
+    met = select(*(STAGED.c[name] for name in MERGED)).distinct().subquery("met")
+    same = [table.c[name] == met.c[name] for name in MERGED]
+    found = map(tuple, conn.execute(select(*(table.c[name] for name in COLUMNS)).where(*same)))
+    return {row[:_STAMP]: row for row in found}
+
+
+def _digest(rows: Iterable[Row]) -> Digest:
+    """The digest of the canonical rows that are the sums of these: in Python, since a second look at the database, or
+    its sums, which are decimal numbers on PostgreSQL, took half of a batch's time."""
+    sums: dict[Row, Sequence[int]] = {}
+    for row in rows:
+        whose, counters = _WHOSE(row), row[_COUNTERS:]
+        known = sums.get(whose)
+        sums[whose] = counters if known is None else [*map(add, known, counters)]
+    return of_canonical(canonical(sums.items()))
 
 
 def _write_staged(conn: Connection, table: Table) -> None:
