@@ -6,53 +6,61 @@ not matter, and a value that changes no row changes no roll-up.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import add, itemgetter, sub
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, Table, and_, case, func, literal, or_, select, union_all
+from sqlalchemy import Connection, Table, case, func, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.engagement import HOUR
 from projections.engagement_tables import ACTIVE, COUNTER_COLUMNS, KEY, ROLLUPS
 from projections.rates import DAY_MS
 
-_COLUMNS: Final = tuple(column.name for column in ROLLUPS.columns)
+Row = tuple[Any, ...]
+"""A pane's values of `COLUMNS`."""
+COLUMNS: Final = (*KEY, "stamp", "length_ms", "apart", *COUNTER_COLUMNS)
+COUNTERS_AT: Final = COLUMNS.index(COUNTER_COLUMNS[0])
+"""Where in a row its counters begin."""
+_LENGTH, _START, _APART = map(COLUMNS.index, ("length_ms", "starts_at", "apart"))
+_GROUP: Final = itemgetter(*map(COLUMNS.index, ("scope", "brand", "campaign", "tier", "platform")))
+_NOTHING: Final = (0,) * len(COUNTER_COLUMNS)
 
 
-def roll_up(conn: Connection, table: Table, staged: Table) -> None:
-    """Add to the roll-ups what `staged` changes of the panes of 5 minutes in `table`, which is still as it was."""
-    hours = _hours(table, staged).cte("hours")
-    day = hours.c.starts_at - hours.c.starts_at % DAY_MS
-    sums = {name: func.sum(hours.c[name]) for name in COUNTER_COLUMNS}
-    days = _grouped({**hours.c, "length_ms": literal(DAY_MS), "starts_at": day, **sums})
+def rolled_up(before: Mapping[Row, Row], came: Mapping[Row, Row]) -> list[Row]:
+    """What rows of panes, by key, add to the roll-ups of those of 5 minutes when they come in the place of `before`.
+
+    Also zeros: whether something was counted before it was taken back must not show in which roll-ups there are.
+    """
+    sums: dict[Row, list[int]] = {}
+    for key, row in came.items():
+        if row[_LENGTH] >= HOUR:
+            continue
+        was, start = before.get(key), row[_START]
+        more = _NOTHING if row[_APART] else row[COUNTERS_AT:]
+        if was is not None and not was[_APART]:
+            more = tuple(map(sub, more, was[COUNTERS_AT:]))
+        for length in (HOUR, DAY_MS):
+            group = (_GROUP(row), length, start - start % length)
+            known = sums.get(group)
+            sums[group] = [*more] if known is None else [*map(add, known, more)]
+    return [
+        (scope, brand, campaign, length, start, tier, platform, *counters)
+        for ((scope, brand, campaign, tier, platform), length, start), counters in sums.items()
+    ]
+
+
+def roll_up(conn: Connection, staged: Table) -> None:
+    """Add the rows of `staged` to the roll-ups."""
     insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
-    statement: Any = insert(ROLLUPS).from_select(_COLUMNS, union_all(select(hours), days))
+    columns = [column.name for column in ROLLUPS.columns]
+    statement: Any = insert(ROLLUPS).from_select(columns, select(staged).where(true()))
     conn.execute(
         statement.on_conflict_do_update(
             index_elements=list(ROLLUPS.primary_key.columns),
             set_={name: ROLLUPS.c[name] + statement.excluded[name] for name in COUNTER_COLUMNS},
         )
     )
-
-
-def _hours(table: Table, staged: Table) -> Select[Any]:
-    """By hour, the sums of what rows of `staged` change: those that are new, or newer than what stands."""
-    now, before = staged.c, table.c
-    joined = staged.outerjoin(table, and_(*(before[key] == now[key] for key in KEY)))
-    sums = {
-        name: func.sum(now[name] * (1 - now.apart) - func.coalesce(before[name] * (1 - before.apart), 0))
-        for name in COUNTER_COLUMNS
-    }
-    hour = now.starts_at - now.starts_at % HOUR
-    changed = _grouped({**now, "length_ms": literal(HOUR), "starts_at": hour, **sums})
-    return changed.select_from(joined).where(
-        now.length_ms < HOUR, or_(before.stamp.is_(None), now.stamp > before.stamp)
-    )
-
-
-def _grouped(values: dict[str, Any]) -> Select[Any]:
-    """A select of the roll-ups' columns with these values, grouped by all but the counters."""
-    keys = [values[name] for name in _COLUMNS if name not in COUNTER_COLUMNS and name != "length_ms"]
-    return select(*(values[name].label(name) for name in _COLUMNS)).group_by(*keys)
 
 
 def note_active(conn: Connection, staged: Table) -> None:

@@ -11,9 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from projections.digest import of_canonical
-from projections.engagement_derived import note_active, roll_up
+from projections.engagement_derived import COLUMNS, COUNTERS_AT, Row, note_active, roll_up, rolled_up
 from projections.engagement_kept import MERGED, canonical, change, hold
-from projections.engagement_tables import COUNTER_COLUMNS, ENGAGEMENT, KEY
+from projections.engagement_tables import ENGAGEMENT, KEY, ROLLUPS
 from projections.rates import COUNTERS
 from projections.rows import Digest
 
@@ -21,9 +21,6 @@ LARGEST: Final = 1 << 46
 """A pane with a counter beyond this, which no honest one has, is not rolled up: so that the sum of 100,000 panes
 stays within the 64 bits of a column, whatever quantities are published."""
 
-Row = tuple[Any, ...]
-"""The values of `COLUMNS`."""
-COLUMNS: Final = (*KEY, "stamp", "length_ms", "apart", *COUNTER_COLUMNS)
 _STAMP: Final = len(KEY)
 _FIELDS: Final = (
     *("scope", "brand_id", "campaign_id", "tier", "member_id", "platform", "post_id"),
@@ -32,18 +29,18 @@ _FIELDS: Final = (
 """The record's fields of the first columns."""
 _APART: Final = len(_FIELDS)
 _PLACE: Final = {counter: _APART + 1 + number for number, counter in enumerate(COUNTERS)}
-_COUNTERS: Final = _APART + 1
 _NOTHING: Final = [0] * (1 + len(COUNTERS))
 _WHOSE: Final = itemgetter(*map(COLUMNS.index, MERGED))
 
-STAGED: Final = Table(
-    "staged_panes",
-    MetaData(),
-    *(Column(name, ENGAGEMENT.c[name].type, nullable=False) for name in COLUMNS),
-    prefixes=["TEMPORARY"],
-    postgresql_on_commit="DELETE ROWS",
-)
-"""The connection's own: rows get here one by one, and from here to where they belong in a few statements."""
+
+def _staged(name: str, columns: Iterable[Column[Any]]) -> Table:
+    """A table of the connection's own: rows get there one by one, and from there to where they belong at once."""
+    alike = [Column(column.name, column.type, nullable=False) for column in columns]
+    return Table(name, MetaData(), *alike, prefixes=["TEMPORARY"], postgresql_on_commit="DELETE ROWS")
+
+
+STAGED: Final = _staged("staged_panes", [ENGAGEMENT.c[name] for name in COLUMNS])
+STAGED_ROLLUPS: Final = _staged("staged_rollups", ROLLUPS.columns)
 
 
 class UnknownRecord(ValueError):
@@ -80,11 +77,14 @@ def write_panes(conn: Connection, table: Table, rows: Iterable[Row]) -> int:
             newest[row[:_STAMP]] = row
     if not newest:
         return 0
-    _stage(conn, list(newest.values()))
+    _stage(conn, STAGED, list(newest.values()))
     hold(conn, table.name)
     before = _met(conn, table)
-    _write_staged(conn, table)
     came = {key: row for key, row in newest.items() if key not in before or row[_STAMP] > before[key][_STAMP]}
+    _write_staged(conn, table)
+    if more := rolled_up(before, came):
+        _stage(conn, STAGED_ROLLUPS, more)
+        roll_up(conn, STAGED_ROLLUPS)
     change(conn, table.name, _digest(before.values()), _digest((before | came).values()))
     return len(newest)
 
@@ -102,14 +102,13 @@ def _digest(rows: Iterable[Row]) -> Digest:
     its sums, which are decimal numbers on PostgreSQL, took half of a batch's time."""
     sums: dict[Row, Sequence[int]] = {}
     for row in rows:
-        whose, counters = _WHOSE(row), row[_COUNTERS:]
+        whose, counters = _WHOSE(row), row[COUNTERS_AT:]
         known = sums.get(whose)
         sums[whose] = counters if known is None else [*map(add, known, counters)]
     return of_canonical(canonical(sums.items()))
 
 
 def _write_staged(conn: Connection, table: Table) -> None:
-    roll_up(conn, table, STAGED)  # before the old rows are gone
     if table is ENGAGEMENT:
         note_active(conn, STAGED)
     insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
@@ -122,14 +121,14 @@ def _write_staged(conn: Connection, table: Table) -> None:
     conn.execute(statement)
 
 
-def _stage(conn: Connection, rows: Sequence[Row]) -> None:
+def _stage(conn: Connection, staged: Table, rows: Sequence[Row]) -> None:
     """Bring rows to the database past SQLAlchemy, whose dictionaries take as long as SQLite (10 of 27 µs a row)."""
-    conn.execute(CreateTable(STAGED, if_not_exists=True))
-    conn.execute(delete(STAGED))
+    conn.execute(CreateTable(staged, if_not_exists=True))
+    conn.execute(delete(staged))
     if conn.dialect.name == "sqlite":
-        conn.exec_driver_sql(f"INSERT INTO {STAGED.name} VALUES ({','.join('?' * len(COLUMNS))})", list(rows))
+        conn.exec_driver_sql(f"INSERT INTO {staged.name} VALUES ({','.join('?' * len(staged.columns))})", list(rows))
         return
     driver: Any = conn.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy(f"COPY {STAGED.name} FROM STDIN") as copy:
+    with driver.cursor() as cursor, cursor.copy(f"COPY {staged.name} FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
