@@ -306,6 +306,12 @@ CHANGES = [
 ]
 
 
+def test_a_tier_of_now_whose_change_was_let_go_has_no_beginning(conn):
+    applied(conn, model.profile("m1", "nano", 1, changes=CHANGES, tok=10))
+    found = member_tier(conn, "acme", "m1")
+    assert (found.tier, found.since) == ("nano", None)
+
+
 @pytest.mark.parametrize(
     ("at", "tier", "since"), [(-1, "unknown", None), (0, "nano", 0), (9, "nano", 0), (10, "micro", 10), (99, "mid", 20)]
 )
