@@ -9,7 +9,6 @@ Six overrides of faust-streaming 0.15 (tests/streams/test_transport.py holds wha
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -32,8 +31,9 @@ LOOK_AGAIN_SECONDS = 0.1
 """So soon it is looked for what has come for a partition that was paused when the last look began."""
 ROOM_SECONDS = 0.005
 """How often it is looked whether there is room for more."""
-LOST_SECONDS = 0.2
-"""A fetch that a stage at rest has not begun with for so long was lost on its way, as in a rebalance."""
+LOST_LOOKS = 40
+"""A fetch that a stage at rest has not begun with by so many looks, 0.2 s, was lost on its way, as in a rebalance. They
+are counted, since whatever holds the event loop up holds up the stage, too."""
 
 
 class Chunk(NamedTuple):
@@ -188,11 +188,10 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         So at most two fetches wait for the stage. Faust would hold partitions back by the number of chunks, small as
         they may be, and with all of them held back it sleeps for a second, long after the stage has nothing to do.
         """
-        app, moved = self.app, time.monotonic()
+        app, at_rest = self.app, 0
         while self.flow_active and not self.should_stop:
-            now = time.monotonic()
-            moved = now if app.is_taking() else moved
-            is_behind = app.begun() < self._thread.latest_poll and now < moved + LOST_SECONDS
+            at_rest = 0 if app.is_taking() else at_rest + 1
+            is_behind = app.begun() < self._thread.latest_poll and at_rest <= LOST_LOOKS
             if not is_behind and (self._get_active_partitions() or not self.assignment()):
                 break
             await self.sleep(ROOM_SECONDS)

@@ -110,6 +110,9 @@ def test_the_consumer_reads_what_is_committed_and_moves_few_partitions(tmp_path)
     assert [assignor.name for assignor in assignors] == ["sticky"]
 
 
+LOST_SECONDS = transport.LOST_LOOKS * transport.ROOM_SECONDS
+
+
 class Held:
     """A consumer that has nobody behind it: what it fetches is how patient it is, and at which time."""
 
@@ -128,7 +131,7 @@ class Held:
 
     async def waits(self) -> asyncio.Future[Any]:
         waiting = asyncio.ensure_future(self.consumer._wait_next_records(1.0))
-        done, _ = await asyncio.wait({waiting}, timeout=2 * transport.LOST_SECONDS if self.is_taking else 0.05)
+        done, _ = await asyncio.wait({waiting}, timeout=2 * LOST_SECONDS if self.is_taking else 0.05)
         assert not done
         return waiting
 
@@ -178,5 +181,18 @@ def test_what_was_lost_on_its_way_to_the_stage_is_not_waited_for(monkeypatch):
     async def story(one: Held) -> None:
         one.consumer._thread._poll, one.begun = 7, 6
         await one.ends(await one.waits())
+
+    held(monkeypatch, story)
+
+
+def test_what_holds_the_event_loop_up_makes_nothing_lost(monkeypatch):
+    async def story(one: Held) -> None:
+        one.consumer._thread._poll, one.begun = 7, 6
+        waiting = asyncio.ensure_future(one.consumer._wait_next_records(1.0))
+        await asyncio.sleep(transport.ROOM_SECONDS)
+        time.sleep(1.5 * LOST_SECONDS)
+        await asyncio.sleep(2 * transport.ROOM_SECONDS)
+        assert not waiting.done()
+        await one.ends(waiting)
 
     held(monkeypatch, story)
