@@ -49,7 +49,7 @@ class Build:
         """`engine` and `reading` are of the tables that serve, `reading` a read-only one."""
         self._engine = engine
         self._reading = reading
-        self._file = None if is_postgres(database) else Path(f"{sqlite_file(database)}.engagement")
+        self._file = None if is_postgres(database) else _beside(database)
         if self._file is None:
             options = str(make_url(database).query.get("options", ""))
             place = {"options": f"{options} -c search_path={NEXT}".strip()}
@@ -103,8 +103,7 @@ class Build:
                 _index(conn)
         self.close()
         if self._file is not None:
-            for ending in ("", "-wal", "-shm"):
-                Path(f"{self._file}{ending}").unlink(missing_ok=True)
+            _remove(self._file)
 
     def close(self) -> None:
         """Let go of the build's connections; it stays as it is."""
@@ -129,6 +128,29 @@ def go_back(engine: Engine) -> None:
         _move(conn, live, _ASIDE)
         _move(conn, OLD, live)
         _move(conn, _ASIDE, OLD)
+
+
+def forget(engine: Engine, database: str) -> None:
+    """Remove an interrupted build and the tables before the last swap: of pane topics that are gone they have offsets
+    of records that nobody can read on from."""
+    with patient(engine) as conn:
+        if conn.dialect.name == "sqlite":
+            for table in METADATA.sorted_tables:
+                conn.execute(text(f"DROP TABLE IF EXISTS {table.name}{_ENDING}"))
+        else:
+            for schema in (NEXT, OLD):
+                conn.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+    if not is_postgres(database):
+        _remove(_beside(database))
+
+
+def _beside(database: str) -> Path:
+    return Path(f"{sqlite_file(database)}.engagement")
+
+
+def _remove(file: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{file}{ending}").unlink(missing_ok=True)
 
 
 def _compare_positions(conn: Connection, built: Positions) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from aggregates.database import open_database
 from aggregates.ledger import Ledger, Source
+from projections import engagement_rebuild
 from projections.engagement_tables import POSITIONS
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import kafka, outbox
@@ -139,6 +140,8 @@ def accept(settings: Settings, wanted: list[Change]) -> None:
                 consumed = POSITIONS.c.topic.in_((WINDOWS, TIERS)) & (POSITIONS.c.partition == change.partition)
                 with engine.begin() as connection:
                     connection.execute(sa.delete(POSITIONS).where(consumed))
+        if any(change.lost for change in wanted):
+            engagement_rebuild.forget(engine, settings.database)
         epochs.forget_outputs(engine)
     finally:
         engine.dispose()

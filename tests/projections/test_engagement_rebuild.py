@@ -111,6 +111,22 @@ def indexes(engine: Engine) -> set[str | None]:
     return {index["name"] for table in METADATA.sorted_tables for index in there.get_indexes(table.name)}
 
 
+def test_builds_of_topics_that_are_gone_are_forgotten(serving: Engine, build: Callable[[], Build]) -> None:
+    with closing(whole(build())) as work:
+        work.swap()
+    with closing(build()) as work:
+        work.start(ALL)
+        apply(work.engine, WINDOWS, PANES, 50)
+    before = digests(serving)
+    engagement_rebuild.forget(serving, address(serving))
+    with pytest.raises(NothingToGoBackTo, match="nothing that served before"):
+        go_back(serving)
+    with closing(build()) as work:
+        assert work.start(ALL) == {}
+    assert digests(serving) == before
+    engagement_rebuild.forget(serving, address(serving))
+
+
 def test_damage_is_named_mended_and_can_be_had_back(serving: Engine, build: Callable[[], Build]) -> None:
     before, had = digests(serving), indexes(serving)
     with serving.begin() as conn:

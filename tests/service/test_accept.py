@@ -16,7 +16,8 @@ from aggregates.definitions import content_of
 from aggregates.ledger import Ledger, Source, brand_aggregate
 from aggregates.parsing import parse
 from aggregates.program_events import BrandDefined
-from projections import engagement
+from projections import engagement, engagement_rebuild
+from projections.rebuild import NothingToGoBackTo
 from schemas.topics import ACTIVITY, WINDOWS
 from service import accept, kafka, outbox
 from service.migrate import migrate
@@ -152,8 +153,15 @@ def test_outputs_that_are_lost_are_folded_again_from_the_logs_start(settings):
     found = changes(settings)
     assert [(change.position, change.anew) for change in found] == [(0, True)]
     assert f"{WINDOWS} lost what was written" in found[0].sentence
-    accept.accept(settings, found)
     engine = open_database(settings.database)
+    reading = open_database(settings.database, read_only=True)
+    build = engagement_rebuild.Build(settings.database, engine, reading)
+    build.start({})
+    build.swap()
+    reading.dispose()
+    accept.accept(settings, found)
+    with pytest.raises(NothingToGoBackTo):
+        engagement_rebuild.go_back(engine)
     state = readstate.load(engine, Source(ACTIVITY, epoch_of(settings), 0))
     assert (state.saved, state.profiles) == (0, {})
     engine.dispose()
