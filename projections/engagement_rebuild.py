@@ -7,7 +7,7 @@ before stays in a place of its own too. All tables are built together: they shar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -76,23 +76,27 @@ class Build:
             create_tables(conn)
             return {}
 
-    def swap(self) -> None:
+    def swap(self, catch_up: Callable[[Positions], None] = lambda _: None) -> None:
         """Put the build in the place of what serves, which is kept beside it; all in one transaction.
 
         Readers see the one or the other whole; whoever keeps the tables up waits, and goes on from the same positions.
-        Raises `Behind`, and `Busy` when readers are in the way.
+        On PostgreSQL `catch_up` brings the build to where they stand then: under steady input they never stand still.
+        On SQLite, where nothing else can be written meanwhile, it is not called. Raises `Behind` for a build that is
+        elsewhere, and `Busy` when readers are in the way.
         """
-        with self.engine.connect() as side:
-            built = positions_of(side)
         if self._file is None:
             with patient(self._engine) as conn:
                 conn.execute(text("LOCK TABLE engagement_positions IN EXCLUSIVE MODE"))
-                _compare_positions(conn, built)
+                now = positions_of(conn)
+                if self._built() != now:
+                    catch_up(now)
+                _compare_positions(conn, self._built())
                 wait_for_earlier(conn, self._reading)
                 live = str(conn.execute(text("SELECT current_schema()")).scalar_one())
                 _move(conn, live, OLD)
                 _move(conn, NEXT, live)
         else:
+            built = self._built()
             with _attached(self._engine, self._file) as conn, conn.begin():
                 _compare_positions(conn, built)
                 _set_aside(conn, _ENDING)
@@ -104,6 +108,10 @@ class Build:
         self.close()
         if self._file is not None:
             _remove(self._file)
+
+    def _built(self) -> Positions:
+        with self.engine.connect() as side:
+            return positions_of(side)
 
     def close(self) -> None:
         """Let go of the build's connections; it stays as it is."""

@@ -51,7 +51,7 @@ def rebuild(
 
         def swap() -> None:
             _catch_up(settings, build, _live(reading), told)
-            build.swap()
+            build.swap(lambda now: _catch_up(settings, build, now, told))
 
         patiently(swap)
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 import engagement_model as model
 import pytest
 from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import OperationalError
 
 from aggregates.database import open_database
 from projections import engagement, engagement_rebuild
@@ -182,6 +183,33 @@ def test_who_keeps_the_tables_up_goes_on_after_the_swap(serving: Engine, build: 
     before = digests(serving)
     apply(serving, WINDOWS, [*more, model.pane("brand", model.BASE, stamp=1000, counters={"purchases": 6})])
     assert digests(serving) != before
+
+
+def test_a_swap_on_postgresql_reads_the_last_records_while_whoever_keeps_the_tables_up_waits(
+    serving: Engine, build: Callable[[], Build]
+) -> None:
+    more = [*PANES, model.pane("brand", model.BASE, stamp=999, counters={"purchases": 5}, partition=0)]
+    asked: list[Mapping[tuple[str, int], int]] = []
+    with closing(whole(build())) as work:
+        apply(serving, WINDOWS, more)
+
+        def catch_up(now: Mapping[tuple[str, int], int]) -> None:
+            asked.append(now)
+            with serving.connect() as conn:
+                conn.execute(text("SET lock_timeout = 100"))
+                with pytest.raises(OperationalError, match="lock timeout"):
+                    engagement.apply(conn, WINDOWS, 0, len(more), len(more) + 1, [])
+            apply(work.engine, WINDOWS, more)
+
+        if serving.dialect.name == "sqlite":
+            with pytest.raises(Behind):
+                work.swap(catch_up)
+            assert asked == []
+            return
+        before = digests(serving)
+        work.swap(catch_up)
+    assert asked == [{**ALL, (WINDOWS, 0): len(more)}]
+    assert digests(serving) == before
 
 
 def test_each_rebuild_takes_the_place_of_the_one_before(serving: Engine, build: Callable[[], Build]) -> None:
