@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ class Change:
     """Whether the read-state is forgotten and the whole log folded again."""
     lost: bool
     """Whether pane topics lost what was written, so that the tables read them from their new start."""
+    outputs: Mapping[str, str]
+    """The pane topics as they are: by name the start of their id."""
     sentence: str
 
 
@@ -51,7 +54,7 @@ async def changes(settings: Settings) -> list[Change]:
         known = epochs.written_outputs(engine)
     finally:
         engine.dispose()
-    ids = {topic: (await broker.describe(settings.brokers, topic)).epoch for topic in (WINDOWS, TIERS)}
+    ids = await output_ids(settings)
     anew = {topic for topic, name in ids.items() if known.get(topic, name) != name}
     beyond = sorted({row.partition for row in rows} - ends.keys())
     if beyond:
@@ -63,10 +66,15 @@ async def changes(settings: Settings) -> list[Change]:
     for row in rows:
         lost = await _lost_outputs(settings.brokers, row.partition, json.loads(row.outputs), anew)
         source = Source(ACTIVITY, epoch, row.partition)
-        change = _change(row, source, bounds[row.partition][0], ends[row.partition], lost)
+        change = _change(row, source, bounds[row.partition][0], ends[row.partition], lost, ids)
         if change is not None:
             made.append(change)
     return made
+
+
+async def output_ids(settings: Settings) -> dict[str, str]:
+    """The pane topics as they are: by name the start of their id."""
+    return {topic: (await broker.describe(settings.brokers, topic)).epoch for topic in (WINDOWS, TIERS)}
 
 
 async def _lost_outputs(brokers: Brokers, partition: int, written: dict[str, int], anew: set[str]) -> list[str]:
@@ -77,7 +85,7 @@ async def _lost_outputs(brokers: Brokers, partition: int, written: dict[str, int
     ]
 
 
-def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Change | None:
+def _change(row: Any, source: Source, low: int, end: int, lost: list[str], outputs: Mapping[str, str]) -> Change | None:
     where = f"partition {row.partition}"
     if row.source != source.name:
         sentence = (
@@ -87,7 +95,7 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Ch
         )
         if lost:
             sentence += f" {' and '.join(lost)} lost what was written, and the tables keep what they have of it."
-        return Change(row.partition, row.source, source, low, False, bool(lost), sentence)
+        return Change(row.partition, row.source, source, low, False, bool(lost), outputs, sentence)
     if row.position > end:
         raise Unusable(
             f"{where}: the log ends at offset {end} and was read up to {row.position}: it was cut, and what is "
@@ -96,7 +104,7 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Ch
     if row.position < low:
         gone = f"offsets {row.position} to {low - 1} are gone ({low - row.position:,} records)"
         sentence = f"{where}: {gone}; they count nowhere. What of them followed from the ledger is sent again."
-        return Change(row.partition, row.source, source, low, False, False, sentence)
+        return Change(row.partition, row.source, source, low, False, False, outputs, sentence)
     if lost:
         if low:
             raise Unusable(
@@ -107,7 +115,7 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str]) -> Ch
             f"{where}: {' and '.join(lost)} lost what was written; the activity log is folded again from its start. "
             "Points are not decided again."
         )
-        return Change(row.partition, row.source, source, 0, True, True, sentence)
+        return Change(row.partition, row.source, source, 0, True, True, outputs, sentence)
     return None
 
 
@@ -142,6 +150,7 @@ def accept(settings: Settings, wanted: list[Change]) -> None:
                     connection.execute(sa.delete(POSITIONS).where(consumed))
         if any(change.lost for change in wanted):
             engagement_rebuild.forget(engine, settings.database)
-        epochs.forget_outputs(engine)
+        if wanted:
+            epochs.accept_outputs(engine, wanted[0].outputs)
     finally:
         engine.dispose()

@@ -111,7 +111,7 @@ async def restore(settings: Settings, archive: Archive, told: Callable[[str], No
             with closing(Ledger(settings.database)) as ledger:
                 await outbox.send_outputs_again(engine, ledger, client, settings.signing_key)
             outbound.republish(engine)
-            found = await broker.describe(settings.brokers, ACTIVITY)
+            found, outputs = await broker.describe(settings.brokers, ACTIVITY), await accept.output_ids(settings)
             if archive.epoch:
                 epochs.continue_log(engine, ACTIVITY, found.epoch, archive.epoch)
             with engine.begin() as connection:
@@ -121,13 +121,14 @@ async def restore(settings: Settings, archive: Archive, told: Callable[[str], No
         finally:
             engine.dispose()
     with Exclusive(settings.database, Lock.PROJECT):  # until a projector that outlived its stack is gone
-        _fold_again(settings, archive.epoch or found.epoch, rows)
+        _fold_again(settings, archive.epoch or found.epoch, rows, outputs)
     return ends
 
 
-def _fold_again(settings: Settings, epoch: str, rows: list[Any]) -> None:
+def _fold_again(settings: Settings, epoch: str, rows: list[Any], outputs: dict[str, str]) -> None:
     again = [
-        accept.Change(r.partition, r.source, Source(ACTIVITY, epoch, r.partition), 0, True, True, "") for r in rows
+        accept.Change(r.partition, r.source, Source(ACTIVITY, epoch, r.partition), 0, True, True, outputs, "")
+        for r in rows
     ]
     accept.accept(settings, again)
 

@@ -174,7 +174,7 @@ def test_outputs_made_anew_are_lost_however_long_they_are_now(settings):
     now = {WINDOWS: asyncio.run(broker.describe(settings.brokers, WINDOWS)).epoch}
     assert epochs.other_outputs(engine, now) == []
     assert changes(settings) == []
-    epochs.forget_outputs(engine)
+    epochs.accept_outputs(engine, {WINDOWS: "before"})
     assert epochs.other_outputs(engine, {WINDOWS: "before"}) == []
     assert epochs.other_outputs(engine, now) == [WINDOWS], "a worker refuses them until they are accepted"
     found = changes(settings)
@@ -182,6 +182,7 @@ def test_outputs_made_anew_are_lost_however_long_they_are_now(settings):
     assert f"{WINDOWS} lost what was written" in found[0].sentence
     accept.accept(settings, found)
     assert changes(settings) == []
+    assert epochs.other_outputs(engine, {WINDOWS: "before"}) == [WINDOWS], "a worker of before, which is still up"
     assert epochs.other_outputs(engine, now) == []
     engine.dispose()
 
