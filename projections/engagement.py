@@ -13,10 +13,9 @@ from sqlalchemy import Connection, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.engagement import SCOPES, TIER_SCOPES
-from projections.engagement_derived import Row
 from projections.engagement_kept import change, hold, of_members
 from projections.engagement_panes import UnknownRecord, pane_row, write_panes
-from projections.engagement_tables import ENGAGEMENT, MEMBERS, POSITIONS, TIERS
+from projections.engagement_tables import ENGAGEMENT, MEMBERS, POSITIONS, TIERS, Row
 from projections.members import write_members
 
 __all__ = ["Applied", "Batch", "PositionMoved", "UnknownRecord", "apply", "apply_all", "position", "positions"]

@@ -14,14 +14,9 @@ from sqlalchemy import Connection, Table, case, func, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.engagement import HOUR
-from projections.engagement_tables import ACTIVE, COUNTER_COLUMNS, KEY, ROLLUPS
+from projections.engagement_tables import ACTIVE, COLUMNS, COUNTER_COLUMNS, COUNTERS_AT, ROLLUPS, Row
 from projections.rates import DAY_MS
 
-Row = tuple[Any, ...]
-"""A pane's values of `COLUMNS`."""
-COLUMNS: Final = (*KEY, "stamp", "length_ms", "apart", *COUNTER_COLUMNS)
-COUNTERS_AT: Final = COLUMNS.index(COUNTER_COLUMNS[0])
-"""Where in a row its counters begin."""
 _LENGTH, _START, _APART = map(COLUMNS.index, ("length_ms", "starts_at", "apart"))
 _GROUP: Final = itemgetter(*map(COLUMNS.index, ("scope", "brand", "campaign", "tier", "platform")))
 _NOTHING: Final = (0,) * len(COUNTER_COLUMNS)

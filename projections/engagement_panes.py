@@ -11,9 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
 from projections.digest import of_canonical
-from projections.engagement_derived import COLUMNS, COUNTERS_AT, Row, note_active, roll_up, rolled_up
+from projections.engagement_derived import note_active, roll_up, rolled_up
 from projections.engagement_kept import MERGED, canonical, change, hold
-from projections.engagement_tables import ENGAGEMENT, KEY, ROLLUPS
+from projections.engagement_tables import COLUMNS, COUNTERS_AT, ENGAGEMENT, KEY, ROLLUPS, Row
 from projections.rates import COUNTERS
 from projections.rows import Digest
 

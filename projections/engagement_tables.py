@@ -47,6 +47,12 @@ def column_of(counter: str) -> str:
 
 COUNTER_COLUMNS: Final = tuple(column_of(counter) for counter in COUNTERS)
 
+Row = tuple[Any, ...]
+"""A pane's values of `COLUMNS`."""
+COLUMNS: Final = (*KEY, "stamp", "length_ms", "apart", *COUNTER_COLUMNS)
+COUNTERS_AT: Final = COLUMNS.index(COUNTER_COLUMNS[0])
+"""Where in a row its counters begin."""
+
 
 def _key(name: str) -> Column[Any]:
     whole = name in WHOLE or name == "length_ms"

@@ -23,10 +23,8 @@ STOP_SECONDS: Final = 12
 """How long requests may take to end when the server stops; the longest, a settlement, waits 10 s."""
 STALLED_MS: Final = 30_000
 """A connection whose other end takes nothing for so long is cut: what is written for it would be kept until then."""
-
-
 COLLECT_AFTER: Final = 50_000
-"""With Python's 700, each round over all that is imported held every answer up for 140 ms."""
+"""See `process.set_up`: with Python's 700, each round over all that is imported held every answer up for 140 ms."""
 
 
 class Server(uvicorn.Server):

@@ -26,6 +26,7 @@ class Deciding:
         """The ledger position up to which those who wait have been told."""
         self._follower: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self._closed = False
 
     async def known(self, key: Key) -> Outcome | None:
         """What the ledger has decided about a command; None when it has not."""
@@ -60,7 +61,7 @@ class Deciding:
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            if not self._waiting:
+            if self._closed or not self._waiting:
                 self._follower = None
                 return
             try:
@@ -80,8 +81,7 @@ class Deciding:
             return decisions.since(connection, after)
 
     async def close(self) -> None:
-        """Look no more."""
+        """Look no more. A look that is under way ends first: its connection would come back to nobody."""
+        self._closed = True
         if self._follower is not None:
-            self._follower.cancel()
-            await asyncio.gather(self._follower, return_exceptions=True)
-            self._follower = None
+            await self._follower

@@ -8,8 +8,8 @@ from typing import Final
 
 SWITCH_SECONDS: Final = 0.0005
 """How long a thread may keep the interpreter from one that wants it, which each answer of the database does: with
-Python's 5 ms a page of the ledger took three times as long to fold beside a burst of panes, the ledger stored a sixth
-less, and standings over HTTP came half as often."""
+Python's 5 ms a page of the ledger took three times as long to fold beside a burst of panes, and the ledger stored a
+sixth less."""
 
 
 def set_up(collect_after: int) -> None:

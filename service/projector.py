@@ -48,11 +48,10 @@ SESSION_NAME = "groundswell projector"
 WAITING = "waiting for the database:"
 STAND_BY_SECONDS = 1.0
 """How often a projector that stands by, or waits for the database, tries again."""
-
-
 Positions = dict[TopicPartition, int]
 """The next offset to read of each partition."""
 Fetched = Mapping[TopicPartition, Sequence[ConsumerRecord[Any, bytes]]]
+"""What came at once, of the partitions of which something came."""
 
 
 class LeadLost(Exception):
@@ -101,6 +100,8 @@ async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, st
         at = _seek(consumer, engine, tps)
         while not stop.is_set():
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=20_000)
+            if not fetched:
+                continue
             for tp, records in fetched.items():
                 if records[0].offset < at[tp]:
                     raise Unusable(
@@ -132,9 +133,8 @@ def _apply(engine: sa.Engine, at: Positions, ends: Positions, fetched: Fetched) 
         engagement.Batch(tp.topic, tp.partition, at[tp], ends[tp], [decode(record.value)[1] for record in records])
         for tp, records in fetched.items()
     ]
-    if batches:
-        with engine.begin() as connection:
-            engagement.apply_all(connection, batches)
+    with engine.begin() as connection:
+        engagement.apply_all(connection, batches)
 
 
 async def _settle(settings: Settings, ledger: Ledger, partitions: int, stop: asyncio.Event) -> None:

@@ -196,7 +196,7 @@ def test_a_swap_on_postgresql_reads_the_last_records_while_whoever_keeps_the_tab
         def catch_up(now: Mapping[tuple[str, int], int]) -> None:
             asked.append(now)
             with serving.connect() as conn:
-                conn.execute(text("SET lock_timeout = 100"))
+                conn.execute(text("SET LOCAL lock_timeout = 100"))
                 with pytest.raises(OperationalError, match="lock timeout"):
                     engagement.apply(conn, WINDOWS, 0, len(more), len(more) + 1, [])
             apply(work.engine, WINDOWS, more)
