@@ -25,8 +25,9 @@ import httpx
 import typer
 from pydantic import SecretStr
 
+from benchmarks import steady
 from benchmarks.contest import Row, merge
-from benchmarks.steady import DAYS, READY
+from benchmarks.steady import READY
 from service import condition, definitions, simulation, stack, topic_admin, waiting
 from service.migrate import migrate
 from service.settings import Settings, from_environment, load
@@ -178,7 +179,7 @@ def _until_ready(settings: Settings) -> None:
 
 
 def _define(settings: Settings) -> None:
-    documents = definitions.documents(simulation.definitions(DAYS), "the simulation")
+    documents = definitions.documents(steady.definitions(), "the simulation")
     asyncio.run(definitions.apply_documents(settings, documents))
 
 
@@ -191,10 +192,10 @@ def _measure(settings: Settings, rate: int, seconds: float, a_second: float) -> 
     command = [sys.executable, "-m", "benchmarks.steady", str(rate), str(WARM_UP_SECONDS + seconds)]
     with subprocess.Popen(
         [*command, "--seed", str(int(run, 16))], env=_environment(settings), stdout=subprocess.PIPE, text=True
-    ) as steady:
-        assert steady.stdout is not None
-        answered = asyncio.run(_redeem(settings, run, seconds, a_second, steady))
-        sent, took = steady.stdout.readline().split()
+    ) as stream:
+        assert stream.stdout is not None
+        answered = asyncio.run(_redeem(settings, run, seconds, a_second, stream))
+        sent, took = stream.stdout.readline().split()
     if float(took) > (WARM_UP_SECONDS + seconds) * 1.2:
         raise Wrong(f"the stream was slower than {rate}/s: {sent} records took {took} s")
     asyncio.run(waiting.wait(settings, CATCH_UP_SECONDS))
@@ -203,7 +204,7 @@ def _measure(settings: Settings, rate: int, seconds: float, a_second: float) -> 
 
 
 async def _redeem(
-    settings: Settings, run: str, seconds: float, a_second: float, steady: subprocess.Popen[str]
+    settings: Settings, run: str, seconds: float, a_second: float, stream: subprocess.Popen[str]
 ) -> list[Answered]:
     """Give every member points; then, while the stream runs, redeem at a steady rate, whatever the answers take."""
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=200, keepalive_expiry=3)
@@ -213,8 +214,8 @@ async def _redeem(
         gifts = [_post(client, member, "adjustments", given, f"gift-{run}") for member in members]
         if any(gift.status != 201 for gift in await asyncio.gather(*gifts)):
             raise Wrong("the members could not be given points")
-        assert steady.stdout is not None
-        if (await asyncio.to_thread(steady.stdout.readline)).strip() != READY:
+        assert stream.stdout is not None
+        if (await asyncio.to_thread(stream.stdout.readline)).strip() != READY:
             raise Wrong("the stream did not begin")
         await asyncio.sleep(WARM_UP_SECONDS)
         started = time.monotonic()

@@ -20,11 +20,12 @@ import httpx
 import typer
 from aiokafka import AIOKafkaProducer
 
+from benchmarks import steady
 from benchmarks.commands import CATCH_UP_SECONDS, WARM_UP_SECONDS, Wrong, _embedded, _environment, _real, percentile
 from benchmarks.contest import Row, merge
 from benchmarks.steady import READY
 from schemas.topics import ACTIVITY
-from service import definitions, kafka, publisher, simulation, waiting
+from service import definitions, kafka, publisher, waiting
 from service.instants import now_ms
 from service.settings import Settings
 
@@ -69,7 +70,7 @@ def bench(
     place = "the embedded stack" if embedded else "Apache Kafka and PostgreSQL"
     rows: list[Row] = []
     with (_embedded if embedded else _real)() as settings:
-        for text in (DEFINITIONS, simulation.definitions(30)):
+        for text in (DEFINITIONS, steady.definitions()):
             asyncio.run(definitions.apply_documents(settings, definitions.documents(text, "the benchmark")))
         for rate in rates:
             times = _measure(settings, rate, seconds, a_second)
@@ -104,17 +105,17 @@ def _measure(settings: Settings, rate: int, seconds: float, a_second: float) -> 
     command = [sys.executable, "-m", "benchmarks.steady", str(rate), str(WARM_UP_SECONDS + seconds)]
     with subprocess.Popen(
         [*command, "--seed", str(int(run, 16))], env=_environment(settings), stdout=subprocess.PIPE, text=True
-    ) as steady:
-        assert steady.stdout is not None
-        times = asyncio.run(_probe(settings, run, seconds, a_second, steady))
-        sent, took = steady.stdout.readline().split()
+    ) as stream:
+        assert stream.stdout is not None
+        times = asyncio.run(_probe(settings, run, seconds, a_second, stream))
+        sent, took = stream.stdout.readline().split()
     if float(took) > (WARM_UP_SECONDS + seconds) * 1.2:
         raise Wrong(f"the stream was slower than {rate}/s: {sent} records took {took} s")
     asyncio.run(waiting.wait(settings, CATCH_UP_SECONDS))
     return times
 
 
-async def _probe(settings: Settings, run: str, seconds: float, a_second: float, steady: subprocess.Popen[str]) -> Times:
+async def _probe(settings: Settings, run: str, seconds: float, a_second: float, stream: subprocess.Popen[str]) -> Times:
     """While the stream runs, send shares at a steady rate, however long they take to be seen."""
     live: dict[str, float] = {}
     limits = httpx.Limits(max_connections=400, max_keepalive_connections=400)
@@ -124,8 +125,8 @@ async def _probe(settings: Settings, run: str, seconds: float, a_second: float, 
         httpx.AsyncClient(base_url=address, timeout=SEEN_SECONDS, limits=limits) as client,
     ):
         following = asyncio.create_task(_follow(client, live))
-        assert steady.stdout is not None
-        if (await asyncio.to_thread(steady.stdout.readline)).strip() != READY:
+        assert stream.stdout is not None
+        if (await asyncio.to_thread(stream.stdout.readline)).strip() != READY:
             raise Wrong("the stream did not begin")
         await asyncio.sleep(WARM_UP_SECONDS)
         started = time.monotonic()
