@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
@@ -20,6 +21,8 @@ from sqlalchemy.engine import make_url
 
 BUSY_SECONDS: Final = 30
 """How long a SQLite writer waits for the one before it."""
+SURE_SECONDS: Final = 1.0
+"""A connection to PostgreSQL that was idle for longer is tried before it is used: a trip that others save."""
 AWAY_SECONDS: Final = 4
 """About how long a call waits for a PostgreSQL server that does not answer, before it says so."""
 
@@ -187,7 +190,6 @@ def _open_postgres(url: str, read_only: bool, name: str) -> Engine:
         parsed = parsed.update_query_dict({"application_name": name})
     engine = create_engine(
         parsed,
-        pool_pre_ping=True,
         pool_timeout=AWAY_SECONDS,
         connect_args={name: value for name, value in POSTGRES_DEFAULTS.items() if name not in parsed.query},
         isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
@@ -195,11 +197,29 @@ def _open_postgres(url: str, read_only: bool, name: str) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _connected(connection: psycopg.Connection[Any], _record: Any) -> None:
+    def _connected(connection: psycopg.Connection[Any], record: Any) -> None:
         connection.execute(POSTGRES_SESSION)
         connection.commit()
+        _given_back(connection, record)
+
+    @event.listens_for(engine, "checkin")
+    def _given_back(_connection: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _taken(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info["used_at"] > SURE_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except psycopg.Error:
+                raise sqlalchemy_errors.InvalidatePoolError from None  # a new one is made, and none of before is used
 
     return engine
+
+
+def glancing(engine: Engine) -> Engine:
+    """The same for one statement that needs no transaction: on PostgreSQL that takes one trip instead of three."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.dialect.name == "postgresql" else engine
 
 
 def _open_sqlite(url: str, read_only: bool, cache_kib: int) -> Engine:

@@ -7,9 +7,12 @@ unlike the library's lock on the table it neither waits for VACUUM nor stops it.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from eventsourcing.persistence import OperationalError, StoredEvent, Tracking
 from eventsourcing.postgres import ConnectionPool, PostgresDatastore, PostgresFactory, PostgresProcessRecorder
@@ -19,7 +22,7 @@ from psycopg.errors import QueryCanceled
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg_pool import PoolTimeout
 
-from aggregates.database import AWAY_SECONDS, POSTGRES_SESSION, Lock, postgres_parameters
+from aggregates.database import AWAY_SECONDS, POSTGRES_SESSION, SURE_SECONDS, Lock, postgres_parameters
 from aggregates.ledger_store import NO_END, BatchTracking, Encoded, LedgerStore, Unnamed
 
 CONNECTIONS: Final = 5
@@ -34,20 +37,45 @@ COPY: Final = (
     "COPY ledger_events (originator_id, originator_version, topic, state, notification_id) FROM STDIN (FORMAT BINARY)"
 )
 COPY_TYPES: Final = ("text", "int8", "text", "bytea", "int8")
+INSERT: Final = (
+    "INSERT INTO ledger_events (originator_id, originator_version, topic, state, notification_id) "
+    "SELECT * FROM unnest(%b::text[], %b::int8[], %b::text[], %b::bytea[], %b::int8[])"
+)
+FEW: Final = 300
+"""So many rows at most go in one statement, which needs no trip of its own; more of them are quicker by COPY."""
+LOCK_APPEND: Final = "SELECT pg_advisory_xact_lock(%s)"
 END_FROZEN: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-    "AND usename = current_user AND query LIKE 'COPY ledger_events %' AND state = 'active' "
-    f"AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '{AWAY_SECONDS / 2} s'"
+    "AND usename = current_user AND query ~ 'ledger_(events|positions|budgets)|pg_advisory_xact_lock' "
+    "AND state = 'active' AND wait_event = 'ClientRead' "
+    f"AND state_change < clock_timestamp() - interval '{AWAY_SECONDS / 2} s'"
 )
-"""Ends the sessions of writers that stopped in the middle of their rows. No timeout of the server does: while a COPY
-waits for its client it is neither idle nor can it be canceled, and it would keep the locks as long as its process is
-frozen."""
+"""Ends the sessions of writers that stopped in the middle of their rows, or of a trip. No timeout of the server does:
+while a COPY or a pipeline waits for its client it is neither idle nor can it be canceled, and it would keep the locks
+as long as its process is frozen."""
 
 
 class _Pool(ConnectionPool[Connection[DictRow]]):
-    """Remembers why there is no connection; psycopg only logs it."""
+    """Remembers why there is no connection, which psycopg only logs, and when each was in use."""
 
-    refused = ""
+    def __init__(self, **kwargs: Any) -> None:
+        self.refused = ""
+        self._used_at: WeakKeyDictionary[Connection[DictRow], float] = WeakKeyDictionary()
+        super().__init__(**kwargs, check=self._check)
+
+    def putconn(self, conn: Connection[DictRow]) -> None:
+        """Take a connection back."""
+        self._used_at[conn] = time.monotonic()
+        super().putconn(conn)
+
+    def doubt(self) -> None:
+        """Try every connection before it is used again: one was found dead."""
+        self._used_at.clear()
+
+    def _check(self, connection: Connection[DictRow]) -> None:
+        """Try one that was idle for long: a trip that others save. Raises what psycopg takes for a dead one."""
+        if time.monotonic() - self._used_at.get(connection, -math.inf) > SURE_SECONDS:
+            self.check_connection(connection)
 
     def _connect(self, timeout: float | None = None) -> Connection[DictRow]:
         try:
@@ -69,7 +97,6 @@ class LedgerDatastore(PostgresDatastore):
             max_size=CONNECTIONS,
             open=False,
             configure=_configure,
-            check=ConnectionPool.check_connection,
             timeout=AWAY_SECONDS,
             reconnect_timeout=AWAY_SECONDS,  # then the next call tries at once; the pool would, ever more seldom
         )
@@ -81,6 +108,7 @@ class LedgerDatastore(PostgresDatastore):
             with super().get_connection() as connection:
                 yield connection
         except OperationalError as error:
+            self.pool.doubt()
             if isinstance(error.__cause__, PoolTimeout) and self.pool.refused:
                 raise OperationalError(f"{error}: {self.pool.refused}") from error.__cause__
             raise
@@ -127,11 +155,18 @@ class PostgresLedgerRecorder(LedgerStore, PostgresProcessRecorder):
         return self.datastore.cursor()
 
     @contextmanager
-    def writing(self) -> Iterator[Any]:
-        """A cursor in a transaction that is committed at the end; what waited in vain lets the next one through."""
+    def writing(self, *, in_trips: bool = False) -> Iterator[Any]:
+        """A cursor in a transaction that is committed at the end; what waited in vain lets the next one through.
+
+        `in_trips`: what asks for no answer goes with the next that does, or with the commit.
+        """
         try:
-            with self.datastore.transaction(commit=True) as c:
-                yield c
+            with ExitStack() as ending:
+                connection = ending.enter_context(self.datastore.get_connection())
+                if in_trips:
+                    ending.enter_context(connection.pipeline())
+                ending.enter_context(connection.transaction())
+                yield connection.cursor()
         except OperationalError as error:
             if isinstance(error.__cause__, QueryCanceled):
                 with self.reading() as c:
@@ -145,20 +180,25 @@ class PostgresLedgerRecorder(LedgerStore, PostgresProcessRecorder):
 
     def write(self, rows: Sequence[Encoded], tracking: Tracking | None = None) -> range:
         """See `LedgerStore`. The ids are chosen after position and budgets have been moved, as late as can be."""
-        with self.writing() as c:
+        few = len(rows) <= FEW
+        with self.writing(in_trips=few) as c:
             if isinstance(tracking, BatchTracking):
                 self.move(c, tracking)
             if not rows:
                 return range(0)
-            c.execute("SELECT pg_advisory_xact_lock(%s)", (int(Lock.APPEND),))
+            c.connection.execute(LOCK_APPEND, (int(Lock.APPEND),))
             # A statement of its own: it must see what was committed while the one before it waited.
             c.execute("SELECT COALESCE(MAX(notification_id), 0) AS last FROM ledger_events")
             first = int(c.fetchone()["last"]) + 1
-            with c.copy(COPY) as copy:
-                copy.set_types(COPY_TYPES)
-                for notification, row in enumerate(rows, first):
-                    copy.write_row((*row, notification))
-        return range(first, first + len(rows))
+            ids = range(first, first + len(rows))
+            if few:
+                c.connection.execute(INSERT, [*map(list, zip(*rows, strict=True)), list(ids)])
+            else:
+                with c.copy(COPY) as copy:
+                    copy.set_types(COPY_TYPES)
+                    for row, notification in zip(rows, ids, strict=True):
+                        copy.write_row((*row, notification))
+        return ids
 
     def histories(self, aggregates: Sequence[str]) -> Iterator[Encoded]:
         """See `LedgerStore`."""

@@ -8,8 +8,8 @@ three quarters of a page's time.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
@@ -47,6 +47,8 @@ class Digest(NamedTuple):
 
 
 NOTHING: Final = Digest()
+FEW: Final = 1_000
+"""Rows of a page up to which it goes to PostgreSQL in few trips."""
 _AT_ONCE: Final = 100
 """Keys looked up in one statement on SQLite: twice as quick as one by one; by row id a change is quicker, too."""
 _TAKEN: Final = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
@@ -60,6 +62,8 @@ class _Shape:
         key = [columns.index(name) for name in target.key]
         stable = [place for place, name in enumerate(columns) if name not in target.volatile]
         self.name = target.name
+        self.columns = columns
+        self.keys = target.key
         self.changing = [n for n in columns if n in target.sums or n in target.latest]
         self.sums = [columns.index(name) for name in target.sums]
         self.latest = [columns.index(name) for name in target.latest]
@@ -86,7 +90,9 @@ class _Shape:
             self.update = f"UPDATE {table.name} SET {sets} WHERE rowid = ?"
         else:
             sets = ", ".join(f"{name} = v.{name}" for name in self.changing)
-            self.insert = f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)"
+            self.load = f"COPY {table.name} ({names}) FROM STDIN (FORMAT BINARY)"
+            self.insert = f"INSERT INTO {table.name} ({names}) SELECT * FROM {self._given(columns, columns)}"
+            self.put = f"{self.insert} ON CONFLICT DO NOTHING RETURNING {', '.join(target.key)}"
             self.select = (
                 f"SELECT {', '.join(f't.{name}' for name in columns)} FROM {self._given(target.key, columns)} "
                 f"JOIN {table.name} t ON {found}"
@@ -97,8 +103,8 @@ class _Shape:
             )
 
     def _given(self, names: Sequence[str], columns: Sequence[str]) -> str:
-        arrays = ", ".join(f"%s::{self.types[columns.index(name)]}[]" for name in names)
-        return f"unnest({arrays}) AS v ({', '.join(names)})"
+        typed = ", ".join(f"{name} {self.types[columns.index(name)]}" for name in names)
+        return f"json_to_recordset(%s::json) AS v ({typed})"
 
     def parted(self, changes: Mapping[Key, Values]) -> tuple[list[Values], Mapping[Key, Values]]:
         """The changes that likely make rows, and the others."""
@@ -148,22 +154,27 @@ def write(conn: Connection, target: ReadTable, changes: Mapping[Key, Values], *,
     The caller's transaction must be the only one that writes the table. `all_new`: none of the keys is there; that is
     not looked at.
     """
-    shape = _shape(target, conn.dialect.name)
     if all_new:
         rows = list(changes.values())
-        _insert(conn, shape, rows)
-        return shape.digest(rows)
-    new, rest = shape.parted(changes)
-    if new:
-        try:
-            with conn.begin_nested():
-                _insert(conn, shape, new)
-        except Exception as error:
-            if not _is_taken(error):
-                raise
-            new, rest = [], changes
-    digest = shape.digest(new)
-    return digest.plus(_merge(conn, shape, rest)) if rest else digest
+        _insert(conn, _shape(target, conn.dialect.name), rows)
+        return digest_of_rows(target, rows)
+    return write_all(conn, [(target, changes)])[0]
+
+
+def write_all(conn: Connection, some: Iterable[tuple[ReadTable, Mapping[Key, Values]]]) -> list[Digest]:
+    """Write changes of several tables; how the digest of each changed.
+
+    On PostgreSQL few rows of all tables take two trips together, since a trip costs more than what it carries; many
+    are quicker by COPY, which needs trips of its own.
+    """
+    shaped = [(_shape(target, conn.dialect.name), changes) for target, changes in some]
+    in_trips = conn.dialect.name == "postgresql" and sum(len(changes) for _, changes in shaped) <= FEW
+    trip = _driver(conn).pipeline if in_trips else nullcontext
+    with trip():
+        writings = [_Writing(conn, shape, changes, in_trips) for shape, changes in shaped]
+        answers = [writing.answer() for writing in writings]
+    with trip():
+        return [writing.write(*answer) for writing, answer in zip(writings, answers, strict=True)]
 
 
 def append(conn: Connection, target: ReadTable, rows: Iterable[Values]) -> None:
@@ -171,17 +182,46 @@ def append(conn: Connection, target: ReadTable, rows: Iterable[Values]) -> None:
     _insert(conn, _shape(target, conn.dialect.name), list(rows))
 
 
-def _merge(conn: Connection, shape: _Shape, changes: Mapping[Key, Values]) -> Digest:
-    found = {shape.key(row): (number, row) for number, row in _read(conn, shape, list(changes))}
-    fresh = [row for key, row in changes.items() if key not in found]
-    _insert(conn, shape, fresh)
-    if not found or not shape.changing:
-        return shape.digest(fresh)
-    changed = [(number, shape.merged(row, changes[key])) for key, (number, row) in found.items()]
-    _update(conn, shape, changed)
-    came = shape.digest([*fresh, *(row for _, row in changed)])
-    went = shape.digest([row for _, row in found.values()])
-    return Digest(len(fresh), (came.total - went.total) % MODULUS)
+class _Writing:
+    """Changes of one table: rows that are likely new are put there and the others asked for; then what is left."""
+
+    def __init__(self, conn: Connection, shape: _Shape, changes: Mapping[Key, Values], in_trips: bool) -> None:
+        self._conn = conn
+        self._in_trips = in_trips
+        self._shape = shape
+        self._changes = changes
+        self._new, rest = shape.parted(changes)
+        self._refused = _put(conn, shape, self._new, in_trips)
+        self._found = _ask(conn, shape, list(rest))
+
+    def answer(self) -> tuple[list[Values], list[tuple[int, Stored]]]:
+        """The changes that made a row, and the rows that the others change."""
+        refused, found = self._refused(), self._found()
+        if not refused:
+            return self._new, found
+        again = set(refused)
+        found += _ask(self._conn, self._shape, refused)()
+        return [row for row in self._new if self._shape.key(row) not in again], found
+
+    def write(self, made: list[Values], rows: list[tuple[int, Stored]]) -> Digest:
+        """Write what is left; how the digest changed."""
+        shape, changes = self._shape, self._changes
+        there = {shape.key(row): (number, row) for number, row in rows}
+        done = there.keys() | {shape.key(row) for row in made}
+        fresh = [row for key, row in changes.items() if key not in done]
+        _insert(self._conn, shape, fresh, self._in_trips)
+        fresh += made
+        if not there or not shape.changing:
+            return shape.digest(fresh)
+        changed = [(number, shape.merged(row, changes[key])) for key, (number, row) in there.items()]
+        _update(self._conn, shape, changed)
+        came = shape.digest([*fresh, *(row for _, row in changed)])
+        went = shape.digest([row for _, row in there.values()])
+        return Digest(len(fresh), (came.total - went.total) % MODULUS)
+
+
+def _driver(conn: Connection) -> Any:
+    return conn.connection.driver_connection
 
 
 def _is_taken(error: BaseException) -> bool:
@@ -189,44 +229,75 @@ def _is_taken(error: BaseException) -> bool:
     return isinstance(error, UniqueViolation) or getattr(error, "sqlite_errorcode", 0) in _TAKEN
 
 
-def _insert(conn: Connection, shape: _Shape, rows: Sequence[Values]) -> None:
+def _insert(conn: Connection, shape: _Shape, rows: Sequence[Values], in_trips: bool = False) -> None:
+    """Write rows whose keys are not there."""
     if not rows:
         return
     if conn.dialect.name == "sqlite":
         with closing(conn.connection.cursor()) as cursor:
             cursor.executemany(shape.insert, rows)
-        return
-    driver: Any = conn.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy(shape.insert) as copy:
-        copy.set_types(shape.types)
-        for row in rows:
-            copy.write_row(row)
+    elif in_trips:
+        _driver(conn).execute(shape.insert, _given(shape.columns, rows))
+    else:
+        with _driver(conn).cursor() as cursor, cursor.copy(shape.load) as copy:
+            copy.set_types(shape.types)
+            for row in rows:
+                copy.write_row(row)
+
+
+def _put(conn: Connection, shape: _Shape, rows: Sequence[Values], in_trips: bool) -> Callable[[], list[Key]]:
+    """Write rows whose keys are likely not there; who asks gets the keys of those that were not written."""
+    if not rows:
+        return list
+    if not in_trips:
+        try:
+            with conn.begin_nested():
+                _insert(conn, shape, rows)
+        except Exception as error:
+            if not _is_taken(error):
+                raise
+            return lambda: [shape.key(row) for row in rows]
+        return list
+    cursor = _driver(conn).execute(shape.put, _given(shape.columns, rows), binary=True)
+
+    def refused() -> list[Key]:
+        written = set(cursor.fetchall())
+        return [key for row in rows if (key := shape.key(row)) not in written] if len(written) < len(rows) else []
+
+    return refused
+
+
+def _ask(conn: Connection, shape: _Shape, keys: Sequence[Key]) -> Callable[[], list[tuple[int, Stored]]]:
+    """Who asks gets the rows that are there of these keys, each with its row id; 0 where a database has none."""
+    if not keys:
+        return list
+    if conn.dialect.name == "sqlite":
+        return lambda: _read(conn, shape, keys)
+    cursor = _driver(conn).execute(shape.select, _given(shape.keys, keys), binary=True)
+    return lambda: [(0, row) for row in cursor.fetchall()]
 
 
 def _read(conn: Connection, shape: _Shape, keys: Sequence[Key]) -> list[tuple[int, Stored]]:
-    """The rows that are there of these keys, each with its row id; that is 0 where a database has none."""
-    if conn.dialect.name == "sqlite":
-        some: list[Any] = []
-        at_once = len(keys) - len(keys) % _AT_ONCE
-        with closing(conn.connection.cursor()) as cursor:
-            for start in range(0, at_once, _AT_ONCE):
-                values = [value for key in keys[start : start + _AT_ONCE] for value in key]
-                some += cursor.execute(shape.select_many, values).fetchall()
-            for key in keys[at_once:]:
-                some += cursor.execute(shape.select, key).fetchall()
-        return [(row[0], row[1:]) for row in some]
-    driver: Any = conn.connection.driver_connection
-    with driver.cursor() as cursor:
-        cursor.execute(shape.select, [list(column) for column in zip(*keys, strict=True)], binary=True)
-        return [(0, row) for row in cursor.fetchall()]
+    some: list[Any] = []
+    at_once = len(keys) - len(keys) % _AT_ONCE
+    with closing(conn.connection.cursor()) as cursor:
+        for start in range(0, at_once, _AT_ONCE):
+            values = [value for key in keys[start : start + _AT_ONCE] for value in key]
+            some += cursor.execute(shape.select_many, values).fetchall()
+        for key in keys[at_once:]:
+            some += cursor.execute(shape.select, key).fetchall()
+    return [(row[0], row[1:]) for row in some]
 
 
 def _update(conn: Connection, shape: _Shape, rows: Sequence[tuple[int, Stored]]) -> None:
     if conn.dialect.name == "sqlite":
         with closing(conn.connection.cursor()) as cursor:
             cursor.executemany(shape.update, [(*shape.change(row), number) for number, row in rows])
-        return
-    values = [(*shape.change(row), *shape.key(row)) for _, row in rows]
-    driver: Any = conn.connection.driver_connection
-    with driver.cursor() as cursor:
-        cursor.execute(shape.update, [list(column) for column in zip(*values, strict=True)])
+    else:
+        values = [(*shape.change(row), *shape.key(row)) for _, row in rows]
+        _driver(conn).execute(shape.update, _given((*shape.changing, *shape.keys), values))
+
+
+def _given(names: Sequence[str], rows: Iterable[Values]) -> tuple[str]:
+    """Rows as one parameter: psycopg takes twice as long, and four times the CPU, to write an array of each column."""
+    return (_json([dict(zip(names, row, strict=True)) for row in rows]).decode(),)

@@ -10,7 +10,7 @@ from sqlalchemy import text as sql
 
 from projections import snapshots
 from projections.projection import METADATA, Held, Page, Projection, Source, number, read_table, text
-from projections.rows import NOTHING, Digest, digest_of_rows, write
+from projections.rows import NOTHING, Digest, digest_of_rows, write, write_all
 
 PAGE: Final = 2_000
 """Events a transaction."""
@@ -239,14 +239,17 @@ def store(conn: Connection, work: Mapping[Projection, Held], *, all_new: bool = 
 
     `all_new`: no row of these keys is there.
     """
-    came: dict[Projection, Digest] = {}
-    for projection, held in work.items():
-        came[projection] = NOTHING
-        for target in projection.tables:
-            changed = write(conn, target, held.get(target.name, {}), all_new=all_new)
-            came[projection] = came[projection].plus(changed)
-        if projection.then is not None:
-            projection.then(conn, held)
+    tables = [(one, target, held.get(target.name, {})) for one, held in work.items() for target in one.tables]
+    if all_new:
+        changed = [write(conn, target, changes, all_new=True) for _, target, changes in tables]
+    else:
+        changed = write_all(conn, [(target, changes) for _, target, changes in tables])
+    came = dict.fromkeys(work, NOTHING)
+    for (one, _, _), digest in zip(tables, changed, strict=True):
+        came[one] = came[one].plus(digest)
+    for one, held in work.items():
+        if one.then is not None:
+            one.then(conn, held)
     add_to_digests(conn, came)
 
 

@@ -29,6 +29,7 @@ from service import (
     metrics,
 )
 from service.access import Keys
+from service.api_positions import Positions
 from service.commands import Commands
 from service.gathered import Gathering
 from service.live import LiveEvents
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
             await app.state.commands.close()
             await app.state.publishing.close()
             await app.state.kafka.close()
+            await app.state.positions.close()
             app.state.reads.close()
 
     app = FastAPI(
@@ -71,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keys = None if settings.api_keys_file is None else Keys(settings.api_keys_file)
     app.state.reads = Reads(settings)
     app.state.gathering = Gathering(app.state.reads)
+    app.state.positions = Positions(app.state.reads)
     app.state.commands = Commands(settings)
     app.state.publishing = Publishing(settings, app.state.reads.check_brand)
     app.state.live = LiveEvents(settings)

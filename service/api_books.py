@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Response
 
 from projections.books_answers import BrandBooks, Liability
 from service import api_errors
-from service.api_params import AsOf, BrandId, KnownAt, MinPosition, ReadsOf, answer
+from service.api_params import AsOf, BrandId, KnownAt, ReadsOf, answer
+from service.api_positions import LedgerIncludes
 
 routes = APIRouter(prefix="/v1/brands/{brand}", tags=["books"], responses=api_errors.DOCUMENTED)
 
@@ -16,25 +17,25 @@ routes = APIRouter(prefix="/v1/brands/{brand}", tags=["books"], responses=api_er
 @routes.get("/books", response_model=BrandBooks)
 def books(
     reads: ReadsOf,
+    _: LedgerIncludes,
     brand: BrandId,
     position: Annotated[
         int | None, Query(ge=0, le=2**63 - 1, description="Only the ledger up to this position")
     ] = None,
     as_of: AsOf = None,
     known_at: KnownAt = None,
-    min_position: MinPosition = None,
 ) -> Response:
     """Every account of the double entry, which add up to zero, tied out with the balances of the members."""
-    return answer(reads.books(brand, position=position, as_of=as_of, known_at=known_at, min_position=min_position))
+    return answer(reads.books(brand, position=position, as_of=as_of, known_at=known_at))
 
 
 @routes.get("/liability", response_model=Liability)
 def liability(
     reads: ReadsOf,
+    _: LedgerIncludes,
     brand: BrandId,
     as_of: AsOf = None,
     known_at: KnownAt = None,
-    min_position: MinPosition = None,
 ) -> Response:
     """Points outstanding by the month in which they expire, debt apart, and what they are worth."""
-    return answer(reads.liability(brand, as_of=as_of, known_at=known_at, min_position=min_position))
+    return answer(reads.liability(brand, as_of=as_of, known_at=known_at))

@@ -10,6 +10,7 @@ from projections.answers import Campaigns, Settlement, Standings
 from service import api_errors, closing
 from service.api_access import KeyOf
 from service.api_params import AsOf, BrandId, CampaignId, KnownAt, Limit, MinPosition, PlaceCursor, ReadsOf, answer
+from service.api_positions import LedgerIncludes
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -21,9 +22,9 @@ routes = APIRouter(prefix="/v1/brands/{brand}", tags=["campaigns"], responses=ap
 
 
 @routes.get("/campaigns", response_model=Campaigns)
-def campaigns(reads: ReadsOf, brand: BrandId, min_position: MinPosition = None) -> Response:
+def campaigns(reads: ReadsOf, brand: BrandId, _: LedgerIncludes) -> Response:
     """A brand's campaigns: version in force, status (draft, scheduled, live, ended, settled), window, budget spent."""
-    return answer(reads.campaigns(brand, min_position=min_position))
+    return answer(reads.campaigns(brand))
 
 
 @routes.post(

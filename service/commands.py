@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, Self
 
-from aggregates.database import open_database
+from aggregates.database import glancing, open_database
 from aggregates.refusals import Refusal as Reason
 from projections import queries
 from projections.answers import iso
@@ -66,7 +66,7 @@ class Commands:
         self._engine = open_database(settings.database, read_only=True)
         self._sender = Sender(settings)
         # Each look is a few statements that may see what came in between: a transaction would cost two round trips.
-        self._deciding = Deciding(self._engine.execution_options(isolation_level="AUTOCOMMIT"))
+        self._deciding = Deciding(glancing(self._engine))
 
     @classmethod
     @asynccontextmanager

@@ -1,9 +1,10 @@
-"""One look at how far things are, for all who wait for it."""
+"""One look at how far things are, for all who wait for it, in threads or on an event loop."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Condition
 from typing import Final, Generic, TypeVar
 
@@ -11,6 +12,8 @@ Seen = TypeVar("Seen")
 
 EVERY_SECONDS: Final = 0.02
 """How long those who wait leave between one look and the next."""
+STUCK_SECONDS: Final = 5.0
+"""How long an event loop's look waits for that of a thread before it takes one of its own."""
 
 
 class Lookout(Generic[Seen]):
@@ -66,3 +69,60 @@ class Lookout(Generic[Seen]):
         if self._last is None or number > self._last[0]:
             self._last = (number, seen)
         return number, seen
+
+
+class Watch(Generic[Seen]):
+    """Has one thread look for all who wait on an event loop; looks at nothing while nobody does."""
+
+    def __init__(self, lookout: Lookout[Seen]) -> None:
+        self._lookout = lookout
+        self._waiting: dict[asyncio.Future[Seen], Callable[[Seen], bool]] = {}
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    async def until(self, holds: Callable[[Seen], bool], seconds: float) -> Seen:
+        """What was seen when it held. `holds` is called with each look in turn. Raises TimeoutError, and what keeps
+        the look from being taken."""
+        future: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = holds
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
+        try:
+            async with asyncio.timeout(seconds):
+                return await future
+        finally:
+            self._waiting.pop(future, None)
+
+    async def _watch(self) -> None:
+        try:
+            while self._waiting:
+                await self._look(dict(self._waiting))  # whoever comes meanwhile is told by the next look
+                await asyncio.sleep(0)  # those who were told go
+                if self._waiting:
+                    await asyncio.sleep(EVERY_SECONDS)
+        finally:
+            self._watcher = None
+
+    async def _look(self, asked: Mapping[asyncio.Future[Seen], Callable[[Seen], bool]]) -> None:
+        try:
+            _, seen = await asyncio.to_thread(self._lookout.first, time.monotonic() + STUCK_SECONDS)
+            holding = [future for future, holds in asked.items() if holds(seen)]
+        except Exception as error:
+            for future in asked:
+                if not future.done():  # nobody who was given up meanwhile
+                    future.set_exception(error)
+        else:
+            for future in holding:
+                if not future.done():
+                    future.set_result(seen)
+
+    async def close(self) -> None:
+        """Nobody waits any more; a look that is under way ends first: its connection would come back to nobody."""
+        for future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+        if self._watcher is not None:
+            await self._watcher

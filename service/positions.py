@@ -11,7 +11,10 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select, text
 
+from aggregates.ledger_store import LAST_NOTIFICATION
+from projections import registry
 from projections.engagement_tables import POSITIONS as CONSUMED
+from projections.runner import POSITIONS as FOLLOWED
 from schemas.topics import TIERS, WINDOWS
 from streams.readstate import POSITIONS as FOLDED
 
@@ -56,8 +59,33 @@ class EngagementPositions:
 _NOTHING: Final = _Noted(-1, ())
 
 
-def ledger_offsets(conn: Connection) -> dict[int, int]:
-    """The last offset of the activity log that the ledger has decided, by partition."""
-    ours = {row.source: row.partition for row in conn.execute(select(FOLDED.c.source, FOLDED.c.partition))}
-    rows = conn.execute(text("SELECT source, position FROM ledger_positions"))
-    return {ours[source]: position - 1 for source, position in rows if source in ours}
+class LedgerReached(NamedTuple):
+    """How far the ledger and its read models are, all at one instant."""
+
+    offsets: Mapping[int, int]
+    """The last offset of the activity log that is decided, by partition."""
+    decided: int
+    """The ledger's last notification id; it includes all of `offsets`."""
+    read: int
+    """The notification that every read model of the ledger includes."""
+
+
+def ledger_reached(conn: Connection) -> LedgerReached:
+    """Where the ledger is, in one statement: those who wait for it have it read often."""
+    found: dict[str, dict[int, int]] = {"log": {}, "ledger": {}, "models": {}}
+    for what, which, position in conn.execute(_REACHED[conn.dialect.name]):
+        found[what][which] = position or 0
+    offsets = {partition: position - 1 for partition, position in found["log"].items()}
+    return LedgerReached(offsets, found["ledger"][0], found["models"].get(len(registry.LEDGER), 0))
+
+
+_MODELS: Final = ", ".join(f"('{one.name}', {one.version})" for one in registry.LEDGER)
+_REACHED: Final = {
+    database: text(
+        f"SELECT 'log', f.partition, l.position FROM {FOLDED.name} f JOIN ledger_positions l ON l.source = f.source "
+        f"UNION ALL SELECT 'ledger', 0, ({last}) "
+        f"UNION ALL SELECT 'models', COUNT(*), MIN(position) FROM {FOLLOWED.name} "
+        f"WHERE (name, version) IN (VALUES {_MODELS})"
+    )
+    for database, last in LAST_NOTIFICATION.items()
+}

@@ -41,6 +41,10 @@ SNAPSHOT_SECONDS = 600.0
 """How often it is looked whether a snapshot of the past is due."""
 SETTLED_MS = 2 * 24 * HOUR_MS
 """How long ago an instant must be before a snapshot is taken of it: most of what comes late has come by then."""
+BETWEEN_SECONDS = 0.1
+"""How long what has fewer than `FEW` events or panes to do waits for more of them: each round costs about as much as
+dozens of them, and those who read points would wait for it."""
+FEW = 1_000
 POLL_MS = 200
 LEASE_SECONDS = 10
 """On PostgreSQL another projector takes over from one that has been frozen for so long."""
@@ -60,8 +64,8 @@ class LeadLost(Exception):
 
 async def _forever(step: Callable[[], Awaitable[int]], stop: asyncio.Event) -> None:
     while not stop.is_set():
-        if not await step():
-            await asyncio.sleep(IDLE_SECONDS)
+        if await step() < FEW:
+            await asyncio.sleep(BETWEEN_SECONDS)
 
 
 async def _fold(runner: Runner, stop: asyncio.Event) -> None:
@@ -115,6 +119,8 @@ async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, st
                 at = _seek(consumer, engine, tps)
             else:
                 at |= ends
+                if sum(map(len, fetched.values())) < FEW:
+                    await asyncio.sleep(BETWEEN_SECONDS)
     finally:
         await consumer.stop()
 

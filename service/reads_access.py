@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import BoundedSemaphore, Lock
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import Connection
 
-from aggregates.database import open_database
+from aggregates.database import glancing, open_database
 from aggregates.ledger import Ledger
 from projections import queries, registry
 from projections.rates import UnknownWindow
 from projections.runner import positions as projection_positions
 from service.instants import instant, now_ms, wanted
 from service.lookout import Lookout, Seen
-from service.positions import EngagementPositions, ledger_offsets
+from service.positions import EngagementPositions, LedgerReached, ledger_reached
 from service.problems import Refusal
 from service.settings import Settings
 
@@ -27,23 +27,13 @@ WAITERS: Final = 30
 """Reads that may wait at the same time: each has a thread, and those that need not wait shall find one too."""
 
 
-class _Ledger(NamedTuple):
-    """How far the ledger and its read models are."""
-
-    offsets: Mapping[int, int]
-    """The last offset of the activity log that is decided, by partition."""
-    decided: int
-    """The ledger's last notification id; it includes all of `offsets`."""
-    read: int
-    """The notification that every read model of the ledger includes."""
-
-
 class Access:
     """One database as reads see it. Safe to share between threads."""
 
     def __init__(self, settings: Settings, clock: Callable[[], int] = now_ms) -> None:
         """Over the database of `settings`; nothing is opened before the first read."""
         self._engine = open_database(settings.database, read_only=True)
+        self._glancing = glancing(self._engine)
         self._database = settings.database
         self._whole: Ledger | None = None
         self._opening = Lock()
@@ -51,7 +41,8 @@ class Access:
         self.clock = clock
         self._engagement = EngagementPositions()
         self._places = BoundedSemaphore(WAITERS)
-        self._ledger_seen = Lookout(self._look_at_ledger)
+        self.ledger_seen = Lookout(self._look_at_ledger)
+        """How far the ledger is, for all who wait for it."""
         self._panes_seen = Lookout(self._look_at_panes)
 
     def close(self) -> None:
@@ -110,18 +101,7 @@ class Access:
 
     def wait_for_ledger(self, min_position: str) -> None:
         """Return once the ledger's read models include a position. Raises `Refusal` when that takes too long."""
-        asked = wanted(min_position)
-        target = asked.notification
-
-        def includes(seen: _Ledger) -> bool:
-            nonlocal target
-            if asked.offsets and not target:
-                if not _reached(seen.offsets, asked.offsets):
-                    return False
-                target = seen.decided
-            return seen.read >= target
-
-        self._wait(min_position, self._ledger_seen, includes, time.monotonic() + WAIT_SECONDS)
+        self._wait(min_position, self.ledger_seen, includes(min_position), time.monotonic() + WAIT_SECONDS)
 
     def wait_for_panes(self, min_position: str) -> None:
         """Return once the engagement tables include a position. Raises `Refusal` when that takes too long."""
@@ -130,14 +110,14 @@ class Access:
         offsets: Mapping[int, int] = asked.offsets
         if asked.notification:
             decided = self._wait(
-                min_position, self._ledger_seen, lambda seen: seen.decided >= asked.notification, deadline
+                min_position, self.ledger_seen, lambda seen: seen.decided >= asked.notification, deadline
             )
             offsets = decided.offsets
         self._wait(min_position, self._panes_seen, lambda included: _reached(included, offsets), deadline)
 
-    def _look_at_ledger(self) -> _Ledger:
-        with self._engine.connect() as conn:
-            return _Ledger(ledger_offsets(conn), queries.ledger_position(conn), queries.read_position(conn))
+    def _look_at_ledger(self) -> LedgerReached:
+        with self._glancing.connect() as conn:
+            return ledger_reached(conn)
 
     def _look_at_panes(self) -> dict[int, int]:
         with self._engine.connect() as conn:
@@ -149,11 +129,7 @@ class Access:
         if holds(seen):
             return seen
         if not self._places.acquire(blocking=False):
-            raise Refusal(
-                "unavailable",
-                f"min_position: {WAITERS} reads wait for a position already; ask again, or without it.",
-                headers={"Retry-After": "1"},
-            )
+            raise too_many(WAITERS)
         try:
             while time.monotonic() < deadline:
                 number, seen = lookout.next(number, deadline)
@@ -161,12 +137,43 @@ class Access:
                     return seen
         finally:
             self._places.release()
-        raise Refusal(
-            "position_not_reached",
-            f"min_position: `{min_position}` is not reached after {WAIT_SECONDS:g} s; ask again, "
-            "or without it for what there is.",
-            headers={"Retry-After": "1"},
-        )
+        raise not_reached(min_position)
+
+
+def includes(min_position: str) -> Callable[[LedgerReached], bool]:
+    """Whether the ledger's read models include a position, to be asked of one look after the other. Raises `Refusal`
+    for what is no position."""
+    asked = wanted(min_position)
+    target = asked.notification
+
+    def holds(seen: LedgerReached) -> bool:
+        nonlocal target
+        if asked.offsets and not target:
+            if not _reached(seen.offsets, asked.offsets):
+                return False
+            target = seen.decided
+        return seen.read >= target
+
+    return holds
+
+
+def not_reached(min_position: str) -> Refusal:
+    """What a read is told whose position did not come in time."""
+    return Refusal(
+        "position_not_reached",
+        f"min_position: `{min_position}` is not reached after {WAIT_SECONDS:g} s; ask again, "
+        "or without it for what there is.",
+        headers={"Retry-After": "1"},
+    )
+
+
+def too_many(waiting: int) -> Refusal:
+    """What a read is told that finds no place among those that wait."""
+    return Refusal(
+        "unavailable",
+        f"min_position: {waiting} reads wait for a position already; ask again, or without it.",
+        headers={"Retry-After": "1"},
+    )
 
 
 def check(conn: Connection, brand: str, campaign: str | None) -> None:

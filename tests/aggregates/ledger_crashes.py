@@ -16,18 +16,21 @@ from typing import Any
 
 from ledger_batches import SOURCE, batch, buy, limited
 
-from aggregates import ledger_sqlite
+from aggregates import ledger_postgres, ledger_sqlite
 from aggregates.ledger import Fenced, Ledger
 from aggregates.ledger_store import Encoded, LedgerStore
 
-STAGES = ("before it begins", "after the move", "in the middle of the rows", "before the commit", "before it is told")
-RECORDS = 400
+STAGES = (
+    *("before it begins", "after the move", "in the middle of the rows", "in the middle of many rows"),
+    *("before the commit", "before it is told"),
+)
+RECORDS = 500
 BATCH = 20
 ENDS_IN = 3
 FENCED = 17
 """The exit code of one who finds that the partition is another one's."""
-CAMPAIGN = limited(3_456)
-"""Of the 4,000 points that are asked for."""
+CAMPAIGN = limited(4_320)
+"""Of the 5,000 points that are asked for."""
 
 
 def die() -> None:
@@ -54,6 +57,8 @@ def arm(store: LedgerStore, stage: str, end: Callable[[], None]) -> None:
     """From now on the next write comes to that end at that stage."""
     write, move, writing = store.write, store.move, store.writing
     ledger_sqlite.ROWS = BATCH // 4  # type: ignore[misc]  # so that the middle is between two statements
+    if stage == "in the middle of many rows":
+        ledger_postgres.FEW = 0  # type: ignore[misc]  # as many are written
 
     def at(here: str) -> None:
         if here == stage:
@@ -61,15 +66,15 @@ def arm(store: LedgerStore, stage: str, end: Callable[[], None]) -> None:
 
     def ending_write(rows: Sequence[Encoded], tracking: Any = None) -> range:
         at("before it begins")
-        return write(Half(rows) if stage == "in the middle of the rows" else rows, tracking)
+        return write(Half(rows) if stage.startswith("in the middle") else rows, tracking)
 
     def ending_move(*arguments: Any) -> None:
         move(*arguments)
         at("after the move")
 
     @contextmanager
-    def ending_writing() -> Iterator[Any]:
-        with writing() as cursor:
+    def ending_writing(**how: Any) -> Iterator[Any]:
+        with writing(**how) as cursor:
             yield cursor
             at("before the commit")
         at("before it is told")

@@ -108,8 +108,8 @@ def test_after_a_write_that_broke_off_the_same_batch_again_is_stored_once(ledger
     writing = ledger.store.writing
 
     @contextmanager
-    def breaks_off() -> Iterator[Any]:
-        with writing() as cursor:
+    def breaks_off(**how: Any) -> Iterator[Any]:
+        with writing(**how) as cursor:
             yield cursor
             if not stored:
                 raise OperationalError("the connection broke off")

@@ -17,8 +17,10 @@ from eventsourcing import persistence
 from ledger_batches import SOURCE, batch, buy, partition
 
 import aggregates.ledger_store
+from aggregates import ledger_postgres
 from aggregates.database import Exclusive, Lock, Unavailable, is_unavailable, open_database
 from aggregates.ledger import Fenced, Ledger
+from aggregates.ledger_postgres import LOCK_APPEND
 
 Opened = Callable[[], Ledger]
 SOON = 7.0
@@ -91,7 +93,7 @@ def test_a_writer_that_stops_in_the_middle_of_a_transaction_does_not_keep_its_lo
                 tries.append(False)
 
     frozen.store.move = freezes  # type: ignore[method-assign]
-    with pytest.raises(Unavailable, match="idle-in-transaction"):
+    with pytest.raises(Unavailable, match="server closed the connection"):
         frozen.consume(batch(0, 5, buy(3), writer="frozen"))
     assert len(tries) <= 3
     frozen.store.move = move  # type: ignore[method-assign]
@@ -100,8 +102,34 @@ def test_a_writer_that_stops_in_the_middle_of_a_transaction_does_not_keep_its_lo
     heir.consume(batch(0, 5, buy(3), writer="heir"))
 
 
-def test_a_writer_that_is_frozen_in_the_middle_of_its_rows_is_ended_by_who_waits_for_it(on_postgresql):
+def test_a_writer_that_is_frozen_in_the_middle_of_a_trip_is_ended_by_who_waits_for_it(
+    on_postgresql, postgresql_address
+):
+    """The server has a statement of a pipeline and waits for the next: no timeout of its own ends that."""
+    ledger = on_postgresql()
+    ledger.take(SOURCE, "w", 0)
+    with psycopg.connect(postgresql_address) as frozen:
+        frozen.pgconn.enter_pipeline_mode()
+        frozen.pgconn.send_query_params(b"BEGIN", None)
+        frozen.pgconn.send_query_params(b"%s" % LOCK_APPEND.replace("%s", str(int(Lock.APPEND))).encode(), None)
+        frozen.pgconn.send_flush_request()
+        frozen.pgconn.flush()
+        time.sleep(0.5)
+        tries = []
+        for _ in range(2):
+            try:
+                ledger.consume(batch(0, 5, buy(3)))
+            except Unavailable:
+                tries.append(Unavailable)
+            else:
+                tries.append(None)
+        assert tries == [Unavailable, None]
+        frozen.close()
+
+
+def test_a_writer_that_is_frozen_in_the_middle_of_its_rows_is_ended_by_who_waits_for_it(on_postgresql, monkeypatch):
     """The server has the first row and waits for the next: no timeout of its own ends that."""
+    monkeypatch.setattr(ledger_postgres, "FEW", 0)
     frozen, heir, another = on_postgresql(), on_postgresql(), on_postgresql()
     frozen.take(SOURCE, "frozen", 0)
     another.take(partition(1), "another", 0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -11,7 +13,7 @@ import pytest
 from serving import serving
 
 from aggregates.database import open_database
-from service import reads_access
+from service import api_positions, reads_access
 from service.problems import MEDIA_TYPE, PROBLEMS
 from service.settings import Settings
 
@@ -273,14 +275,19 @@ def test_every_problem_has_a_status_for_http_and_an_exit_code_for_commands() -> 
         assert kind.exit_code in (1, 2), code
 
 
+@pytest.mark.parametrize(
+    ("limited", "path"), [(reads_access, "/v1/brands/acme/tiers"), (api_positions, f"{ANN}/balance")]
+)
 def test_reads_that_wait_leave_room_for_those_that_need_not(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, limited: ModuleType, path: str
 ) -> None:
-    monkeypatch.setattr(reads_access, "WAITERS", 2)
+    monkeypatch.setattr(limited, "WAITERS", 2)
     monkeypatch.setattr(reads_access, "WAIT_SECONDS", 3.0)
     with serving(settings) as client, ThreadPoolExecutor(5) as threads:
-        asked = [threads.submit(client.get, f"{ANN}/balance", params={"min_position": "7"}) for _ in range(5)]
-        assert client.get(f"{ANN}/balance", params={"min_position": "6"}).status_code == 200
+        asked = [threads.submit(client.get, path, params={"min_position": "7"}) for _ in range(5)]
+        while sum(one.done() for one in asked) < 3:
+            time.sleep(0.01)
+        assert client.get(path).status_code == 200
         answers = [one.result() for one in asked]
     assert sorted(answer.status_code for answer in answers) == [503, 503, 503, 504, 504]
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers)
