@@ -42,16 +42,16 @@ def read_definitions(files: list[Path]) -> list[Brand | Campaign]:
         except OSError as error:
             raise Unusable(f"{file}: {error.strerror}") from None
         except UnicodeDecodeError as error:
-            raise DefinitionError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from None
+            raise Unusable(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from None
     return found
 
 
 def documents(text: str, where: str) -> list[Brand | Campaign]:
-    """The brands and campaigns of a YAML text; `where` names it. Raises DefinitionError."""
+    """The brands and campaigns of a YAML text; `where` names it. Raises `Unusable` for another text, DefinitionError."""
     try:
         loaded = list(yaml.safe_load_all(text))
     except (yaml.YAMLError, ValueError) as error:
-        raise DefinitionError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+        raise Unusable(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     found = [parse(document, f"{where} document {n}") for n, document in enumerate(loaded, 1) if document is not None]
     if not found:
         raise DefinitionError(f"{where}: no brand and no campaign in it")

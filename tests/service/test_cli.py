@@ -250,7 +250,6 @@ def test_a_defect_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("brand: acme\ncurency: EUR\n", "curency"),
         ("brand: acme\ncurrency: EUR\ntimezone: UTC\ntiers: {nano: 0, micro: 0}\n", "tiers"),
-        ("brand: [", "not YAML"),
         ("", "no brand and no campaign"),
     ],
 )
@@ -261,6 +260,15 @@ def test_a_definition_that_is_refused_ends_with_1_and_its_reason(
     file.write_text(text)
     done = run("apply", str(file), "--check")
     assert done.code == 1
+    assert said in done.line
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"brand: [", "not YAML"), (b"brand: \xff", "not UTF-8")])
+def test_a_file_that_is_no_yaml_ends_with_2(run: Run, tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(content)
+    done = run("apply", str(file), "--check")
+    assert done.code == 2
     assert said in done.line
 
 
