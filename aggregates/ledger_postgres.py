@@ -46,13 +46,16 @@ FEW: Final = 300
 LOCK_APPEND: Final = "SELECT pg_advisory_xact_lock(%s)"
 END_FROZEN: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-    "AND usename = current_user AND query ~ 'ledger_(events|positions|budgets)|pg_advisory_xact_lock' "
+    "AND usename = current_user AND query ~ "
+    "'^(COPY ledger_events|INSERT INTO ledger_|UPDATE ledger_|SELECT pg_advisory_xact_lock|SELECT COALESCE.MAX)' "
     "AND state = 'active' AND wait_event = 'ClientRead' "
     f"AND state_change < clock_timestamp() - interval '{AWAY_SECONDS / 2} s'"
 )
 """Ends the sessions of writers that stopped in the middle of their rows, or of a trip. No timeout of the server does:
 while a COPY or a pipeline waits for its client it is neither idle nor can it be canceled, and it would keep the locks
 as long as its process is frozen."""
+LIVE_SECONDS: Final = 0.1
+"""How long one that was waiting itself, for what we have just let go, has to send its next statement."""
 
 
 class _Pool(ConnectionPool[Connection[DictRow]]):
@@ -169,6 +172,7 @@ class PostgresLedgerRecorder(LedgerStore, PostgresProcessRecorder):
                 yield connection.cursor()
         except OperationalError as error:
             if isinstance(error.__cause__, QueryCanceled):
+                time.sleep(LIVE_SECONDS)
                 with self.reading() as c:
                     c.execute(END_FROZEN)
             raise

@@ -27,6 +27,8 @@ class Positions:
         """Return once the ledger's read models include a position. Raises `Refusal` when that takes too long."""
         holds = includes(min_position)
         if len(self._watch) >= WAITERS:
+            if holds(await self._watch.now()):
+                return
             raise too_many(WAITERS)
         try:
             await self._watch.until(holds, reads_access.WAIT_SECONDS)

@@ -47,7 +47,7 @@ def read_definitions(files: list[Path]) -> list[Brand | Campaign]:
 
 
 def documents(text: str, where: str) -> list[Brand | Campaign]:
-    """The brands and campaigns of a YAML text; `where` names it. Raises `Unusable` for another text, DefinitionError."""
+    """The brands and campaigns of a text; `where` names it. Raises `Unusable` where it is no YAML, DefinitionError."""
     try:
         loaded = list(yaml.safe_load_all(text))
     except (yaml.YAMLError, ValueError) as error:

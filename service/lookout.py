@@ -96,6 +96,10 @@ class Watch(Generic[Seen]):
         finally:
             self._waiting.pop(future, None)
 
+    async def now(self) -> Seen:
+        """What a look that begins now sees."""
+        return (await asyncio.to_thread(self._lookout.first, time.monotonic() + STUCK_SECONDS))[1]
+
     async def _watch(self) -> None:
         try:
             while self._waiting:
@@ -108,7 +112,7 @@ class Watch(Generic[Seen]):
 
     async def _look(self, asked: Mapping[asyncio.Future[Seen], Callable[[Seen], bool]]) -> None:
         try:
-            _, seen = await asyncio.to_thread(self._lookout.first, time.monotonic() + STUCK_SECONDS)
+            seen = await self.now()
             holding = [future for future, holds in asked.items() if holds(seen)]
         except Exception as error:
             for future in asked:
