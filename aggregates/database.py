@@ -218,7 +218,7 @@ def _open_postgres(url: str, read_only: bool, name: str) -> Engine:
 
 
 def glancing(engine: Engine) -> Engine:
-    """The same for one statement that needs no transaction: on PostgreSQL that takes one trip instead of three."""
+    """The same for statements that need not see one instant: on PostgreSQL without the two trips of a transaction."""
     return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.dialect.name == "postgresql" else engine
 
 

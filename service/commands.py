@@ -65,7 +65,7 @@ class Commands:
         """Over the Kafka and the database of `settings`; neither is reached for before the first command."""
         self._engine = open_database(settings.database, read_only=True)
         self._sender = Sender(settings)
-        # Each look is a few statements that may see what came in between: a transaction would cost two round trips.
+        # Each look is a few statements that may see what came in between.
         self._deciding = Deciding(glancing(self._engine))
 
     @classmethod
