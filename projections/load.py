@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Engine
 from projections import registry
 from projections.folding import FAR, Folded, Start, folded_beside
 from projections.projection import Held, Page, Projection, Source, combine
-from projections.rows import NOTHING, Digest, append, digest_of_rows
-from projections.runner import NEXT, add_to_digests, kept, move, store
+from projections.rows import NOTHING, Digest, append, digest_of_rows, write
+from projections.runner import NEXT, Kept, kept, move, store, tally
 from projections.shadows import has_keys
 
 PAGE: Final = 20_000
@@ -30,8 +30,8 @@ HELD: Final = 250_000
 @dataclass(slots=True)
 class _Filling:
     projection: Projection
-    stored: int
-    """The position that is in the database."""
+    kept: Kept
+    """What is in the database."""
     reached: int
     """The position that what is held brings it to."""
     appends: bool
@@ -65,17 +65,23 @@ class _Filling:
         self.digest = self.digest.plus(page.digests.get(self.base, NOTHING))
         self.reached = page.reached
 
-    def write(self, conn: Connection) -> None:
-        move(conn, {self.projection: self.stored}, self.reached)
-        if not self.appends:
-            store(conn, {self.projection: self.held}, all_new=self.stored == 0)
-            return
-        for target in self.projection.tables:
-            append(conn, target, self.held.get(target.name, {}).values())
-        add_to_digests(conn, {self.projection: self.digest})
+    def write(self, conn: Connection) -> Kept:
+        """Write what is held; what is kept then."""
+        one, there = self.projection, self.kept
+        if not self.appends and there.position:
+            return store(conn, {one: self.held}, {one: there}, self.reached)[one]
+        move(conn, {one: there.position}, self.reached)()
+        came = self.digest
+        for target in one.tables:
+            if self.appends:
+                append(conn, target, self.held.get(target.name, {}).values())
+            else:
+                came = came.plus(write(conn, target, self.held.get(target.name, {}), all_new=True))
+        tally(conn, {one: there.digest}, {one: came})()
+        return Kept(one.version, self.reached, there.digest.plus(came))
 
-    def written(self) -> None:
-        self.stored, self.held, self.digest = self.reached, {}, NOTHING
+    def written(self, now: Kept) -> None:
+        self.kept, self.held, self.digest = now, {}, NOTHING
 
 
 def load(
@@ -97,8 +103,7 @@ def load(
     with engine.connect() as conn:
         there = kept(conn)
         work = [
-            _Filling(one, there[one.name].position, there[one.name].position, not has_keys(conn, one))
-            for one in projections
+            _Filling(one, there[one.name], there[one.name].position, not has_keys(conn, one)) for one in projections
         ]
 
     def done(reached: int) -> None:
@@ -150,11 +155,10 @@ def _write_each(engine: Engine, work: Iterable[_Filling]) -> None:
 
 
 def _write(engine: Engine, work: Sequence[_Filling]) -> None:
-    moved = [one for one in work if one.stored < one.reached]
+    moved = [one for one in work if one.kept.position < one.reached]
     if not moved:
         return
     with engine.begin() as conn:
-        for one in moved:
-            one.write(conn)
-    for one in moved:
-        one.written()
+        now = [one.write(conn) for one in moved]
+    for one, there in zip(moved, now, strict=True):
+        one.written(there)

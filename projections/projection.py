@@ -83,8 +83,9 @@ class Projection:
     handles: frozenset[type] | None = None
     """The types of events that change a row; None: all may. The others need not be folded."""
 
-    then: Callable[[Connection, Held], None] | None = None
-    """Called with what is held once it is written, in its transaction, for what is derived from the rows and kept."""
+    then: Callable[[Connection, Held], Callable[[], None]] | None = None
+    """Called with what is held, in the transaction that writes it, for what is derived from the rows and kept: it asks
+    what there is of that, and the answer does what is to be done."""
 
     def hold(self, events: Sequence[Recorded], held: Held) -> None:
         """Add the row changes of these events, which come after those that are held, to what is held."""

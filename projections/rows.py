@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import lru_cache
 from hashlib import blake2b
 from operator import itemgetter
@@ -154,27 +154,34 @@ def write(conn: Connection, target: ReadTable, changes: Mapping[Key, Values], *,
     The caller's transaction must be the only one that writes the table. `all_new`: none of the keys is there; that is
     not looked at.
     """
+    shape = _shape(target, conn.dialect.name)
     if all_new:
         rows = list(changes.values())
-        _insert(conn, _shape(target, conn.dialect.name), rows)
-        return digest_of_rows(target, rows)
-    return write_all(conn, [(target, changes)])[0]
+        _insert(conn, shape, rows)
+        return shape.digest(rows)
+    writing = Writing(conn, target, changes, in_trips=False)
+    return writing.write(*writing.answer())
 
 
-def write_all(conn: Connection, some: Iterable[tuple[ReadTable, Mapping[Key, Values]]]) -> list[Digest]:
-    """Write changes of several tables; how the digest of each changed.
+def few(conn: Connection, count: int) -> bool:
+    """Whether so many rows of a page go to the database in trips: on PostgreSQL a trip costs more than what it
+    carries; many are quicker by COPY, which needs trips of its own."""
+    return conn.dialect.name == "postgresql" and count <= FEW
 
-    On PostgreSQL few rows of all tables take two trips together, since a trip costs more than what it carries; many
-    are quicker by COPY, which needs trips of its own.
-    """
-    shaped = [(_shape(target, conn.dialect.name), changes) for target, changes in some]
-    in_trips = conn.dialect.name == "postgresql" and sum(len(changes) for _, changes in shaped) <= FEW
-    trip = _driver(conn).pipeline if in_trips else nullcontext
-    with trip():
-        writings = [_Writing(conn, shape, changes, in_trips) for shape, changes in shaped]
-        answers = [writing.answer() for writing in writings]
-    with trip():
-        return [writing.write(*answer) for writing, answer in zip(writings, answers, strict=True)]
+
+def trip(conn: Connection, in_trips: bool) -> AbstractContextManager[Any]:
+    """What is sent in this block goes to PostgreSQL together, if `in_trips`; whoever asks for an answer waits there."""
+    return _driver(conn).pipeline() if in_trips else nullcontext()
+
+
+def ask(conn: Connection, statement: str, values: Sequence[Value]) -> Callable[[], list[Stored]]:
+    """Send a statement, with `?` where its values are; who calls the answer gets its rows."""
+    if conn.dialect.name == "sqlite":
+        with closing(conn.connection.cursor()) as cursor:
+            found = cursor.execute(statement, values).fetchall()
+        return lambda: found
+    sent = _driver(conn).execute(statement.replace("?", "%s"), values, binary=True)
+    return lambda: sent.fetchall()
 
 
 def append(conn: Connection, target: ReadTable, rows: Iterable[Values]) -> None:
@@ -182,13 +189,16 @@ def append(conn: Connection, target: ReadTable, rows: Iterable[Values]) -> None:
     _insert(conn, _shape(target, conn.dialect.name), list(rows))
 
 
-class _Writing:
-    """Changes of one table: rows that are likely new are put there and the others asked for; then what is left."""
+class Writing:
+    """Changes of one table: rows that are likely new are put there and the others asked for; then what is left.
 
-    def __init__(self, conn: Connection, shape: _Shape, changes: Mapping[Key, Values], in_trips: bool) -> None:
+    `in_trips`: it is made and answered in one `trip`, and written in another.
+    """
+
+    def __init__(self, conn: Connection, target: ReadTable, changes: Mapping[Key, Values], *, in_trips: bool) -> None:
         self._conn = conn
         self._in_trips = in_trips
-        self._shape = shape
+        self._shape = shape = _shape(target, conn.dialect.name)
         self._changes = changes
         self._new, rest = shape.parted(changes)
         self._refused = _put(conn, shape, self._new, in_trips)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, bindparam, select, tuple_
+from sqlalchemy import Connection, Engine, Table, select
 from sqlalchemy import text as sql
 
 from projections import snapshots
 from projections.projection import METADATA, Held, Page, Projection, Source, number, read_table, text
-from projections.rows import NOTHING, Digest, digest_of_rows, write, write_all
+from projections.rows import NOTHING, Digest, Stored, Writing, ask, digest_of_rows, few, trip
 
 PAGE: Final = 2_000
 """Events a transaction."""
@@ -38,7 +39,7 @@ OLD: Final = "__old"
 
 
 class PositionMoved(Exception):
-    """Another runner moved a projection's position: nothing of this page was written."""
+    """A projection is not as it was known: another runner or a swap moved it. Nothing of this page was written."""
 
 
 class NewerProjection(Exception):
@@ -157,38 +158,36 @@ class Runner:
         self._projections = tuple(projections)
         self._page = page
         self._size = page
-        self._positions: dict[str, int] | None = None
+        self._kept: dict[Projection, Kept] | None = None
 
     @property
     def position(self) -> int:
         """The notification id up to which every projection here includes the ledger."""
-        return min(self._known().values(), default=0)
+        return min((there.position for there in self._known().values()), default=0)
 
     def step(self, stop_at: int | None = None) -> int:
         """Fold and write one page, of events up to `stop_at` (included). Returns how many events it handled."""
         while True:
             known = self._known()
-            after = min(known.values(), default=0)
+            at = {projection: there.position for projection, there in known.items()}
+            after = min(at.values(), default=0)
             events = self._source(after, self._size)
             if stop_at is not None:
                 events = [recorded for recorded in events if recorded.id <= stop_at]
             if not events:
                 return 0
             reached = events[-1].id
-            pages = {at: Page(events if at == after else [r for r in events if r.id > at]) for at in known.values()}
-            work: dict[Projection, Held] = {p: {} for p in self._projections if known[p.name] < reached}
+            pages = {n: Page(events if n == after else [r for r in events if r.id > n]) for n in at.values()}
+            work: dict[Projection, Held] = {one: {} for one in self._projections if at[one] < reached}
             for projection, held in work.items():
-                projection.hold(pages[known[projection.name]], held)
+                projection.hold(pages[at[projection]], held)
+            self._kept = None  # whatever keeps us from writing it
             try:
-                self._write(work, known, reached)
+                with self._engine.begin() as conn:
+                    now = store(conn, work, known, reached)
             except PositionMoved:
-                self._positions = None
                 continue
-            except BaseException:
-                self._positions = None
-                raise
-            for projection in work:
-                known[projection.name] = reached
+            self._kept = {**known, **now}
             self._size = min(2 * self._size, FAR * self._page) if len(events) == self._size else self._page
             return len(events)
 
@@ -204,8 +203,8 @@ class Runner:
                 progress(self.position)
         return handled
 
-    def _known(self) -> dict[str, int]:
-        if self._positions is None:
+    def _known(self) -> dict[Projection, Kept]:
+        if self._kept is None:
             with self._engine.connect() as conn:
                 stored = kept(conn)
             for projection in self._projections:
@@ -214,69 +213,90 @@ class Runner:
                     raise NotPrepared(f"the read model {projection.name} has no tables yet: run `groundswell migrate`")
                 if there.version > projection.version:
                     raise _newer(projection, there.version)
-            self._positions = {p.name: stored[p.name].position for p in self._projections}
-        return self._positions
-
-    def _write(self, work: Mapping[Projection, Held], known: Mapping[str, int], reached: int) -> None:
-        with self._engine.begin() as conn:
-            move(conn, {projection: known[projection.name] for projection in work}, reached)
-            store(conn, work)
+            self._kept = {projection: stored[projection.name] for projection in self._projections}
+        return self._kept
 
 
-def move(conn: Connection, old: Mapping[Projection, int], new: int) -> None:
+def move(conn: Connection, old: Mapping[Projection, int], new: int) -> Callable[[], None]:
     """Move projections from where they are to position `new`, and hold them until the transaction ends.
 
-    Raises `PositionMoved` when one of them is elsewhere.
+    The answer raises `PositionMoved` when one of them is elsewhere.
     """
-    there = tuple_(POSITIONS.c.name, POSITIONS.c.version, POSITIONS.c.position)
-    here = there.in_([(projection.name, projection.version, at) for projection, at in old.items()])
-    if conn.execute(POSITIONS.update().where(here).values(position=new)).rowcount != len(old):
-        raise PositionMoved(f"not every one of {', '.join(one.name for one in old)} is where it was")
+    there: list[Stored] = [(projection.name, projection.version, at) for projection, at in old.items()]
+    moved = ask(conn, f"{_MOVE} {_values(there)}) RETURNING name", [new, *chain.from_iterable(there)])
+
+    def check() -> None:
+        if len(moved()) != len(old):
+            raise PositionMoved(f"not every one of {', '.join(one.name for one in old)} is where it was")
+
+    return check
 
 
-def store(conn: Connection, work: Mapping[Projection, Held], *, all_new: bool = False) -> None:
-    """Write what is held, and bring the kept digests up to it. The transaction holds the positions' rows.
+def store(
+    conn: Connection, work: Mapping[Projection, Held], known: Mapping[Projection, Kept], new: int
+) -> dict[Projection, Kept]:
+    """Write what is held of events up to `new` to projections that are as `known`, and what is kept of them; that.
 
-    `all_new`: no row of these keys is there.
+    Raises `PositionMoved` when one of them is not as it was. On PostgreSQL a small page takes two trips and its commit.
     """
     tables = [(one, target, held.get(target.name, {})) for one, held in work.items() for target in one.tables]
-    if all_new:
-        changed = [write(conn, target, changes, all_new=True) for _, target, changes in tables]
-    else:
-        changed = write_all(conn, [(target, changes) for _, target, changes in tables])
+    in_trips = few(conn, sum(len(changes) for _, _, changes in tables))
+    with trip(conn, in_trips):
+        moved = move(conn, {one: known[one].position for one in work}, new)
+        writings = [Writing(conn, target, changes, in_trips=in_trips) for _, target, changes in tables]
+        derived = [one.then(conn, held) for one, held in work.items() if one.then is not None]
+        moved()
+        answers = [writing.answer() for writing in writings]
+    for then in derived:
+        then()
     came = dict.fromkeys(work, NOTHING)
-    for (one, _, _), digest in zip(tables, changed, strict=True):
-        came[one] = came[one].plus(digest)
-    for one, held in work.items():
-        if one.then is not None:
-            one.then(conn, held)
-    add_to_digests(conn, came)
+    with trip(conn, in_trips):
+        for (one, _, _), writing, answer in zip(tables, writings, answers, strict=True):
+            came[one] = came[one].plus(writing.write(*answer))
+        counted = tally(conn, {one: known[one].digest for one in work}, came)
+    counted()
+    return {one: Kept(one.version, new, known[one].digest.plus(digest)) for one, digest in came.items()}
 
 
-def add_to_digests(conn: Connection, came: Mapping[Projection, Digest]) -> None:
-    """Bring the kept digests up to rows that came."""
-    changed = {(one.name, one.version): digest for one, digest in came.items() if digest != NOTHING}
-    if not changed:
-        return
-    there = tuple_(DIGESTS.c.name, DIGESTS.c.version).in_(changed)
-    stored = conn.execute(select(DIGESTS).where(there)).all()
-    sums = {(row.name, row.version): Digest(row.rows, int(row.digest, 16)) for row in stored}
-    here = (DIGESTS.c.name == bindparam("of")) & (DIGESTS.c.version == bindparam("at"))
-    values: dict[Any, Any] = {DIGESTS.c.rows: bindparam("all"), DIGESTS.c.digest: bindparam("sum")}
-    for_each = [
-        {"of": name, "at": version, "all": total.rows, "sum": total.hexadecimal()}
-        for (name, version), digest in changed.items()
-        for total in [sums[name, version].plus(digest)]
+def tally(conn: Connection, old: Mapping[Projection, Digest], came: Mapping[Projection, Digest]) -> Callable[[], None]:
+    """Bring the kept digests of projections that are held from `old` to what they are with the rows that came.
+
+    The answer raises `PositionMoved` when one of them was another: then other tables serve now.
+    """
+    changed: list[Stored] = [
+        (one.name, one.version, old[one].hexadecimal(), total.rows, total.hexadecimal())
+        for one, digest in came.items()
+        for total in [old[one].plus(digest)]
+        if digest != NOTHING
     ]
-    conn.execute(DIGESTS.update().where(here).values(values), for_each)
+    if not changed:
+        return lambda: None
+    counted = ask(conn, f"{_COUNT.format(_values(changed))} RETURNING name", [*chain.from_iterable(changed)])
+
+    def check() -> None:
+        if len(counted()) != len(changed):
+            raise PositionMoved(f"not every one of {', '.join(one.name for one in came)} has the rows that it had")
+
+    return check
+
+
+_MOVE: Final = f"UPDATE {POSITIONS.name} SET position = ? WHERE (name, version, position) IN ("
+_COUNT: Final = (
+    f"UPDATE {DIGESTS.name} SET rows = v.column4, digest = v.column5 FROM ({{}}) v "
+    "WHERE name = v.column1 AND version = v.column2 AND digest = v.column3"
+)
+
+
+def _values(rows: Sequence[Stored]) -> str:
+    return "VALUES " + ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))
 
 
 def advance(conn: Connection, source: Source, projection: Projection, upto: int) -> None:
     """Bring a projection up to the event of id `upto`, in the caller's transaction. For a few pages, not for many."""
-    at = kept(conn)[projection.name].position
-    while at < upto and (events := [recorded for recorded in source(at, PAGE) if recorded.id <= upto]):
+    while (there := kept(conn)[projection.name]).position < upto:
+        events = [recorded for recorded in source(there.position, PAGE) if recorded.id <= upto]
+        if not events:
+            break
         held: Held = {}
         projection.hold(events, held)
-        move(conn, {projection: at}, events[-1].id)
-        store(conn, {projection: held})
-        at = events[-1].id
+        store(conn, {projection: held}, {projection: there}, events[-1].id)

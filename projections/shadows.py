@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from projections.projection import Key, Projection, ReadTable, merge
 from projections.rows import MODULUS, Digest, digest_of_rows, write
-from projections.runner import DIGESTS, NEXT, OLD, POSITIONS, Kept, add_to_digests, begin, drop, kept
+from projections.runner import DIGESTS, NEXT, OLD, POSITIONS, Kept, begin, drop, kept, tally
 from projections.snapshots import forget_all
 
 _ASIDE: Final = "__aside"
@@ -73,7 +73,8 @@ def add_keys(conn: Connection, projection: Projection, shadow: Projection) -> No
             with conn.begin_nested():
                 _add_key(conn, target, copy)
         except IntegrityError:
-            add_to_digests(conn, {shadow: _unite(conn, copy)})
+            there = kept(conn)[shadow.name].digest
+            tally(conn, {shadow: there}, {shadow: _unite(conn, copy)})()
             _add_key(conn, target, copy)
 
 

@@ -7,12 +7,13 @@ read is exact with any snapshots, or none. They are no read models: no digest ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from sqlalchemy import Boolean, Column, Connection, Index, Table, delete, func, select
 
 from projections.projection import METADATA, number, read_table, text
+from projections.rows import ask
 
 SNAPSHOTS: Final = read_table(
     "snapshots", number("at", key=True), text("brand", key=True), Column("ready", Boolean, nullable=False)
@@ -81,17 +82,23 @@ def latest_scores(conn: Connection, brand: str, campaign: str, as_of: int) -> in
     return found
 
 
-def forget(conn: Connection, occurred: Iterable[tuple[str, int]]) -> None:
-    """Forget the snapshots that movements belong into, each a brand and when it occurred; in their transaction."""
+_REACHED: Final = f"SELECT DISTINCT brand FROM {SNAPSHOTS.name} WHERE at >= ?"
+
+
+def forget(conn: Connection, occurred: Iterable[tuple[str, int]]) -> Callable[[], None]:
+    """Ask for the snapshots that movements belong into, each a brand and when it occurred, in their transaction; the
+    answer forgets them."""
     first: dict[str, int] = {}
     for brand, at in occurred:
         first[brand] = min(at, first.get(brand, at))
-    if not first:
-        return
-    reached = select(SNAPSHOTS.c.brand).where(SNAPSHOTS.c.at >= min(first.values())).distinct()
-    for brand in conn.execute(reached).scalars().all():
-        if brand in first:
-            drop_from(conn, brand, first[brand])
+    found = ask(conn, _REACHED, [min(first.values())]) if first else list
+
+    def forget_them() -> None:
+        for (brand,) in found():
+            if brand in first:
+                drop_from(conn, brand, first[brand])
+
+    return forget_them
 
 
 def drop_from(conn: Connection, brand: str, at: int) -> None:

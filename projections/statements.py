@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -297,8 +297,8 @@ def holding_of(rows: Iterable[Mapping[str, Any]]) -> Holding:
 _OCCURRED: Final = STATEMENTS.columns.index("occurred_at")
 
 
-def _forget(conn: Connection, held: Held) -> None:
-    forget(conn, ((row[0], row[_OCCURRED]) for row in held.get(STATEMENTS.name, {}).values()))
+def _forget(conn: Connection, held: Held) -> Callable[[], None]:
+    return forget(conn, ((row[0], row[_OCCURRED]) for row in held.get(STATEMENTS.name, {}).values()))
 
 
 fold: Final = fold_of(folds_into, STATEMENTS)

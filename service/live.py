@@ -20,7 +20,7 @@ from service.live_readers import AWAY_SECONDS, Batch, Ended, Interest, Subscript
 from service.problems import Refusal
 from service.settings import Settings
 
-POLL_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.05
 SEND_SECONDS: Final = 0.0002
 """About what it costs to send one batch to one reader. With many of them there is a look less often, so that sending
 takes no more than about half of the event loop."""

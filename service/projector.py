@@ -33,15 +33,16 @@ from service.settlement import HOUR_MS, Settlements
 COLLECT_AFTER = 100_000
 """Pages of events and rows hold no cycles: with the defaults the collector passed over all of a page many times."""
 IDLE_SECONDS = 0.05
-SOON_SECONDS = 0.005
-"""How soon after events the ledger is asked for more; each time in vain doubles it, up to `IDLE_SECONDS`."""
+SOON_SECONDS = 0.02
+"""How soon after events the ledger is asked for more, since each page costs as much as dozens of events; each time in
+vain doubles it, up to `IDLE_SECONDS`."""
 SETTLE_SECONDS = 1.0
 """How often campaigns are looked at that end."""
 SNAPSHOT_SECONDS = 600.0
 """How often it is looked whether a snapshot of the past is due."""
 SETTLED_MS = 2 * 24 * HOUR_MS
 """How long ago an instant must be before a snapshot is taken of it: most of what comes late has come by then."""
-BETWEEN_SECONDS = 0.1
+BETWEEN_SECONDS = 0.2
 """How long what has fewer than `FEW` events or panes to do waits for more of them: each round costs about as much as
 dozens of them, and those who read points would wait for it."""
 FEW = 1_000

@@ -25,8 +25,11 @@ from faust.types.tuples import ConsumerMessage
 from streams.fetching import as_fetched
 
 SCHEME = "groundswell"
-FETCH_WAIT_MS = 50
+FETCH_WAIT_MS = 25
 """How long a fetch waits for records."""
+FETCH_BYTES = 65_536
+"""With so many bytes a fetch waits no longer. A busy log's records then come by the dozen, not one by one: each fetch,
+chunk and batch of the ledger costs as much as dozens of them."""
 LOOK_AGAIN_SECONDS = 0.1
 """So soon it is looked for what has come for a partition that was paused when the last look began."""
 ROOM_SECONDS = 0.005
@@ -89,6 +92,7 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         """
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        consumer._fetch_min_bytes = FETCH_BYTES
         consumer._isolation_level = "read_committed"
         consumer._key_deserializer = as_fetched
         consumer._partition_assignment_strategy = [StickyPartitionAssignor]

@@ -26,7 +26,7 @@ from projections.digest import snapshot
 from projections.projection import Projection
 from projections.rebuild import Busy, NothingToGoBackTo, Rebuild, Swapped, go_back
 from projections.registry import LEDGER
-from projections.runner import NEXT, Kept, NewerProjection, Runner, digest_of, kept, prepare
+from projections.runner import DIGESTS, NEXT, Kept, NewerProjection, Runner, digest_of, kept, prepare
 from projections.shadows import has_keys
 from projections.statements import STATEMENTS
 
@@ -158,6 +158,18 @@ def patiently(swap: Callable[[], object]) -> None:
             continue
         return
     pytest.fail("never swapped")
+
+
+def test_a_runner_does_not_go_on_from_a_digest_that_a_swap_has_mended(fresh: Fresh) -> None:
+    stream = long_stream(90)
+    engine, half = filled(fresh(), stream, stop=30), stream.events[len(stream.events) // 2].id
+    with engine.begin() as conn:
+        conn.execute(DIGESTS.update().where(DIGESTS.c.name == "balances").values(digest="0" * 32))
+    runner = Runner(engine, stream.source, LEDGER, page=25)
+    runner.catch_up(half)  # it knows the wrong one now
+    swapped(engine, stream)
+    runner.catch_up()
+    state(engine)
 
 
 def test_readers_see_one_build_whole(fresh: Fresh) -> None:

@@ -22,7 +22,7 @@ from projections.holdings import Cut, held
 from projections.projection import Held
 from projections.rebuild import Rebuild
 from projections.registry import LEDGER
-from projections.runner import Runner, kept, move, prepare, store
+from projections.runner import Runner, kept, prepare, store
 from projections.standings_queries import points_scores
 from projections.statements import PROJECTION
 
@@ -147,13 +147,12 @@ def test_a_snapshot_waits_for_rows_that_are_being_written(postgresql_engine: Cal
     Runner(engine, stream.source, LEDGER).catch_up()
     stream.reward(BRANDS[0], "ann", 700, CAMPAIGNS[0], START + 20 * HOUR, 0, None)
     with snapshot(engine) as conn:
-        at = kept(conn)[PROJECTION.name].position
+        there = kept(conn)[PROJECTION.name]
     work: Held = {}
-    PROJECTION.hold(stream.source(at, 9), work)
+    PROJECTION.hold(stream.source(there.position, 9), work)
     with ThreadPoolExecutor(1) as thread:
         with engine.begin() as conn:
-            move(conn, {PROJECTION: at}, stream.events[-1].id)
-            store(conn, {PROJECTION: work})
+            store(conn, {PROJECTION: work}, {PROJECTION: there}, stream.events[-1].id)
             taking = thread.submit(snapshotting.take, engine, engine, BRANDS[0], START + 30 * HOUR)
             with pytest.raises(TimeoutError):
                 taking.result(0.5)
