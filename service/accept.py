@@ -21,6 +21,7 @@ from service.problems import Unusable
 from service.settings import Settings
 from streams import broker, epochs, outputs, readstate
 from streams.connection import Brokers
+from streams.readstate import DEFINITIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,33 @@ class Change:
     """Whether the read-state is forgotten and the whole log folded again."""
     lost: bool
     """Whether pane topics lost what was written, so that the tables read them from their new start."""
-    outputs: Mapping[str, str]
-    """The pane topics as they are: by name the start of their id."""
     sentence: str
 
 
-async def changes(settings: Settings) -> list[Change]:
-    """One for each partition whose log is not the one that was read. Raises `Unusable` for what cannot be accepted."""
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What accepting would do to all of them; nothing where the logs are as they were read."""
+
+    of_partitions: list[Change]
+    """One for each partition whose log is not the one that was read."""
+    outputs: Mapping[str, str]
+    """The pane topics as they are: by name the start of their id."""
+    anew: frozenset[str]
+    """Those that are not the ones that were written to."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to accept."""
+        return bool(self.of_partitions or self.anew)
+
+    def sentences(self) -> list[str]:
+        """What would happen, for people."""
+        if self.of_partitions or not self.anew:
+            return [change.sentence for change in self.of_partitions]
+        return [f"{' and '.join(sorted(self.anew))} made anew; no partition has written to the topics before"]
+
+
+async def changes(settings: Settings) -> Changes:
+    """How the logs differ from what was read. Raises `Unusable` for what cannot be accepted."""
     epoch = await kafka.epoch(settings)
     ends = await kafka.log_ends(settings.brokers, ACTIVITY)
     bounds = await outputs.bounds_of(settings.brokers, ACTIVITY, sorted(ends))
@@ -51,11 +72,13 @@ async def changes(settings: Settings) -> list[Change]:
     try:
         with engine.connect() as connection:
             rows = list(readstate.positions(connection))
+            of_before = sa.select(DEFINITIONS.c.source).where(DEFINITIONS.c.offset < 0)
+            later = set(connection.execute(of_before).scalars())
         known = epochs.written_outputs(engine)
     finally:
         engine.dispose()
     ids = await output_ids(settings)
-    anew = {topic for topic, name in ids.items() if known.get(topic, name) != name}
+    anew = frozenset(topic for topic, name in ids.items() if known.get(topic, name) != name)
     beyond = sorted({row.partition for row in rows} - ends.keys())
     if beyond:
         raise Unusable(
@@ -66,10 +89,10 @@ async def changes(settings: Settings) -> list[Change]:
     for row in rows:
         lost = await _lost_outputs(settings.brokers, row.partition, json.loads(row.outputs), anew)
         source = Source(ACTIVITY, epoch, row.partition)
-        change = _change(row, source, bounds[row.partition][0], ends[row.partition], lost, ids)
+        change = _change(row, source, bounds[row.partition][0], ends[row.partition], lost, row.source in later)
         if change is not None:
             made.append(change)
-    return made
+    return Changes(made, ids, anew)
 
 
 async def output_ids(settings: Settings) -> dict[str, str]:
@@ -77,7 +100,7 @@ async def output_ids(settings: Settings) -> dict[str, str]:
     return {topic: (await broker.describe(settings.brokers, topic)).epoch for topic in (WINDOWS, TIERS)}
 
 
-async def _lost_outputs(brokers: Brokers, partition: int, written: dict[str, int], anew: set[str]) -> list[str]:
+async def _lost_outputs(brokers: Brokers, partition: int, written: dict[str, int], anew: frozenset[str]) -> list[str]:
     return [
         topic
         for topic in (WINDOWS, TIERS)
@@ -85,7 +108,7 @@ async def _lost_outputs(brokers: Brokers, partition: int, written: dict[str, int
     ]
 
 
-def _change(row: Any, source: Source, low: int, end: int, lost: list[str], outputs: Mapping[str, str]) -> Change | None:
+def _change(row: Any, source: Source, low: int, end: int, lost: list[str], is_later: bool) -> Change | None:
     where = f"partition {row.partition}"
     if row.source != source.name:
         sentence = (
@@ -95,7 +118,7 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str], outpu
         )
         if lost:
             sentence += f" {' and '.join(lost)} lost what was written, and the tables keep what they have of it."
-        return Change(row.partition, row.source, source, low, False, bool(lost), outputs, sentence)
+        return Change(row.partition, row.source, source, low, False, bool(lost), sentence)
     if row.position > end:
         raise Unusable(
             f"{where}: the log ends at offset {end} and was read up to {row.position}: it was cut, and what is "
@@ -104,7 +127,7 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str], outpu
     if row.position < low:
         gone = f"offsets {row.position} to {low - 1} are gone ({low - row.position:,} records)"
         sentence = f"{where}: {gone}; they count nowhere. What of them followed from the ledger is sent again."
-        return Change(row.partition, row.source, source, low, False, False, outputs, sentence)
+        return Change(row.partition, row.source, source, low, False, False, sentence)
     if lost:
         if low:
             raise Unusable(
@@ -115,17 +138,22 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str], outpu
             f"{where}: {' and '.join(lost)} lost what was written; the activity log is folded again from its start. "
             "Points are not decided again."
         )
-        return Change(row.partition, row.source, source, 0, True, True, outputs, sentence)
+        if is_later:
+            sentence += (
+                " What only the log before it held is not folded again: the tables keep its windows, and profiles and "
+                "memberships from it are unknown until they are published again."
+            )
+        return Change(row.partition, row.source, source, 0, True, True, sentence)
     return None
 
 
-async def go_on(settings: Settings, wanted: list[Change]) -> Counter[str]:
+async def go_on(settings: Settings, wanted: Changes) -> Counter[str]:
     """Accept, after what was sent to the log and may be lost unread is sent again; how much, by record type.
 
     In that order, so that whoever is interrupted finds the changes again.
     """
     sent: Counter[str] = Counter()
-    if any(not change.anew for change in wanted):
+    if any(not change.anew for change in wanted.of_partitions):
         engine = open_database(settings.database)
         try:
             with closing(Ledger(settings.database)) as ledger:
@@ -134,23 +162,26 @@ async def go_on(settings: Settings, wanted: list[Change]) -> Counter[str]:
                     sent = await outbox.send_lost_again(engine, ledger, client, settings.signing_key, partitions)
         finally:
             engine.dispose()
-    accept(settings, wanted)
+    accept(settings, wanted.of_partitions, wanted.outputs)
     return sent
 
 
-def accept(settings: Settings, wanted: list[Change]) -> None:
-    """Do it; the workers that run on these partitions stop, being fenced, and are to be started again."""
+def accept(settings: Settings, wanted: list[Change], outputs: Mapping[str, str]) -> None:
+    """Do it, all or nothing; the workers that run on these partitions stop, being fenced, and are to be started again.
+
+    `outputs` are the pane topics that are written to from now on.
+    """
     engine = open_database(settings.database)
     try:
-        for change in wanted:
-            readstate.accept(engine, change.old, change.new, change.position, anew=change.anew, lost=change.lost)
-            if change.lost:  # the tables read the output topics from their new start; rows are replaced by newer ones
-                consumed = POSITIONS.c.topic.in_((WINDOWS, TIERS)) & (POSITIONS.c.partition == change.partition)
-                with engine.begin() as connection:
-                    connection.execute(sa.delete(POSITIONS).where(consumed))
-        if any(change.lost for change in wanted):
+        if any(change.lost for change in wanted):  # first: whoever is interrupted finds the changes again
             engagement_rebuild.forget(engine, settings.database)
-        if wanted:
-            epochs.accept_outputs(engine, wanted[0].outputs)
+        with engine.begin() as connection:
+            for change in wanted:
+                kept = {"anew": change.anew, "lost": change.lost}
+                readstate.accept(connection, change.old, change.new, change.position, **kept)
+                if change.lost:  # the tables read the topics from their new start; rows are replaced by newer ones
+                    consumed = POSITIONS.c.topic.in_((WINDOWS, TIERS)) & (POSITIONS.c.partition == change.partition)
+                    connection.execute(sa.delete(POSITIONS).where(consumed))
+            epochs.accept_outputs(connection, outputs)
     finally:
         engine.dispose()

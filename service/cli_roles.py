@@ -156,10 +156,10 @@ def topics_accept(
 
     settings = settings_of(data_dir)
     wanted = asyncio.run(accept.changes(settings))
-    sent = asyncio.run(accept.go_on(settings, wanted)) if yes else {}
-    body = {"changes": [{"partition": c.partition, "position": c.position, "says": c.sentence} for c in wanted],
-            "accepted": yes, "sent": sent}  # fmt: skip
-    lines = [*(c.sentence for c in wanted), *(f"sent again: {count:,} {kind}" for kind, count in sorted(sent.items()))]
+    sent = asyncio.run(accept.go_on(settings, wanted)) if yes and wanted else {}
+    changes = [{"partition": c.partition, "position": c.position, "says": c.sentence} for c in wanted.of_partitions]
+    body = {"changes": changes, "anew": sorted(wanted.anew), "accepted": yes, "sent": sent}
+    lines = [*wanted.sentences(), *(f"sent again: {count:,} {kind}" for kind, count in sorted(sent.items()))]
     show_data(body, as_json, lambda _: "\n".join(lines) or "the logs are as they were read")
     if wanted and not yes:
         note("nothing was changed: stop the workers, and run this again with --yes")

@@ -127,10 +127,9 @@ async def restore(settings: Settings, archive: Archive, told: Callable[[str], No
 
 def _fold_again(settings: Settings, epoch: str, rows: list[Any], outputs: dict[str, str]) -> None:
     again = [
-        accept.Change(r.partition, r.source, Source(ACTIVITY, epoch, r.partition), 0, True, True, outputs, "")
-        for r in rows
+        accept.Change(r.partition, r.source, Source(ACTIVITY, epoch, r.partition), 0, True, True, "") for r in rows
     ]
-    accept.accept(settings, again)
+    accept.accept(settings, again, outputs)
 
 
 async def _restore(client: AIOKafkaProducer, archive: Archive, source: Source) -> AsyncIterator[int]:

@@ -61,8 +61,8 @@ def written_outputs(engine: sa.Engine) -> dict[str, str]:
         return {row.topic: row.found for row in connection.execute(sa.select(OUTPUTS))}
 
 
-def accept_outputs(engine: sa.Engine, found: Mapping[str, str]) -> None:
+def accept_outputs(connection: sa.Connection, found: Mapping[str, str]) -> None:
     """From now on the output topics are those with these ids: a worker that knows others of before is refused."""
-    with engine.begin() as connection:
-        connection.execute(sa.delete(OUTPUTS))
+    connection.execute(sa.delete(OUTPUTS))
+    if found:
         connection.execute(sa.insert(OUTPUTS), [{"topic": topic, "found": name} for topic, name in found.items()])

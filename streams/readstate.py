@@ -299,27 +299,28 @@ def _take_in(state: ReadState, profiles: Iterable[Any], memberships: Iterable[An
         state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
 
 
-def accept(engine: sa.Engine, old: str, new: Source, position: int, *, anew: bool = False, lost: bool = False) -> None:
+def accept(
+    connection: sa.Connection, old: str, new: Source, position: int, *, anew: bool = False, lost: bool = False
+) -> None:
     """Move a partition's read-state from the source named `old` to `new` and `position`; whoever owns it loses it.
 
     `anew` forgets it instead, but for definitions and markers of logs before, so that the whole log is folded again;
     `lost` forgets where the outputs ended.
     """
-    with engine.begin() as connection:
-        for table in (PROFILES, MEMBERSHIPS, DEFINITIONS, CLOSINGS, REJECTED):
-            if anew or table is REJECTED:
-                of_log = [table.c.offset >= 0] if table in (DEFINITIONS, CLOSINGS) else []
-                connection.execute(sa.delete(table).where(table.c.source == old, *of_log))
-            elif old != new.name:
-                moved: dict[str, Any] = {"source": new.name}
-                if table in (CLOSINGS, DEFINITIONS):  # before all offsets of the log that comes
-                    moved["offset"] = -1 if table is CLOSINGS else table.c.offset - _LOG
-                connection.execute(sa.update(table).where(table.c.source == old).values(**moved))
-        if anew:
-            connection.execute(sa.delete(POSITIONS).where(POSITIONS.c.source == old))
-        else:
-            row = {"source": new.name, "position": position, "writer": ""} | ({"outputs": "{}"} if lost else {})
-            connection.execute(sa.update(POSITIONS).where(POSITIONS.c.source == old).values(**row))
+    for table in (PROFILES, MEMBERSHIPS, DEFINITIONS, CLOSINGS, REJECTED):
+        if anew or table is REJECTED:
+            of_log = [table.c.offset >= 0] if table in (DEFINITIONS, CLOSINGS) else []
+            connection.execute(sa.delete(table).where(table.c.source == old, *of_log))
+        elif old != new.name:
+            moved: dict[str, Any] = {"source": new.name}
+            if table in (CLOSINGS, DEFINITIONS):  # before all offsets of the log that comes
+                moved["offset"] = -1 if table is CLOSINGS else table.c.offset - _LOG
+            connection.execute(sa.update(table).where(table.c.source == old).values(**moved))
+    if anew:
+        connection.execute(sa.delete(POSITIONS).where(POSITIONS.c.source == old))
+    else:
+        row = {"source": new.name, "position": position, "writer": ""} | ({"outputs": "{}"} if lost else {})
+        connection.execute(sa.update(POSITIONS).where(POSITIONS.c.source == old).values(**row))
 
 
 def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: Mapping[str, int]) -> None:

@@ -69,7 +69,14 @@ def epoch_of(settings: Settings) -> str:
 
 
 def changes(settings: Settings) -> list[accept.Change]:
-    return asyncio.run(accept.changes(settings))
+    return asyncio.run(accept.changes(settings)).of_partitions
+
+
+def accepted(settings: Settings, wanted: list[accept.Change] | None = None) -> None:
+    """As `topics accept --yes` does it, but for what is sent again."""
+    found = asyncio.run(accept.changes(settings))
+    assert found
+    accept.accept(settings, found.of_partitions if wanted is None else wanted, found.outputs)
 
 
 def test_logs_as_they_were_read_need_nothing(settings):
@@ -86,7 +93,7 @@ def test_a_topic_made_anew_is_refused_by_a_worker_until_it_is_accepted(settings)
     found = changes(settings)
     assert [(change.old, change.position, change.anew) for change in found] == [(f"{ACTIVITY}/before/0", 0, False)]
     assert "made anew" in found[0].sentence
-    accept.accept(settings, found)
+    accepted(settings, found)
     state = readstate.take(engine, now, "w2")
     assert (state.saved, state.profiles) == (0, {("acme", "ann"): {"x": 300}})
     assert changes(settings) == []
@@ -99,7 +106,7 @@ def test_definitions_of_the_old_log_stand_beside_those_at_the_same_offsets_of_th
     define(
         engine, Source(ACTIVITY, "before", 0), 7, [(0, content({"brand": "acme"})), (3, content({"brand": "other"}))]
     )
-    accept.accept(settings, changes(settings))
+    accepted(settings)
     readstate.take(engine, now, "w")
     define(engine, now, 0, [(0, content({"brand": "third"})), (3, content({"brand": "fourth"}))])
     programs = readstate.load(engine, now).programs
@@ -132,7 +139,7 @@ def test_what_was_read_of_a_log_that_is_gone_is_kept_also_when_the_panes_are_gon
         engagement.apply(conn, WINDOWS, 0, 0, 4, [])
     found = changes(settings)
     assert f"{WINDOWS} lost what was written" in found[0].sentence
-    accept.accept(settings, found)
+    accepted(settings, found)
     state = readstate.load(engine, now)
     assert (state.saved, state.profiles, state.outputs) == (0, {("acme", "ann"): {"x": 300}}, {})
     assert state.programs.brand("acme", 5)
@@ -153,17 +160,53 @@ def test_outputs_that_are_lost_are_folded_again_from_the_logs_start(settings):
     found = changes(settings)
     assert [(change.position, change.anew) for change in found] == [(0, True)]
     assert f"{WINDOWS} lost what was written" in found[0].sentence
+    assert "log before" not in found[0].sentence
     engine = open_database(settings.database)
     reading = open_database(settings.database, read_only=True)
     build = engagement_rebuild.Build(settings.database, engine, reading)
     build.start({})
     build.swap()
     reading.dispose()
-    accept.accept(settings, found)
+    accepted(settings, found)
     with pytest.raises(NothingToGoBackTo):
         engagement_rebuild.go_back(engine)
     state = readstate.load(engine, Source(ACTIVITY, epoch_of(settings), 0))
     assert (state.saved, state.profiles) == (0, {})
+    engine.dispose()
+
+
+@pytest.mark.parametrize("at", ["accept", "accept_outputs"])
+def test_one_that_is_interrupted_is_found_again_whole(settings, monkeypatch, at):
+    read_up_to(settings, epoch_of(settings), 10, {WINDOWS: 4})
+    engine = open_database(settings.database)
+    with engine.begin() as connection:
+        epochs.accept_outputs(connection, {WINDOWS: "before"})
+    before = changes(settings)
+    assert [change.lost for change in before] == [True]
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(readstate if at == "accept" else epochs, at, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            accepted(settings, before)
+    assert changes(settings) == before
+    accepted(settings)
+    assert not asyncio.run(accept.changes(settings))
+    engine.dispose()
+
+
+def test_outputs_made_anew_before_anything_was_written_to_them_are_accepted(settings):
+    engine = open_database(settings.database)
+    with engine.begin() as connection:
+        epochs.accept_outputs(connection, {WINDOWS: "before"})
+    found = asyncio.run(accept.changes(settings))
+    assert found
+    assert found.sentences() == [f"{WINDOWS} made anew; no partition has written to the topics before"]
+    accepted(settings)
+    assert not asyncio.run(accept.changes(settings))
+    assert epochs.other_outputs(engine, found.outputs) == []
     engine.dispose()
 
 
@@ -174,13 +217,14 @@ def test_outputs_made_anew_are_lost_however_long_they_are_now(settings):
     now = {WINDOWS: asyncio.run(broker.describe(settings.brokers, WINDOWS)).epoch}
     assert epochs.other_outputs(engine, now) == []
     assert changes(settings) == []
-    epochs.accept_outputs(engine, {WINDOWS: "before"})
+    with engine.begin() as connection:
+        epochs.accept_outputs(connection, {WINDOWS: "before"})
     assert epochs.other_outputs(engine, {WINDOWS: "before"}) == []
     assert epochs.other_outputs(engine, now) == [WINDOWS], "a worker refuses them until they are accepted"
     found = changes(settings)
     assert [(change.position, change.anew, change.lost) for change in found] == [(0, True, True)]
     assert f"{WINDOWS} lost what was written" in found[0].sentence
-    accept.accept(settings, found)
+    accepted(settings, found)
     assert changes(settings) == []
     assert epochs.other_outputs(engine, {WINDOWS: "before"}) == [WINDOWS], "a worker of before, which is still up"
     assert epochs.other_outputs(engine, now) == []
@@ -191,12 +235,13 @@ def test_definitions_of_a_log_before_stay_when_the_log_is_folded_again(settings)
     read_up_to(settings, "before", 7, {})
     engine, now = open_database(settings.database), Source(ACTIVITY, epoch_of(settings), 0)
     define(engine, Source(ACTIVITY, "before", 0), 7, [(0, content({"brand": "acme"}))])
-    accept.accept(settings, changes(settings))
+    accepted(settings)
     readstate.take(engine, now, "w")
     define(engine, now, 0, [(0, content({"brand": "third"}))], {WINDOWS: 4})
     found = changes(settings)
     assert [change.anew for change in found] == [True]
-    accept.accept(settings, found)
+    assert "profiles and memberships from it are unknown" in found[0].sentence
+    accepted(settings, found)
     programs = readstate.take(engine, now, "w").programs
     assert programs.brand("acme", 5)
     assert not programs.brand("third", 5), "it is on the log"
@@ -222,8 +267,8 @@ def test_a_definition_that_was_not_read_before_its_log_was_made_anew_is_sent_aga
         read_up_to(settings, "before", 7, {})
         define(engine, Source(ACTIVITY, "before", 0), 7, [(3, acme)])
         outbox.SentPosition(engine, outbox.NAME).move(0, ledger.last_notification())
-        found = changes(settings)
-        assert "is sent again" in found[0].sentence
+        found = asyncio.run(accept.changes(settings))
+        assert "is sent again" in found.of_partitions[0].sentence
         assert asyncio.run(accept.go_on(settings, found)) == {"Definition": 1, "ProgramDefinition": 2}
         assert changes(settings) == []
         assert asyncio.run(kafka.log_ends(settings.brokers, ACTIVITY)) == {0: 1}

@@ -164,7 +164,8 @@ class World:
         for number, bench in enumerate(self.benches):
             old = bench.source
             bench.source = old._replace(epoch=old.epoch + "-anew")
-            readstate.accept(self.engine, old.name, bench.source, 0)
+            with self.engine.begin() as connection:
+                readstate.accept(connection, old.name, bench.source, 0)
             self.parts[number] = bench.worker()
         return sent
 

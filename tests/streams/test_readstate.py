@@ -40,8 +40,10 @@ def test_a_closed_campaign_stays_closed_in_a_log_made_anew_where_every_offset_is
     assert not state.close("acme", "spring", 900), "the first marker counts"
     readstate.save(engine, old, state.take(0, 901), "w", {})
     assert readstate.load(engine, old).closed == {("acme", "spring"): 700}
-    readstate.accept(engine, old.name, new, 0)
+    with engine.begin() as connection:
+        readstate.accept(connection, old.name, new, 0)
     assert readstate.load(engine, new).closed == {("acme", "spring"): -1}
-    readstate.accept(engine, new.name, new, 0, anew=True)
+    with engine.begin() as connection:
+        readstate.accept(connection, new.name, new, 0, anew=True)
     assert readstate.load(engine, new).closed == {}
     engine.dispose()

@@ -150,7 +150,8 @@ def test_what_an_earlier_log_has_decided_stands_as_it_was_recorded():
     second = log_of([like("m1", "u1", -3), like("m1", "e2"), buy("m2", "b2", kind="refunded", order_id="b1")], 1, [])
     second.epoch = "e2"
     with lived(first) as before:
-        readstate.accept(before.engine, f"{ACTIVITY}/e1/0", Source(ACTIVITY, "e2", 0), 0)
+        with before.engine.begin() as connection:
+            readstate.accept(connection, f"{ACTIVITY}/e1/0", Source(ACTIVITY, "e2", 0), 0)
         with closing(Live(Path("."), second, database=before.database)) as live:
             found = compared(live.finish())
             assert totals(live)["m1", "spring"] == 6 + 6  # one of four likes is left, by a nano, and the new one
