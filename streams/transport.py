@@ -25,11 +25,11 @@ from faust.types.tuples import ConsumerMessage
 from streams.fetching import as_fetched
 
 SCHEME = "groundswell"
-FETCH_WAIT_MS = 25
+FETCH_WAIT_MS = 40
 """How long a fetch waits for records."""
-FETCH_BYTES = 65_536
-"""With so many bytes a fetch waits no longer. A busy log's records then come by the dozen, not one by one: each fetch,
-chunk and batch of the ledger costs as much as dozens of them."""
+FETCH_BYTES = 16_384
+"""With so many bytes a fetch waits no longer. So records come by the dozen, not one by one: each fetch, chunk and batch
+of the ledger costs as much as dozens of them."""
 LOOK_AGAIN_SECONDS = 0.1
 """So soon it is looked for what has come for a partition that was paused when the last look began."""
 ROOM_SECONDS = 0.005
