@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_stream import Stream, long_stream, streams
 from sqlalchemy import Engine, inspect, select
+from sqlalchemy import text as sql
 
 from aggregates.database import open_database
 from aggregates.ledger import Recorded
@@ -26,7 +27,7 @@ from projections.digest import snapshot
 from projections.projection import Projection
 from projections.rebuild import Busy, NothingToGoBackTo, Rebuild, Swapped, go_back
 from projections.registry import LEDGER
-from projections.runner import DIGESTS, NEXT, Kept, NewerProjection, Runner, digest_of, kept, prepare
+from projections.runner import DIGESTS, NEXT, POSITIONS, Kept, NewerProjection, Runner, digest_of, kept, prepare
 from projections.shadows import has_keys
 from projections.statements import STATEMENTS
 
@@ -170,6 +171,29 @@ def test_a_runner_does_not_go_on_from_a_digest_that_a_swap_has_mended(fresh: Fre
     swapped(engine, stream)
     runner.catch_up()
     state(engine)
+
+
+def test_a_runner_that_meets_tables_of_another_shape_says_whose_they_are(fresh: Fresh) -> None:
+    stream = long_stream(90)
+    engine = filled(fresh(), stream, stop=30)
+    runner = Runner(engine, stream.source, LEDGER, page=25)
+    assert runner.step(60)  # it knows what is there
+    with engine.begin() as conn:  # as a rebuild of a newer release swaps it
+        conn.execute(POSITIONS.update().where(POSITIONS.c.name == "balances").values(version=POSITIONS.c.version + 1))
+        conn.execute(DIGESTS.update().where(DIGESTS.c.name == "balances").values(version=DIGESTS.c.version + 1))
+        conn.execute(sql("ALTER TABLE balances RENAME COLUMN shortfall TO other"))
+    with pytest.raises(NewerProjection, match="balances"):
+        runner.catch_up()
+
+
+def test_a_runner_says_what_is_wrong_where_nobody_moved_anything(fresh: Fresh) -> None:
+    stream = long_stream(90)
+    engine = filled(fresh(), stream, stop=30)
+    runner = Runner(engine, stream.source, LEDGER, page=25)
+    with engine.begin() as conn:
+        conn.execute(sql("ALTER TABLE balances RENAME COLUMN shortfall TO other"))
+    with pytest.raises(Exception, match="shortfall"):
+        runner.catch_up()
 
 
 def test_readers_see_one_build_whole(fresh: Fresh) -> None:
