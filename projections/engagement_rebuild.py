@@ -7,18 +7,18 @@ before stays in a place of its own too. All tables are built together: they shar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, delete, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateTable
 
 from aggregates.database import is_postgres, open_database, sqlite_file
 from projections.engagement import positions
-from projections.engagement_tables import METADATA, VERSION, VERSIONS, create_tables
+from projections.engagement_tables import METADATA, POSITIONS, VERSION, VERSIONS, create_tables
 from projections.rebuild import Busy, NothingToGoBackTo, patient, wait_for_earlier
 from projections.runner import CACHE_KIB
 from schemas.topics import TIERS, WINDOWS
@@ -26,6 +26,7 @@ from schemas.topics import TIERS, WINDOWS
 NEXT: Final = "groundswell_next"
 OLD: Final = "groundswell_old"
 _ASIDE: Final = "groundswell_aside"
+_STAND_STILL: Final = text("LOCK TABLE engagement_positions IN EXCLUSIVE MODE")
 _ENDING: Final = "__old"
 """Ends the names of what served before the last swap on SQLite."""
 
@@ -86,7 +87,7 @@ class Build:
         """
         if self._file is None:
             with patient(self._engine) as conn:
-                conn.execute(text("LOCK TABLE engagement_positions IN EXCLUSIVE MODE"))
+                conn.execute(_STAND_STILL)
                 now = positions_of(conn)
                 if self._built() != now:
                     catch_up(now)
@@ -150,6 +151,16 @@ def forget(engine: Engine, database: str) -> None:
                 conn.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
     if not is_postgres(database):
         _remove(_beside(database))
+
+
+def read_anew(conn: Connection, partitions: Collection[int], topics: Collection[str]) -> None:
+    """Have the tables read both pane topics of these partitions, and all of these topics, from their start.
+
+    Rows stay until newer ones come. Whoever keeps the tables up waits for the caller's transaction.
+    """
+    if conn.dialect.name == "postgresql":
+        conn.execute(_STAND_STILL)
+    conn.execute(delete(POSITIONS).where(POSITIONS.c.partition.in_(partitions) | POSITIONS.c.topic.in_(topics)))
 
 
 def _beside(database: str) -> Path:

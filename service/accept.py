@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from aggregates.database import open_database
 from aggregates.ledger import Ledger, Source
 from projections import engagement_rebuild
-from projections.engagement_tables import POSITIONS
+from projections.rebuild import Busy
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import kafka, outbox
 from service.problems import Unusable
@@ -60,7 +60,7 @@ class Changes:
         """What would happen, for people."""
         if self.of_partitions or not self.anew:
             return [change.sentence for change in self.of_partitions]
-        return [f"{' and '.join(sorted(self.anew))} made anew; no partition has written to the topics before"]
+        return [f"{' and '.join(sorted(self.anew))} made anew; no partition has been read that would be in them"]
 
 
 async def changes(settings: Settings) -> Changes:
@@ -124,16 +124,16 @@ def _change(row: Any, source: Source, low: int, end: int, lost: list[str], is_la
             f"{where}: the log ends at offset {end} and was read up to {row.position}: it was cut, and what is "
             "published next would be taken for what was read. Make the topic anew, and accept that"
         )
+    if lost and low:
+        raise Unusable(
+            f"{where}: {' and '.join(lost)} lost what was written, and the activity log begins at offset {low}: "
+            "the windows cannot be folded again from it. Bring the topic back"
+        )
     if row.position < low:
         gone = f"offsets {row.position} to {low - 1} are gone ({low - row.position:,} records)"
         sentence = f"{where}: {gone}; they count nowhere. What of them followed from the ledger is sent again."
         return Change(row.partition, row.source, source, low, False, False, sentence)
     if lost:
-        if low:
-            raise Unusable(
-                f"{where}: {' and '.join(lost)} lost what was written, and the activity log begins at offset {low}: "
-                "the windows cannot be folded again from it. Bring the topic back"
-            )
         sentence = (
             f"{where}: {' and '.join(lost)} lost what was written; the activity log is folded again from its start. "
             "Points are not decided again."
@@ -162,26 +162,28 @@ async def go_on(settings: Settings, wanted: Changes) -> Counter[str]:
                     sent = await outbox.send_lost_again(engine, ledger, client, settings.signing_key, partitions)
         finally:
             engine.dispose()
-    accept(settings, wanted.of_partitions, wanted.outputs)
+    accept(settings, wanted)
     return sent
 
 
-def accept(settings: Settings, wanted: list[Change], outputs: Mapping[str, str]) -> None:
+def accept(settings: Settings, wanted: Changes) -> None:
     """Do it, all or nothing; the workers that run on these partitions stop, being fenced, and are to be started again.
 
-    `outputs` are the pane topics that are written to from now on.
+    Raises `Unusable` when readers keep an earlier build of the tables from being removed.
     """
+    lost = [change.partition for change in wanted.of_partitions if change.lost]
     engine = open_database(settings.database)
     try:
-        if any(change.lost for change in wanted):  # first: whoever is interrupted finds the changes again
-            engagement_rebuild.forget(engine, settings.database)
+        if lost or wanted.anew:  # first: whoever is interrupted finds the changes again
+            try:
+                engagement_rebuild.forget(engine, settings.database)
+            except Busy as busy:
+                raise Unusable(f"{busy}; nothing was accepted. Run it again") from busy
         with engine.begin() as connection:
-            for change in wanted:
+            engagement_rebuild.read_anew(connection, lost, wanted.anew)
+            for change in wanted.of_partitions:
                 kept = {"anew": change.anew, "lost": change.lost}
                 readstate.accept(connection, change.old, change.new, change.position, **kept)
-                if change.lost:  # the tables read the topics from their new start; rows are replaced by newer ones
-                    consumed = POSITIONS.c.topic.in_((WINDOWS, TIERS)) & (POSITIONS.c.partition == change.partition)
-                    connection.execute(sa.delete(POSITIONS).where(consumed))
-            epochs.accept_outputs(connection, outputs)
+            epochs.accept_outputs(connection, wanted.outputs)
     finally:
         engine.dispose()

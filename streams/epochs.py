@@ -63,6 +63,7 @@ def written_outputs(engine: sa.Engine) -> dict[str, str]:
 
 def accept_outputs(connection: sa.Connection, found: Mapping[str, str]) -> None:
     """From now on the output topics are those with these ids: a worker that knows others of before is refused."""
-    connection.execute(sa.delete(OUTPUTS))
-    if found:
-        connection.execute(sa.insert(OUTPUTS), [{"topic": topic, "found": name} for topic, name in found.items()])
+    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    for topic, name in sorted(found.items()):  # in this order workers note them, too
+        row = insert(OUTPUTS).values(topic=topic, found=name)
+        connection.execute(row.on_conflict_do_update(index_elements=["topic"], set_={"found": name}))

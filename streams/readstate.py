@@ -256,13 +256,12 @@ def of_member(connection: sa.Connection, brand: str, member: str) -> ReadState:
 
 
 def _check_epoch(connection: sa.Connection, source: Source) -> None:
-    known = sa.select(POSITIONS.c.source, POSITIONS.c.position).where(POSITIONS.c.partition == source.partition)
-    found = {name: position for name, position in connection.execute(known).all()}
-    others = [name for name, position in found.items() if name.startswith(f"{source.topic}/") and position]
-    if source.name not in found and others:
+    of_partition = POSITIONS.c.source.startswith(f"{source.topic}/"), POSITIONS.c.partition == source.partition
+    found = {row.source: row.position for row in connection.execute(sa.select(POSITIONS).where(*of_partition))}
+    if found and source.name not in found:
         raise OtherLog(
-            f"{source.topic} partition {source.partition} was read as {', '.join(others)} up to offset "
-            f"{max(found[name] for name in others)}; the topic that is there now is {source.name}"
+            f"{source.topic} partition {source.partition} was read as {', '.join(found)} up to offset "
+            f"{max(found.values())}; the topic that is there now is {source.name}"
         )
 
 
@@ -307,6 +306,8 @@ def accept(
     `anew` forgets it instead, but for definitions and markers of logs before, so that the whole log is folded again;
     `lost` forgets where the outputs ended.
     """
+    # first what `save` takes first, so that one waits for the other
+    connection.execute(sa.select(POSITIONS.c.source).where(POSITIONS.c.source == old).with_for_update())
     for table in (PROFILES, MEMBERSHIPS, DEFINITIONS, CLOSINGS, REJECTED):
         if anew or table is REJECTED:
             of_log = [table.c.offset >= 0] if table in (DEFINITIONS, CLOSINGS) else []
@@ -316,11 +317,9 @@ def accept(
             if table in (CLOSINGS, DEFINITIONS):  # before all offsets of the log that comes
                 moved["offset"] = -1 if table is CLOSINGS else table.c.offset - _LOG
             connection.execute(sa.update(table).where(table.c.source == old).values(**moved))
-    if anew:
-        connection.execute(sa.delete(POSITIONS).where(POSITIONS.c.source == old))
-    else:
-        row = {"source": new.name, "position": position, "writer": ""} | ({"outputs": "{}"} if lost else {})
-        connection.execute(sa.update(POSITIONS).where(POSITIONS.c.source == old).values(**row))
+    row = {"source": new.name, "position": position, "writer": ""} | ({"outputs": "{}"} if lost else {})
+    row |= {"greatest_event_time": 0, "greatest_record_time": 0, "counts": "{}", "outputs": "{}"} if anew else {}
+    connection.execute(sa.update(POSITIONS).where(POSITIONS.c.source == old).values(**row))
 
 
 def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: Mapping[str, int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,14 @@ from aggregates.ledger import Ledger, Source, brand_aggregate
 from aggregates.parsing import parse
 from aggregates.program_events import BrandDefined
 from projections import engagement, engagement_rebuild
-from projections.rebuild import NothingToGoBackTo
+from projections.rebuild import Busy, NothingToGoBackTo
 from schemas.topics import ACTIVITY, WINDOWS
 from service import accept, kafka, outbox
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings
 from service.topic_admin import create
-from streams import broker, epochs, readstate
+from streams import broker, epochs, outputs, readstate
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def accepted(settings: Settings, wanted: list[accept.Change] | None = None) -> N
     """As `topics accept --yes` does it, but for what is sent again."""
     found = asyncio.run(accept.changes(settings))
     assert found
-    accept.accept(settings, found.of_partitions if wanted is None else wanted, found.outputs)
+    accept.accept(settings, found if wanted is None else replace(found, of_partitions=wanted))
 
 
 def test_logs_as_they_were_read_need_nothing(settings):
@@ -203,11 +204,68 @@ def test_outputs_made_anew_before_anything_was_written_to_them_are_accepted(sett
         epochs.accept_outputs(connection, {WINDOWS: "before"})
     found = asyncio.run(accept.changes(settings))
     assert found
-    assert found.sentences() == [f"{WINDOWS} made anew; no partition has written to the topics before"]
+    assert found.sentences() == [f"{WINDOWS} made anew; no partition has been read that would be in them"]
     accepted(settings)
     assert not asyncio.run(accept.changes(settings))
     assert epochs.other_outputs(engine, found.outputs) == []
     engine.dispose()
+
+
+def test_a_partition_that_was_not_read_again_yet_reads_outputs_made_anew_once_more(settings):
+    """Its read-state was forgotten by one `accept`, and no worker came before the next."""
+    read_up_to(settings, epoch_of(settings), 10, {WINDOWS: 4})
+    accepted(settings)
+    engine = open_database(settings.database)
+    with engine.begin() as connection:
+        engagement.apply(connection, WINDOWS, 0, 0, 4, [])
+        engagement.apply(connection, WINDOWS, 3, 0, 5, [])
+        epochs.accept_outputs(connection, {WINDOWS: "before"})
+    accepted(settings)
+    with engine.connect() as connection:
+        assert engagement.positions(connection, WINDOWS) == {}
+    engine.dispose()
+
+
+def test_a_log_made_anew_before_anything_of_it_was_read_keeps_what_the_logs_before_it_held(settings):
+    read_up_to(settings, "before", 7, {})
+    engine, now = open_database(settings.database), Source(ACTIVITY, epoch_of(settings), 0)
+    define(engine, Source(ACTIVITY, "before", 0), 7, [(0, content({"brand": "acme"}))])
+    between = Source(ACTIVITY, "between", 0)
+    with engine.begin() as connection:
+        readstate.accept(connection, f"{ACTIVITY}/before/0", between, 0)
+    with pytest.raises(readstate.OtherLog, match=r"was read as members\.activity\.v1/between/0 up to offset 0"):
+        readstate.take(engine, now, "w")
+    accepted(settings)
+    state = readstate.take(engine, now, "w")
+    assert state.programs.brand("acme", 5)
+    assert state.profiles == {("acme", "ann"): {"x": 300}}
+    engine.dispose()
+
+
+@pytest.mark.parametrize("position", [3, 10])
+def test_outputs_that_are_lost_with_the_begin_of_the_log_cannot_be_folded_again(settings, monkeypatch, position):
+    read_up_to(settings, epoch_of(settings), position, {WINDOWS: 4})
+
+    async def bounds_of(*_: object) -> dict[int, tuple[int, int]]:
+        return {0: (5, 10)}  # as retention leaves it, which the embedded broker has not
+
+    monkeypatch.setattr(outputs, "bounds_of", bounds_of)
+    with pytest.raises(Unusable, match="the activity log begins at offset 5: the windows cannot be folded again"):
+        changes(settings)
+
+
+def test_readers_in_the_way_are_named_and_nothing_is_accepted(settings, monkeypatch):
+    read_up_to(settings, epoch_of(settings), 10, {WINDOWS: 4})
+    before = changes(settings)
+
+    def busy(*_: object) -> None:
+        raise Busy("transactions that read the tables are still open")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engagement_rebuild, "forget", busy)
+        with pytest.raises(Unusable, match=r"still open; nothing was accepted\. Run it again"):
+            accepted(settings)
+    assert changes(settings) == before
 
 
 def test_outputs_made_anew_are_lost_however_long_they_are_now(settings):

@@ -45,5 +45,6 @@ def test_a_closed_campaign_stays_closed_in_a_log_made_anew_where_every_offset_is
     assert readstate.load(engine, new).closed == {("acme", "spring"): -1}
     with engine.begin() as connection:
         readstate.accept(connection, new.name, new, 0, anew=True)
-    assert readstate.load(engine, new).closed == {}
+    assert readstate.load(engine, new).closed == {("acme", "spring"): -1}, "the log before it is not folded again"
+    assert readstate.take(engine, new, "w2").counts == {}
     engine.dispose()
