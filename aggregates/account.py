@@ -116,11 +116,15 @@ def _refusal(campaign: Campaign, rule: Rule, reason: Reason) -> Refusal:
 
 def _not_taking_part(activity: Activity) -> Iterator[Refusal]:
     """Campaigns that refuse as a whole: not live, or not joined though a rule of theirs would match."""
-    if activity.not_live:
-        yield Refusal(activity.value["campaign_id"], 0, "", Reason.NOT_LIVE.value)
+    yield from _not_live(activity)
     for campaign in activity.not_joined:
         if matching(campaign, activity):
             yield Refusal(campaign.id, campaign.version, "", Reason.NOT_JOINED.value)
+
+
+def _not_live(activity: Activity) -> tuple[Refusal, ...]:
+    """The campaign that it names, where that is not live: it counts nowhere."""
+    return (Refusal(activity.value["campaign_id"], 0, "", Reason.NOT_LIVE.value),) if activity.not_live else ()
 
 
 # Interactions
@@ -179,7 +183,7 @@ def _unlike(account: Account, activity: Activity, origin: Origin) -> list[Accoun
         left -= some
         if not left:
             break
-    if not undone:
+    if not undone and not activity.not_live:
         return []
     taken_back = InteractionTakenBack(
         origin=origin,
@@ -191,6 +195,7 @@ def _unlike(account: Account, activity: Activity, origin: Origin) -> list[Accoun
         actor_id=value["actor_id"],
         undone=tuple(undone),
         reversals=tuple(reversing.made),
+        refusals=_not_live(activity),
     )
     return [taken_back]
 
@@ -269,6 +274,8 @@ def _refund(account: Account, activity: Activity, origin: Origin) -> list[Accoun
         referrer_id=order.referrer_id,
         new_customer=order.new_customer,
         reversals=tuple(reversing.made),
+        ordered_at=None if order.referrer_id is None else order.occurred_at,
+        refusals=_not_live(activity),
     )
     return [recorded]
 
@@ -294,6 +301,7 @@ def _referral(
     reversing = _reversing(account, activity, origin)
     campaigns = tuple(campaign.id for campaign in activity.campaigns)
     if value["kind"] == "refunded":
+        rewards = (), _not_live(activity)
         _judge_anew(order, value["amount_minor"], reversing)
         if order.known:
             campaigns = order.campaigns

@@ -78,6 +78,8 @@ class Order(_Kept, gc=False):
     referrer_id: str | None = None
     """Set when the referrer's reward is due."""
     new_customer: bool = True
+    occurred_at: int = 0
+    """Of the order, epoch milliseconds."""
 
 
 class Units(_Kept, gc=False):
@@ -293,7 +295,7 @@ def _purchase(account: Account, event: PurchaseRecorded) -> None:
     account.is_customer = True
     order = account.orders.setdefault(event.order_id, Order())
     if not order.known:
-        order.known, order.amount = True, event.amount_minor
+        order.known, order.amount, order.occurred_at = True, event.amount_minor, event.origin.occurred_at
         order.campaign_id, order.campaigns = event.campaign_id, event.campaigns
         order.new_customer = event.new_customer
         order.referrer_id = event.referrer_id if event.referral == "due" else None

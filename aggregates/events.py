@@ -135,7 +135,8 @@ class UnitsUndone(Stored, frozen=True):
 
 
 class InteractionTakenBack(Stored, frozen=True):
-    """A negative interaction (an unlike, a falling counter) that undid units some rule had judged."""
+    """A negative interaction (an unlike, a falling counter) that undid units some rule had judged, or that names a
+    campaign that was not live."""
 
     origin: Origin
     kind: str
@@ -149,6 +150,8 @@ class InteractionTakenBack(Stored, frozen=True):
     reversals: tuple[Reversal, ...] = ()
     paid_off: PaidOff | None = None
     """As in `InteractionRewarded`."""
+    refusals: tuple[Refusal, ...] = ()
+    """As in `RefundRecorded`."""
 
 
 class PurchaseRecorded(Stored, frozen=True):
@@ -194,6 +197,10 @@ class RefundRecorded(Stored, frozen=True):
     reversals: tuple[Reversal, ...] = ()
     paid_off: PaidOff | None = None
     """As in `InteractionRewarded`."""
+    ordered_at: int | None = None
+    """When its order occurred, where that was a referred one; None too in events of before this was kept."""
+    refusals: tuple[Refusal, ...] = ()
+    """The campaign that it names, where that was not live: the windows leave it out."""
 
 
 class ReferralJudged(Stored, frozen=True):

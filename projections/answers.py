@@ -212,7 +212,7 @@ class Unpaid(_Answer):
     campaign: str | None = Field(description="Campaign that paid nothing; null where none is meant")
     campaign_version: int | None = Field(description="Version of the campaign; null where none was in force")
     rule: str | None = Field(description="Earning rule that paid nothing; null: the whole campaign")
-    tier: str = Field(description="The member's tier as of that record")
+    tier: str = Field(description="The member's tier as of that record; empty for a refund and an unlike")
     reason: str = Field(description="Stable: the cap, `budget`, or what else stood against it")
     sentence: str = Field(description="The reason in words")
     source: EntrySource = Field(description="The record of the activity log behind it")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aggregates.engagement import HOUR
 from aggregates.events import ReferralJudged
+from aggregates.refusals import Refusal
 from projections.campaign_results import is_repeated
 from projections.movements import account_of
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
@@ -30,11 +31,14 @@ REFERRALS = ReadTable(
 
 
 def fold(events: Sequence[Recorded]) -> Changes:
-    """What these events add to each referrer's hours; an order that was judged before adds nothing."""
+    """What these events add to each referrer's hours; an order that was judged before adds nothing, nor does one
+    that names a campaign that was not live."""
     rows = Coalesced(REFERRALS)
     for _, originator, event in events:
         account = account_of(originator)
         if account is None or not isinstance(event, ReferralJudged) or is_repeated(event):
+            continue
+        if any(refusal.reason == Refusal.NOT_LIVE.value for refusal in event.refusals):
             continue
         refunded = event.kind == "refunded"
         rows.add(
@@ -50,4 +54,4 @@ def fold(events: Sequence[Recorded]) -> Changes:
     return rows.changes()
 
 
-PROJECTION = Projection("referrals", 1, (REFERRALS,), fold, handles=frozenset({ReferralJudged}))
+PROJECTION = Projection("referrals", 2, (REFERRALS,), fold, handles=frozenset({ReferralJudged}))

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Index
 
-from aggregates.events import InteractionRewarded, PurchaseRecorded, ReferralJudged, Refusal
+from aggregates.events import (
+    InteractionRewarded,
+    InteractionTakenBack,
+    PurchaseRecorded,
+    ReferralJudged,
+    RefundRecorded,
+    Refusal,
+)
 from projections.movements import account_of
 from projections.projection import Changes, Coalesced, Projection, ReadTable, number, read_table, text
 from projections.statements import record_type
@@ -38,10 +45,11 @@ REFUSALS = ReadTable(
     mostly_new=True,
     volatile=frozenset({"seq", "recorded_at", "source_topic", "source_partition", "source_offset"}),
 )
-"""`rule` is empty where a whole campaign was refused, `campaign` too where a referral named none."""
+"""`rule` is empty where a whole campaign was refused, `campaign` too where a referral named none; `tier` is empty for
+refunds and unlikes, which are judged by the tier of what they undo."""
 
 _REFERRAL_DUE: Final = "due"
-_REFUSING: Final = (InteractionRewarded, PurchaseRecorded, ReferralJudged)
+_REFUSING: Final = (InteractionRewarded, InteractionTakenBack, PurchaseRecorded, RefundRecorded, ReferralJudged)
 
 
 def fold(events: Sequence[Recorded]) -> Changes:
@@ -70,7 +78,7 @@ def fold(events: Sequence[Recorded]) -> Changes:
                     "campaign_version": refusal.version,
                     "occurred_at": event.origin.occurred_at,
                     "recorded_at": event.origin.recorded_at,
-                    "tier": event.tier,
+                    "tier": getattr(event, "tier", ""),
                     "source_topic": event.origin.topic,
                     "source_partition": event.origin.partition,
                     "source_offset": event.origin.offset,
@@ -79,4 +87,4 @@ def fold(events: Sequence[Recorded]) -> Changes:
     return rows.changes()
 
 
-PROJECTION = Projection("refusals", 1, (REFUSALS,), fold, handles=frozenset(_REFUSING))
+PROJECTION = Projection("refusals", 2, (REFUSALS,), fold, handles=frozenset(_REFUSING))

@@ -167,6 +167,7 @@ def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind
         "currency": event.currency,
         "campaign_id": event.campaign_id,
         "new_customer": event.new_customer,
+        "ordered_at": event.ordered_at if isinstance(event, RefundRecorded) else None,
     }
     _check("ReferralDue", value)
     key, data, headers = record(secret, "ReferralDue", value)

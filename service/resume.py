@@ -129,7 +129,7 @@ def _fold_again(settings: Settings, epoch: str, rows: list[Any], outputs: dict[s
     again = [
         accept.Change(r.partition, r.source, Source(ACTIVITY, epoch, r.partition), 0, True, True, "") for r in rows
     ]
-    accept.accept(settings, again, outputs)
+    accept.accept(settings, accept.Changes(again, outputs, frozenset()))
 
 
 async def _restore(client: AIOKafkaProducer, archive: Archive, source: Source) -> AsyncIterator[int]:

@@ -85,16 +85,16 @@ def _link_problem(
 ) -> str | None:
     name = manifest_name(number)
     if number not in contents:
-        return f"{name} is missing"
+        return f"{name} is missing" + (f", and {HEAD} names {manifest_name(head.number)}" if head is not None else "")
     if manifests[number] is None:
         return f"{name} is not a manifest"
     after = manifests.get(number + 1)
-    said = after.previous if after is not None else None
-    if said is None and head is not None and head.number == number:
-        said = head.sha256
-    if said is not None and said != sha256(contents[number]).hexdigest():
-        witness = manifest_name(number + 1) if after is not None else HEAD
-        return f"{name} was changed: {witness} has another hash of it"
+    witnesses = [] if after is None else [(manifest_name(number + 1), after.previous)]
+    if head is not None and head.number == number:
+        witnesses.append((HEAD, head.sha256))
+    for witness, said in witnesses:
+        if said != sha256(contents[number]).hexdigest():
+            return f"{name} was changed: {witness} has another hash of it"
     manifest = manifests[number]
     if number == 1 and manifest is not None and manifest.previous:
         return f"{name} was changed: nothing can stand before it"

@@ -194,11 +194,14 @@ class Intake:
         self._members[key] = brand, member
 
     def _judge(self, kind: str, value: dict[str, Any], brand: str, member: str) -> Judgement:
-        at: int = value["occurred_at"]
+        occurred_at: int = value["occurred_at"]
+        at = (value.get("ordered_at") or occurred_at) if kind == "ReferralDue" else occurred_at
         named = value.get("campaign_id")
         judged = self.state.programs.judge(
             brand, named, at, lambda campaign: self.state.is_member((brand, member, campaign), at)
         )
+        if at != occurred_at:  # it counts for the campaigns that its order counted for
+            judged = judged._replace(brand=self.state.programs.brand(brand, occurred_at))
         if judged.problem:
             subject = brand if judged.problem == Reason.UNKNOWN_BRAND else f"{brand}/{named}"
             raise Rejected(judged.problem, f"{subject} is not defined before this record")

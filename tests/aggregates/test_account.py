@@ -81,6 +81,18 @@ def test_the_same_event_long_after_is_paid_once():
 # Unlikes
 
 
+@pytest.mark.parametrize("liked", [True, False])
+def test_an_unlike_that_names_a_campaign_that_is_not_live_says_so_and_takes_back_what_its_like_earned(liked):
+    member = Member(LIKES)
+    if liked:
+        member.interact()
+    [event] = member.interact(-1, campaign_id="winter", seen={"not_live": True})
+    assert isinstance(event, InteractionTakenBack)
+    assert [(r.campaign, r.rule, r.reason) for r in event.refusals] == [("winter", "", "not_live")]
+    assert (taken_back([event]), member.points()) == ([10] if liked else [], (0, 0, 0))
+    assert member.interact(-1) == []
+
+
 def test_an_unlike_takes_back_what_its_like_earned():
     member = Member(LIKES)
     member.interact()
@@ -173,6 +185,19 @@ def test_a_refund_that_comes_first_lowers_what_its_purchase_pays():
     [event] = member.buy("o1", 1_000)
     assert (paid([event]), event.refunded_minor) == ([6], 400)
     assert taken_back(member.refund("o1", 600)) == [6]
+
+
+def test_a_refund_that_names_a_campaign_that_is_not_live_says_so_and_is_taken_off_its_order():
+    member = Member(SPEND)
+    member.buy("o1", 1_000, referrer_id="bob")
+    [event] = member.refund("o1", 1_000, campaign_id="winter", occurred_at=NOON + DAY, seen={"not_live": True})
+    assert isinstance(event, RefundRecorded)
+    assert [(r.campaign, r.rule, r.reason) for r in event.refusals] == [("winter", "", "not_live")]
+    assert (taken_back([event]), event.ordered_at) == ([10], NOON)
+    member.buy("o2", 1_000)
+    [event] = member.refund("o2", 1_000)
+    assert isinstance(event, RefundRecorded)
+    assert event.ordered_at is None, "it is of no referred order"
 
 
 def test_a_refund_without_an_order_changes_nothing():

@@ -33,7 +33,7 @@ from aggregates.events import (
 )
 from aggregates.ledger import Recorded
 from aggregates.parsing import parse
-from projections import engagement
+from projections import engagement, referrals
 from projections.ambassadors import Candidate, Sales, ambassadors, median_rates, places, ranked, rate_of
 from projections.engagement_tables import create_tables
 from projections.rates import Window, rounded
@@ -359,3 +359,15 @@ def test_whom_to_ask_comes_with_the_reasons(fresh: Callable[[], Engine]) -> None
         earlier = {one.member_id: one.referred_revenue_minor for one in ask(as_of=START + HOUR).members}
         assert earlier == {"ann": 0, "bob": 0, "cat": 0, "dan": 300}
         assert [one.member_id for one in ask(min_posts=2).members] == ["cat", "dan"]
+
+
+@pytest.mark.parametrize("kind", ["completed", "refunded"])
+def test_a_friends_order_that_names_a_campaign_that_is_not_live_is_nobodys_sale(kind: str) -> None:
+    def judged(reason: str) -> Recorded:
+        origin = Origin("members.activity.v1", 0, 1, "due", START, START)
+        refusals = (Refusal("spring", 0, "", reason),)
+        event = ReferralJudged(origin, kind, "o1", "bob", 900, "nano", refusals=refusals)
+        return Recorded(1, "account:acme/ann", event)
+
+    assert not list(referrals.fold([judged("not_live")])["referrals"])
+    assert len(list(referrals.fold([judged("existing_customer")])["referrals"])) == 1

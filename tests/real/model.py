@@ -182,7 +182,8 @@ class Model:
     def _count(self, value: dict[str, Any], adds: dict[str, int], tier: str) -> None:
         brand, member, at = value["brand_id"], value["member_id"], value["occurred_at"]
         named, platform = value["campaign_id"], value.get("platform") or ""
-        live = [c for (b, c), (start, end, _) in CAMPAIGNS.items() if b == brand and start <= at < end]
+        counted = value.get("ordered_at") or at
+        live = [c for (b, c), (start, end, _) in CAMPAIGNS.items() if b == brand and start <= counted < end]
         if named is not None and named not in live:
             return
         minutes, hour = at // 300_000 * 300_000, at // 3_600_000 * 3_600_000
@@ -194,7 +195,7 @@ class Model:
         if value.get("surface") == "member_post" and value["post_id"]:
             keys.append(("post", brand, "", "", member, platform, value["post_id"], hour))
         for campaign in live if named is None else [named]:
-            if self._takes_part(brand, campaign, member, at):
+            if self._takes_part(brand, campaign, member, counted):
                 keys += [
                     ("campaign", brand, campaign, "", "", platform, "", minutes),
                     ("campaign_tier", brand, campaign, tier, "", platform, "", minutes),

@@ -40,12 +40,14 @@ def test_a_definition_goes_to_every_partition_signed_and_to_its_own_topic():
 
 def test_a_referred_purchase_and_its_refund_go_to_the_referrers_key_under_ids_of_their_own():
     (due,) = sent(PURCHASE)
-    (back,) = sent(RefundRecorded(ORIGIN, 100, "EUR", "o1", True, referrer_id="bob"))
+    (back,) = sent(RefundRecorded(ORIGIN, 100, "EUR", "o1", True, referrer_id="bob", ordered_at=3))
     assert due.key == b"acme/bob"
     assert verify(SECRET, due.key, due.value, dict(due.headers)[SIGNATURE_HEADER])
     kind, value = decode(due.value)
     assert (kind, value["buyer_id"], value["amount_minor"], value["kind"]) == ("ReferralDue", "ann", 5_000, "completed")
-    assert decode(back.value)[1]["kind"] == "refunded"
+    assert value["ordered_at"] is None
+    back_value = decode(back.value)[1]
+    assert (back_value["kind"], back_value["ordered_at"]) == ("refunded", 3)
     assert sent(PURCHASE) == [due], "sent again it is the same record"
 
 

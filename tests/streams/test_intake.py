@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from exact_bench import NOW, SECRET, Record, definition, interaction, partition_of, programs, purchase, record
+from exact_bench import CAMPAIGN, NOW, SECRET, Record, definition, interaction, partition_of, programs, purchase, record
 
 from aggregates.activity import Activity
 from schemas.topics import activity_key
@@ -201,3 +201,24 @@ def test_a_derived_record_has_the_tier_of_the_event_that_caused_it_wherever_it_s
     after = one(made, "ReferralDue", {**due, "event_id": "d2"})
     assert (before.tier, after.tier) == ("nano", "nano")
     assert one(made, "ReferralDue", {**due, "event_id": "d3", "occurred_at": NOW}).tier == "micro"
+
+
+def test_a_friends_refund_counts_for_what_the_order_counted_for_though_it_comes_later():
+    """As its order's `ReferralDue` did: also by what the referrer had joined then, not by what is live by now."""
+    made, start = intake(), NOW - DAY
+    short = {**CAMPAIGN, "campaign": "short", "starts_at": start, "ends_at": NOW}
+    made.take([definition(2, short)])
+    order = {
+        "event_id": "d", "occurred_at": start, "brand_id": "acme", "member_id": "m1", "buyer_id": "b",
+        "order_id": "o", "kind": "completed", "amount_minor": 1, "currency": "EUR", "campaign_id": None,
+        "new_customer": True,
+    }  # fmt: skip
+    refund = {**order, "event_id": "r", "kind": "refunded", "occurred_at": NOW, "ordered_at": start}
+    assert [c.id for c in one(made, "ReferralDue", order).campaigns] == ["short", "spring"]
+    assert [c.id for c in one(made, "ReferralDue", refund).campaigns] == ["short", "spring"]
+    named = one(made, "ReferralDue", {**refund, "event_id": "r2", "campaign_id": "short"})
+    assert ([c.id for c in named.campaigns], named.not_live) == (["short"], False)
+    of_before = one(made, "ReferralDue", {**refund, "event_id": "r3", "ordered_at": None})
+    assert [c.id for c in of_before.campaigns] == ["spring"]
+    early = {**refund, "event_id": "r4", "campaign_id": "short", "ordered_at": start - 1, "occurred_at": start}
+    assert one(made, "ReferralDue", early).not_live

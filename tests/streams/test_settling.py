@@ -101,7 +101,9 @@ def before_markers(world: World) -> list[tuple[str, dict[str, Any]]]:
 
 def model_scores(world: World, metric: str) -> dict[str, Any]:
     records = before_markers(world)
-    live = [(kind, value) for kind, value in records if START <= value["occurred_at"] < END]
+    live = [
+        (kind, value) for kind, value in records if START <= (value.get("ordered_at") or value["occurred_at"]) < END
+    ]
     if metric == "points":
         return model_points(records)
     sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
