@@ -224,10 +224,10 @@ class Ledger(EventSourcedProjection[str]):
                 return self._evict(())
 
     def decide(self, batch: Batch) -> Decided:
-        """Decide a batch, on all that was decided before it: of that, one batch may still be on its way to `write`.
+        """Decide a batch, on all that was decided before it, though some of that may still be on its way to `write`.
 
-        When that one is not written, `write` raises `Stale` for this one. What is only in the database (budgets,
-        markers) may be read before that one is there; then `write` raises IntegrityError. Raises `Unavailable`.
+        When that is not written, `write` raises `Stale` for this one. What is only in the database (budgets, markers)
+        may be read before that is there; then `write` raises IntegrityError. Raises `Unavailable`.
         """
         with self._turn, self._reaching():
             if self._accounts_of != self._generation:
@@ -245,20 +245,22 @@ class Ledger(EventSourcedProjection[str]):
             self._evict({encoded[0] for encoded in cast(list[Encoded], outcome.events)})
             return Decided(batch, outcome, generation)
 
-    def write(self, decided: Decided) -> None:
-        """Store what was decided, in one transaction with the position; what was decided since goes on from it.
+    def write(self, *decided: Decided) -> None:
+        """Store what was decided, in one transaction with the positions; what was decided since goes on from it.
 
-        Raises as `consume` does, `Stale`, and IntegrityError (`BudgetMoved` among them) for what another has written;
-        then all that is in memory is void.
+        The batches are in the order in which they were decided, no two of one source. Raises as `consume` does,
+        `Stale`, and IntegrityError (`BudgetMoved` among them) for what another has written; then all that is in memory
+        is void. Of one batch alone it is known then whether it was stored before; of several none may be.
         """
         with self._reaching(), self._writing:
             try:
-                if decided.generation != self._generation:
+                if any(one.generation != self._generation for one in decided):
                     raise Stale
-                self._record(decided.outcome)
+                events = [event for one in decided for event in one.outcome.events]
+                self.events.put(events, tracking=[one.outcome.tracking for one in decided])
             except BaseException as error:
                 self._generation += 1
-                if not (isinstance(error, IntegrityError) and self._has(decided.batch)):
+                if not (len(decided) == 1 and isinstance(error, IntegrityError) and self._has(decided[0].batch)):
                     raise
 
     def _has(self, batch: Batch) -> bool:

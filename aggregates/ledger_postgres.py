@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -23,7 +23,7 @@ from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg_pool import PoolTimeout
 
 from aggregates.database import AWAY_SECONDS, POSTGRES_SESSION, SURE_SECONDS, Lock, postgres_parameters
-from aggregates.ledger_store import NO_END, BatchTracking, Encoded, LedgerStore, Unnamed
+from aggregates.ledger_store import NO_END, Encoded, LedgerStore, Unnamed
 
 CONNECTIONS: Final = 5
 """The most connections that one process's ledger has; one is kept open."""
@@ -180,14 +180,17 @@ class PostgresLedgerRecorder(LedgerStore, PostgresProcessRecorder):
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """The library's door to `write`."""
         rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
-        return self.write(rows, kwargs.get("tracking"))
+        tracking = kwargs.get("tracking")
+        return self.write(rows, *(() if tracking is None else (tracking,)))
 
-    def write(self, rows: Sequence[Encoded], tracking: Tracking | None = None) -> range:
+    def _answer(self, c: Any, statement: str, values: Sequence[Any]) -> Callable[[], Any]:
+        return c.connection.execute(self._sql(statement), values).fetchone  # type: ignore[no-any-return]
+
+    def write(self, rows: Sequence[Encoded], *tracking: Tracking) -> range:
         """See `LedgerStore`. The ids are chosen after position and budgets have been moved, as late as can be."""
         few = len(rows) <= FEW
         with self.writing(in_trips=few) as c:
-            if isinstance(tracking, BatchTracking):
-                self.move(c, tracking)
+            self.move(c, tracking)
             if not rows:
                 return range(0)
             c.connection.execute(LOCK_APPEND, (int(Lock.APPEND),))

@@ -11,7 +11,7 @@ from eventsourcing.persistence import StoredEvent, Tracking
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteFactory, SQLiteProcessRecorder
 from eventsourcing.utils import Environment
 
-from aggregates.ledger_store import NO_END, BatchTracking, Encoded, LedgerStore, Unnamed
+from aggregates.ledger_store import NO_END, Encoded, LedgerStore, Unnamed
 
 CONNECTION: Final = ("PRAGMA cache_size = -65536", "PRAGMA wal_autocheckpoint = 16000")
 """Each batch touches pages all over the index of accounts. 64 MB keep them in memory, and with a log of 64 MB a page is
@@ -61,13 +61,13 @@ class SQLiteLedgerRecorder(LedgerStore, SQLiteProcessRecorder):
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """The library's door to `write`."""
         rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
-        return self.write(rows, kwargs.get("tracking"))
+        tracking = kwargs.get("tracking")
+        return self.write(rows, *(() if tracking is None else (tracking,)))
 
-    def write(self, rows: Sequence[Encoded], tracking: Tracking | None = None) -> range:
+    def write(self, rows: Sequence[Encoded], *tracking: Tracking) -> range:
         """See `LedgerStore`; the write lock is held from the position on, so row ids are the order of commits."""
         with self.writing() as c:
-            if isinstance(tracking, BatchTracking):
-                self.move(c, tracking)
+            self.move(c, tracking)
             if not rows:
                 return range(0)
             left = iter(rows)

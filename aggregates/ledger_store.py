@@ -7,7 +7,7 @@ these by compare-and-set.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -93,9 +93,9 @@ class LedgerEventStore(EventStore[str]):
     """
 
     def put(self, domain_events: Sequence[Any], **kwargs: Any) -> list[Any]:
-        """Store events as `encoded` gives them, in one transaction. Returns no recordings."""
+        """Store events as `encoded` gives them, in one transaction with every `tracking`. Returns no recordings."""
         assert isinstance(self.recorder, LedgerStore)
-        self.recorder.write(domain_events, kwargs.get("tracking"))
+        self.recorder.write(domain_events, *kwargs.get("tracking", ()))
         return []
 
 
@@ -131,7 +131,7 @@ class BatchTracking(Tracking):
 class LedgerStore(ABC):
     """The ledger's own tables, alike on both databases, and how a batch moves them.
 
-    Whoever writes locks in this order: the row of the source, the budgets' rows by campaign, the log of events. The
+    Whoever writes locks in this order: the rows of the sources, the budgets' rows by campaign, the log of events. The
     library's own tracking accepts any greater position, so an overlapping redelivery would count twice; here the
     position moves only from the one that the batch was built on, and only by the one who has taken the source.
     """
@@ -154,11 +154,11 @@ class LedgerStore(ABC):
         """A cursor in a transaction that is committed at the end, rolled back by an error."""
 
     @abstractmethod
-    def write(self, rows: Sequence[Encoded], tracking: Tracking | None = None) -> range:
-        """Store events, and what the tracking of their batch moves, in one transaction; their notification ids.
+    def write(self, rows: Sequence[Encoded], *tracking: Tracking) -> range:
+        """Store events, and what the tracking of each of their batches moves, in one transaction; the notification ids.
 
-        Raises `PositionMoved` or `BudgetMoved` when the batch is built on what is no longer so, IntegrityError when
-        somebody else wrote one of the aggregates.
+        No two batches are of one source. Raises `PositionMoved` or `BudgetMoved` when one of them is built on what is
+        no longer so, IntegrityError when somebody else wrote one of the aggregates.
         """
 
     @abstractmethod
@@ -201,24 +201,24 @@ class LedgerStore(ABC):
             stored = {(row["brand"], row["campaign"]): int(row["spent"]) for row in c.fetchall()}
         return {key: stored.get(key, 0) for key in campaigns}
 
-    def move(self, c: Any, tracking: BatchTracking) -> None:
-        """Move position and budgets within the transaction of the batch's events."""
-        c.execute(
-            self._sql(
+    def move(self, c: Any, tracking: Iterable[Tracking]) -> None:
+        """Move positions and budgets within the transaction of the batches' events."""
+        batches = [one for one in tracking if isinstance(one, BatchTracking)]
+        batches.sort(key=lambda one: one.application_name)
+        moved = [
+            self._answer(
+                c,
                 "UPDATE ledger_positions SET position = ?, batch = ? "
-                "WHERE source = ? AND position = ? AND writer = ? RETURNING position"
-            ),
-            (
-                tracking.notification_id,
-                tracking.number,
-                tracking.application_name,
-                tracking.previous,
-                tracking.writer,
-            ),
-        )
-        if c.fetchone() is None:
-            raise PositionMoved(f"{tracking.application_name} is no longer {tracking.writer}'s at {tracking.previous}")
-        for (brand, campaign), use in sorted(tracking.budgets.items()):
+                "WHERE source = ? AND position = ? AND writer = ? RETURNING position",
+                (one.notification_id, one.number, one.application_name, one.previous, one.writer),
+            )
+            for one in batches
+        ]
+        for one, answer in zip(batches, moved, strict=True):
+            if answer() is None:
+                raise PositionMoved(f"{one.application_name} is no longer {one.writer}'s at {one.previous}")
+        uses = [(key, use) for one in batches for key, use in one.budgets.items()]
+        for (brand, campaign), use in sorted(uses, key=lambda found: found[0]):
             if not use.taken:
                 continue  # what was refused for want of points would be refused now: a budget never grows back
             c.execute(
@@ -233,6 +233,12 @@ class LedgerStore(ABC):
             )
             if c.fetchone() is None:
                 raise BudgetMoved(f"too little is left of the budget of {brand}/{campaign}: decide again")
+
+    def _answer(self, c: Any, statement: str, values: Sequence[Any]) -> Callable[[], Any]:
+        """Send a statement; who calls the answer gets its first row, None where it has none."""
+        c.execute(self._sql(statement), values)
+        row = c.fetchone()
+        return lambda: row
 
     def _sql(self, statement: str) -> str:
         return statement.replace("?", self.mark)

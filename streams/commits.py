@@ -1,8 +1,8 @@
-"""The ledger's batches in their order: each is decided while the one before it is being stored.
+"""The ledger's batches in their order: they are decided while those before them are being stored, in one transaction.
 
-A batch that is not stored at once (the database away, a budget that another partition took from) is decided and tried
-again before any other one is written, until it is stored or given up. Whatever was decided on it meanwhile is void, and
-is decided again too.
+What was decided meanwhile, of several partitions, is the next transaction. When one is not stored at once (the database
+away, a budget that another worker took from), each of its batches is decided and tried again alone before any other
+one is written, until it is stored or given up. Whatever was decided on it meanwhile is void, and is decided again too.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from time import perf_counter
 from typing import Self
 
 import structlog
 
 from aggregates.database import Unavailable
-from aggregates.ledger import Batch, Decided, Ledger, Stale
+from aggregates.ledger import Batch, Decided, Ledger
 from streams.metrics import METRICS
 
 log = structlog.get_logger()
 RETRY_SECONDS = 0.5
+MOST_ACTIVITIES = 5_000
+"""Activities of one transaction at most, if it is of more than one batch; and of a batch that is made of several
+chunks."""
 
 
 class GivenUp(Exception):
@@ -35,9 +39,9 @@ class _Job:
         self.given_up = given_up
         self.stored: Future[None] = Future()
         self.stored.set_running_or_notify_cancel()  # whoever waits for it cannot cancel it
-        self.written = threading.Event()
-        """Set when it is stored, or has to be tried again."""
         self.batch: Batch | None = None
+        self.decided: Decided | None = None
+        """None where it cannot be decided yet."""
         self.began = 0.0
 
     def is_stored(self) -> None:
@@ -51,20 +55,24 @@ class Commits:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.deciding = ThreadPoolExecutor(1, "ledger")
-        """Takes the batches in their order."""
+        """Takes the batches in their order; it alone looks at those below."""
         self._storing = ThreadPoolExecutor(1, "ledger-store")
-        self._last: _Job | None = None
-        """What was handed on to be stored; only the deciding thread looks."""
+        self._next: list[_Job] = []
+        """What the next transaction stores, no two of one partition."""
+        self._going: list[_Job] = []
+        """What is being stored."""
+        self._done = threading.Event()
+        """Set when all that is going is stored, or has to be tried again."""
+        self._done.set()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         """Ends the threads, when all that was submitted is stored or given up."""
-        for thread in (self.deciding, self._storing, self.deciding):
-            thread.submit(lambda: None).result()
-        self.deciding.shutdown()
+        self.deciding.submit(self._finish).result()
         self._storing.shutdown()
+        self.deciding.shutdown()
 
     def submit(self, batch: Callable[[], Batch], given_up: threading.Event) -> Future[None]:
         """Decide and store a batch behind all that was submitted before; it is asked for when its turn comes.
@@ -78,44 +86,57 @@ class Commits:
 
     def _decide(self, job: _Job) -> None:
         job.began = perf_counter()
-        job.batch = job.take()
-        decided = self._ahead(job.batch)
-        self._finish_last()
-        self._last = job
-        self._storing.submit(self._store, job, decided)
+        job.batch = batch = job.take()
+        with suppress(Exception):  # it is tried again when nothing else is on its way, and what it fails with counts
+            job.decided = self.ledger.decide(batch)
+        if self._has_no_room(batch):
+            self._hand_on()
+        self._next.append(job)
+        self._go_on()
 
-    def _ahead(self, batch: Batch) -> Decided | None:
-        """The batch as decided while the last one may still be on its way; None for one that cannot be."""
-        try:
-            return self.ledger.decide(batch)
-        except Exception:  # it is tried again when nothing else is on its way, and then counts
-            return None
+    def _has_no_room(self, batch: Batch) -> bool:
+        """Whether a batch cannot be stored with those that are next."""
+        there = [job.batch for job in self._next if job.batch is not None]
+        of_it = any(one.source == batch.source for one in there)  # an acknowledgement that is lost is told from one
+        return of_it or sum(len(one.activities) for one in (*there, batch)) > MOST_ACTIVITIES
 
-    def _store(self, job: _Job, decided: Decided | None) -> None:
-        try:
-            if decided is None or job.given_up.is_set():
-                raise Stale
-            self.ledger.write(decided)
-        except Exception:  # it is not known to be stored: it is tried again, and then what it fails with counts
-            job.written.set()
-            self.deciding.submit(self._finish_last)  # the next batch would, but there may be none for long
-        else:
-            job.is_stored()
-            job.written.set()
+    def _go_on(self) -> None:
+        """Hand on what is next, if nothing is on its way."""
+        if self._done.is_set():
+            self._hand_on()
 
-    def _finish_last(self) -> None:
-        """Have the last batch stored or given up: only then another one may be written."""
-        job, self._last = self._last, None
-        if job is not None:
-            job.written.wait()
-            if not job.stored.done():
-                self._try_again(job)
+    def _hand_on(self) -> None:
+        """Have all that is going stored or given up, for only then more may be written; and what is next goes."""
+        self._done.wait()
+        going, self._going, self._next = self._going, self._next, []
+        left = [job for job in going if not job.stored.done()]
+        if left:
+            self.ledger.forget()
+        for job in left:
+            self._try_again(job)
+        if self._going:
+            self._done.clear()
+            self._storing.submit(self._store, self._going)
+
+    def _finish(self) -> None:
+        while self._next or self._going:
+            self._hand_on()
+
+    def _store(self, jobs: list[_Job]) -> None:
+        with suppress(Exception):  # then they are not known to be stored: each is tried again, and that counts
+            decided = [job.decided for job in jobs if job.decided is not None and not job.given_up.is_set()]
+            if len(decided) == len(jobs):
+                self.ledger.write(*decided)
+                for job in jobs:
+                    job.is_stored()
+        self._done.set()
+        with suppress(RuntimeError):  # it has ended: then nothing is left
+            self.deciding.submit(self._go_on)  # the next batch would, but there may be none for long
 
     def _try_again(self, job: _Job) -> None:
         batch, said = job.batch, False
         assert batch is not None
         away = METRICS.database_away.labels(str(batch.source.partition))
-        self.ledger.forget()
         try:
             while not job.given_up.is_set():
                 try:

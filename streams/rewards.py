@@ -17,12 +17,10 @@ from typing import NamedTuple
 
 from aggregates.activity import Activity
 from aggregates.ledger import Batch, Ledger, Source
-from streams.commits import Commits
+from streams.commits import MOST_ACTIVITIES, Commits
 
 WAITING = 2
 """Batches of one partition that may wait for the ledger."""
-MOST_ACTIVITIES = 5_000
-"""Activities of a batch that is made of several chunks, at most."""
 
 
 class _Part(NamedTuple):

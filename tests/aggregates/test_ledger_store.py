@@ -8,7 +8,7 @@ import pytest
 from eventsourcing.persistence import IntegrityError
 from ledger_batches import SOURCE
 
-from aggregates.ledger import Ledger
+from aggregates.ledger import Ledger, Source
 from aggregates.ledger_store import BatchTracking, BudgetMoved, BudgetUse, Encoded, LedgerStore, Owned, PositionMoved
 
 SPRING = ("acme", "spring")
@@ -75,6 +75,27 @@ def test_a_budget_moves_only_as_far_as_the_batch_has_room(store):
     with pytest.raises(BudgetMoved):
         store.write(rows("a", 1, 1), moving(2, 3, spring=BudgetUse(4, 5, 10)))
     assert (store.last(), store.spent([SPRING]), store.owner(SOURCE.name)) == (0, {SPRING: 15}, Owned(2, "w", 1))
+
+
+def test_several_batches_are_stored_together_or_not_at_all(store):
+    other = Source("members.activity.v1", "e1", 9)
+    store.take(other.name, "w", 5)
+
+    def of_other(end: int, writer: str = "w", number: int = 1, **budgets: BudgetUse) -> BatchTracking:
+        used = {("acme", campaign): use for campaign, use in budgets.items()}
+        return BatchTracking(other.name, end, 5, writer, number, used)
+
+    both = rows("a", 1, 2)
+    with pytest.raises(PositionMoved, match=r"members\.activity\.v1/e1/9 is no longer x's at 5"):
+        store.write(both, moving(0, 3, spring=BudgetUse(0, 4, 90)), of_other(8, "x"))
+    with pytest.raises(BudgetMoved):  # the one takes what the other has no room for
+        store.write(both, of_other(8, spring=BudgetUse(0, 7, 3)), moving(0, 3, spring=BudgetUse(0, 4, 3)))
+    assert (store.last(), store.spent([SPRING])) == (0, {SPRING: 0})
+    assert (store.owner(SOURCE.name), store.owner(other.name)) == (Owned(0, "w", 0), Owned(5, "w", 0))
+    room = {"spring": BudgetUse(0, 7, 90)}
+    assert store.write(both, of_other(8, **room), moving(0, 3, spring=BudgetUse(0, 4, 90))) == range(1, 3)
+    assert (store.owner(SOURCE.name), store.owner(other.name)) == (Owned(3, "w", 1), Owned(8, "w", 1))
+    assert store.spent([SPRING]) == {SPRING: 11}
 
 
 def test_the_librarys_own_doors_lead_to_the_same_rows(opened):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from schemas.topics import ACTIVITY
 from streams import commits as module
 from streams.commits import Commits, GivenUp
 
-SOURCES = tuple(Source(ACTIVITY, "e1", number) for number in range(2))
+SOURCES = tuple(Source(ACTIVITY, "e1", number) for number in range(3))
 ELSEWHERE = Source(ACTIVITY, "e1", 9)
 CAMPAIGN = {
     "campaign": "spring",
@@ -56,13 +57,13 @@ class Step(NamedTuple):
 steps = st.lists(
     st.builds(
         Step,
-        st.integers(0, 1),
+        st.integers(0, 2),
         st.lists(st.sampled_from((0, 1, 2, 9)), max_size=4),
         st.sampled_from(("well", *WAYS)),
         st.booleans(),
     ),
     min_size=1,
-    max_size=8,
+    max_size=10,
 )
 
 
@@ -75,7 +76,7 @@ def programs() -> tuple[Brand, Campaign]:
 
 def batches(story: Sequence[Step]) -> list[Batch]:
     brand, campaign = programs()
-    ends, bought, made = [0, 0], dict[str, int](), []
+    ends, bought, made = [0, 0, 0], dict[str, int](), []
     for number, step in enumerate(story, 1):
         start, records = ends[step.source], []
         for offset, who in enumerate(step.members, start):
@@ -112,8 +113,9 @@ def stored(ledger: Ledger) -> list[tuple[str, tuple[str, bytes]]]:
     return [(one.originator, to_stored(one.event)) for one in ledger.notifications(0, 10_000)]
 
 
-def breaking(ledger: Ledger, ways: dict[int, str]) -> None:
-    """From now on, the first try of each batch (by its number) goes one of `WAYS`."""
+def breaking(ledger: Ledger, ways: dict[int, str]) -> list[int]:
+    """From now on, the first try of each batch (by its number) goes one of `WAYS`; of how many each transaction is."""
+    together: list[int] = []
     write, histories, writing = ledger.store.write, ledger.store.histories, ledger.store.writing
     decide, decided, now = ledger.decide, {0}, threading.local()
     last = max(ways)
@@ -124,14 +126,16 @@ def breaking(ledger: Ledger, ways: dict[int, str]) -> None:
         finally:
             decided.add(batch.number)
 
-    def broken_write(rows: Any, tracking: Any = None) -> range:
-        """It takes until the next batch is decided, if that is soon: so what is decided is decided ahead."""
-        if tracking is not None and tracking.number < last and threading.current_thread().name.startswith("ledger-st"):
+    def broken_write(rows: Any, *tracking: Any) -> range:
+        """It takes until the next two batches are decided, if that is soon: so they are decided ahead, and together."""
+        numbers = [one.number for one in tracking]
+        if numbers and threading.current_thread().name.startswith("ledger-st"):
             deadline = time.monotonic() + AHEAD_SECONDS
-            while tracking.number + 1 not in decided and time.monotonic() < deadline:
+            while min(numbers[-1] + 2, last) not in decided and time.monotonic() < deadline:
                 time.sleep(0.0005)
-        now.way = "well" if tracking is None else ways.pop(tracking.number, "well")
-        return write(rows, tracking)
+        now.way = next((way for way in [ways.pop(number, "well") for number in numbers] if way != "well"), "well")
+        together.append(len(numbers))
+        return write(rows, *tracking)
 
     @contextmanager
     def broken_writing() -> Iterator[Any]:
@@ -153,6 +157,7 @@ def breaking(ledger: Ledger, ways: dict[int, str]) -> None:
     ledger.store.write = broken_write  # type: ignore[method-assign]
     ledger.store.writing = broken_writing  # type: ignore[method-assign]
     ledger.store.histories = broken_histories  # type: ignore[method-assign]
+    return together
 
 
 @settings(max_examples=150, deadline=None)
@@ -224,6 +229,42 @@ def test_the_next_batch_is_decided_while_one_is_being_stored(ledger: Ledger) -> 
         assert [one.result(20) for one in done] == [None, None]
 
 
+def test_what_is_decided_meanwhile_is_stored_together_but_no_two_batches_of_one_partition(ledger: Ledger) -> None:
+    made = batches([buys(0, 0), buys(0, 1), buys(1, 0), buys(2, 0), buys(1, 1), buys(0, 2)])
+    decide, write, decided, stored_together = ledger.decide, ledger.store.write, threading.Event(), list[list[int]]()
+
+    def seen(batch: Batch) -> Any:
+        if batch is made[4]:
+            decided.set()  # all before it are
+        return decide(batch)
+
+    def slow(rows: Any, *tracking: Any) -> range:
+        assert decided.wait(20)
+        stored_together.append([one.number for one in tracking])
+        return write(rows, *tracking)
+
+    ledger.decide, ledger.store.write = seen, slow  # type: ignore[method-assign]
+    with Commits(ledger) as commits:
+        for one in made:
+            commits.submit(partial(_itself, one), threading.Event())
+    assert stored_together[:2] == [[1], [2, 3, 4]]
+    assert sorted(chain(*stored_together)) == [1, 2, 3, 4, 5, 6]
+    assert [ledger.position(source) for source in SOURCES] == [made[5].end, made[4].end, made[3].end]
+
+
+def test_a_transaction_of_many_batches_is_of_so_many_records_at_most(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_ACTIVITIES", 3)
+    made = batches([buys(0, 0), buys(1, 0, 1), buys(2, 0, 1), buys(0, 1)])
+    together = breaking(ledger, dict.fromkeys(range(1, 5), "well"))
+    with Commits(ledger) as commits:
+        for one in made:
+            commits.submit(partial(_itself, one), threading.Event())
+    assert max(together) <= 2
+    assert sum(together) == 4
+
+
 def test_whoever_lost_a_partition_is_told_and_the_other_partitions_go_on(ledger: Ledger, tmp_path: Path) -> None:
     made = batches([buys(0, 0), buys(0, 1), buys(1, 0), buys(0, 2), buys(1, 1)])
     other = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
@@ -240,11 +281,11 @@ def test_a_partition_that_is_given_up_while_the_database_is_away_lets_the_next_o
     mine, theirs = batches([buys(0, 0), buys(1, 0)])
     write, tried, given_up = ledger.store.write, threading.Event(), threading.Event()
 
-    def away(rows: Any, tracking: Any = None) -> range:
-        if tracking.application_name == SOURCES[0].name:
+    def away(rows: Any, *tracking: Any) -> range:
+        if any(one.application_name == SOURCES[0].name for one in tracking):
             tried.set()
             raise Unavailable("away")
-        return write(rows, tracking)
+        return write(rows, *tracking)
 
     ledger.store.write = away  # type: ignore[method-assign]
     with Commits(ledger) as commits:
