@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
@@ -21,13 +21,7 @@ from eventsourcing.utils import Environment
 
 from aggregates.account import Account, decide, evolve
 from aggregates.activity import MARKER, Activity
-from aggregates.database import (
-    Exclusive,
-    Lock,
-    Unavailable,
-    is_unavailable,
-    without_password,
-)
+from aggregates.database import Exclusive, Lock, Unavailable, is_unavailable, without_password
 from aggregates.events import Origin, StoredEvent, from_stored
 from aggregates.ledger_store import (
     BatchTracking,
@@ -36,10 +30,10 @@ from aggregates.ledger_store import (
     Encoded,
     LedgerEventStore,
     LedgerStore,
-    Owned,
     encoded,
     environment,
     left_of,
+    not_ours,
     spend,
 )
 from aggregates.program_events import MarkerPassed, ProgramEvent
@@ -95,7 +89,7 @@ class Batch:
     write that reached the same position."""
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Decided:
     """A batch and what it came to; nothing of it counts before it is written."""
 
@@ -104,6 +98,9 @@ class Decided:
     """Its encoded events, and the tracking that goes with them."""
     generation: int
     """Of the accounts in memory that it was decided on."""
+    changed: frozenset[str]
+    """The accounts that have events of it: they stay in memory until it is stored, or they would be read without it."""
+    stored: bool = False
 
 
 class Stale(Exception):
@@ -160,6 +157,8 @@ class Ledger(EventSourcedProjection[str]):
         """The generation of `_accounts`."""
         self._cached_events = 0
         """Of all accounts in memory."""
+        self._ahead: list[Decided] = []
+        """What was decided on these accounts and may not be stored yet."""
 
     def construct_env(self, name: str, env: Any = None) -> Environment:
         """Its address alone says what it is: nothing of the library's settings in the process's environment counts."""
@@ -221,7 +220,7 @@ class Ledger(EventSourcedProjection[str]):
                 except BaseException:
                     self.forget()
                     raise
-                return self._evict(())
+                return self._evict()
 
     def decide(self, batch: Batch) -> Decided:
         """Decide a batch, on all that was decided before it, though some of that may still be on its way to `write`.
@@ -242,8 +241,11 @@ class Ledger(EventSourcedProjection[str]):
             except BaseException:
                 self.forget()  # half of it may be in memory
                 raise
-            self._evict({encoded[0] for encoded in cast(list[Encoded], outcome.events)})
-            return Decided(batch, outcome, generation)
+            changed = frozenset(encoded[0] for encoded in cast(list[Encoded], outcome.events))
+            decided = Decided(batch, outcome, generation, changed)
+            self._ahead.append(decided)
+            self._evict()
+            return decided
 
     def write(self, *decided: Decided) -> None:
         """Store what was decided, in one transaction with the positions; what was decided since goes on from it.
@@ -258,25 +260,29 @@ class Ledger(EventSourcedProjection[str]):
                     raise Stale
                 events = [event for one in decided for event in one.outcome.events]
                 self.events.put(events, tracking=[one.outcome.tracking for one in decided])
+                for one in decided:
+                    one.stored = True
             except BaseException as error:
                 self._generation += 1
-                if not (len(decided) == 1 and isinstance(error, IntegrityError) and self._has(decided[0].batch)):
+                if not (len(decided) == 1 and isinstance(error, IntegrityError) and self._has(decided[0].outcome)):
                     raise
 
-    def _has(self, batch: Batch) -> bool:
+    def _has(self, outcome: ProcessingEvent[str]) -> bool:
         """Whether it is stored, and only the acknowledgement was lost. Raises `Fenced` where it cannot be any more."""
-        owned = self.store.owner(batch.source.name)
-        if owned == (batch.end, batch.writer, batch.number):
+        batch = cast(BatchTracking, outcome.tracking)
+        owned = self.store.owner(batch.application_name)
+        if owned == (batch.notification_id, batch.writer, batch.number):
             return True
-        if owned is None or owned[:2] != (batch.start, batch.writer):
-            raise Fenced(_fenced(batch, owned)) from None
+        if owned is None or owned[:2] != (batch.previous, batch.writer):
+            raise Fenced(not_ours(batch, owned)) from None
         return False
 
-    def _evict(self, used: Collection[str]) -> None:
-        """Drop the accounts that were used longest ago, until the others are few and small enough; none of `used`."""
+    def _evict(self) -> None:
+        """Drop accounts that were used longest ago, until the others are few and small enough or not stored yet."""
+        self._ahead = [one for one in self._ahead if not one.stored]
         while len(self._accounts) > CACHED_ACCOUNTS or self._cached_events > CACHED_EVENTS:
             oldest = next(iter(self._accounts))
-            if oldest in used:
+            if any(oldest in one.changed for one in self._ahead):
                 break
             self._cached_events -= self._accounts.pop(oldest).version
 
@@ -346,6 +352,7 @@ class Ledger(EventSourcedProjection[str]):
         self._accounts_of = self._generation
         self._accounts.clear()
         self._cached_events = 0
+        self._ahead.clear()
 
     def in_memory(self) -> Iterator[tuple[Account, int]]:
         """The accounts in memory, used longest ago first, each with the number of its events."""
@@ -390,13 +397,3 @@ class Ledger(EventSourcedProjection[str]):
         """The greatest notification id; 0 for an empty ledger."""
         with self._reaching():
             return self.store.last()
-
-
-def _fenced(batch: Batch, owned: Owned | None) -> str:
-    where = f"{batch.source.topic} partition {batch.source.partition}"
-    if owned is None:
-        return f"{where}: {batch.writer} has not taken it, so it must not write it."
-    at = f"the ledger is at offset {owned.position}, this batch was built on {batch.start}"
-    if owned.writer == batch.writer:
-        return f"{where}: {at}. It was taken anew, or written twice; what was decided here is void."
-    return f"{where}: {owned.writer} owns it, not {batch.writer}; {at}. This worker must stop writing it."

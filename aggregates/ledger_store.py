@@ -128,6 +128,17 @@ class BatchTracking(Tracking):
     budgets: dict[CampaignKey, BudgetUse] = field(default_factory=dict)
 
 
+def not_ours(batch: BatchTracking, owned: Owned | None) -> str:
+    """Why a batch cannot be stored any more, for people."""
+    where = batch.application_name
+    if owned is None:
+        return f"{where}: {batch.writer} has not taken it, so it must not write it."
+    at = f"the ledger is at offset {owned.position}, this batch was built on {batch.previous}"
+    if owned.writer == batch.writer:
+        return f"{where}: {at}. It was taken anew, or written twice; what was decided here is void."
+    return f"{where}: {owned.writer} owns it, not {batch.writer}; {at}. This worker must stop writing it."
+
+
 class LedgerStore(ABC):
     """The ledger's own tables, alike on both databases, and how a batch moves them.
 

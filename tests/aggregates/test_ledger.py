@@ -47,7 +47,7 @@ def test_events_and_position_are_stored_together(ledger, opened):
 def test_a_source_that_nobody_took_has_no_position_and_cannot_be_written(ledger):
     other = partition(1)
     assert ledger.position(other) is None
-    with pytest.raises(Fenced, match="partition 1: w has not taken it"):
+    with pytest.raises(Fenced, match="epoch/1: w has not taken it"):
         ledger.consume(batch(0, 5, buy(3), source=other))
     assert ledger.take(other, "w", 40) == 40
     assert ledger.take(other, "w", 7) == 40, "only a new source starts where it is told"
