@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-import yaml
 from eventsourcing.persistence import IntegrityError
 
 from aggregates.database import Unavailable, open_database
@@ -24,7 +23,7 @@ from aggregates.program_decisions import (
     evolve_campaign,
 )
 from aggregates.program_events import CampaignDefined, ProgramEvent
-from service import outbox
+from service import outbox, yaml_text
 from service.instants import now_ms
 from service.problems import Refusal, Unusable
 from service.settings import Settings
@@ -49,9 +48,9 @@ def read_definitions(files: list[Path]) -> list[Brand | Campaign]:
 def documents(text: str, where: str) -> list[Brand | Campaign]:
     """The brands and campaigns of a text; `where` names it. Raises `Unusable` where it is no YAML, DefinitionError."""
     try:
-        loaded = list(yaml.safe_load_all(text))
-    except (yaml.YAMLError, ValueError) as error:
-        raise Unusable(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+        loaded = yaml_text.documents(text)
+    except ValueError as error:
+        raise Unusable(f"{where}: not YAML: {error}") from None
     found = [parse(document, f"{where} document {n}") for n, document in enumerate(loaded, 1) if document is not None]
     if not found:
         raise DefinitionError(f"{where}: no brand and no campaign in it")

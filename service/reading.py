@@ -17,10 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, cast
 
-import yaml
-
 from schemas.catalogue import current
 from schemas.validate import problem
+from service import yaml_text
 from service.formats import DAMAGE, FormatError, Item, Source, avro, cause, csv_rows, json_lines, shown
 
 RECORD_TYPES: Final[Mapping[str, str]] = {
@@ -128,11 +127,12 @@ def rows(path: str | Path, columns: Collection[str]) -> Iterator[Item]:
 def load_mapping(path: str | Path) -> dict[str, Any]:
     """The mapping of a YAML file, for `read`. Raises InputError when it is not one."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        found = yaml_text.documents(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not YAML: {error}") from error
+    content = found[0] if len(found) == 1 else None
     if not isinstance(content, dict):
         raise InputError(f"{path}: a mapping is `field: source column` lines and `constants: {{field: value}}`")
     return content

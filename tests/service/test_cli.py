@@ -263,7 +263,16 @@ def test_a_definition_that_is_refused_ends_with_1_and_its_reason(
     assert said in done.line
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"brand: [", "not YAML"), (b"brand: \xff", "not UTF-8")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"brand: [", "not YAML"),
+        (b"brand: \xff", "not UTF-8"),
+        (b"brand: acme\ncurrency: EUR\nplan: free\nplan: pro\n", "line 4, column 1: the key `plan` is there twice"),
+        (b"campaign: c\nbrand: acme\nearn:\n  - {rule: a, points: 1, rule: b}\n", "line 4, column 26: the key `rule`"),
+        (b"brand: " + b"[" * 5_000, "it is nested too deep"),
+    ],
+)
 def test_a_file_that_is_no_yaml_ends_with_2(run: Run, tmp_path: Path, content: bytes, said: str) -> None:
     file = tmp_path / "bad.yaml"
     file.write_bytes(content)
