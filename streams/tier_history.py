@@ -30,7 +30,8 @@ NO_TIER: Final = TierChange(0, -1, UNKNOWN_TIER)
 def note(changes: list[TierChange], occurred_at: int, tier: str, profile: Mapping[str, int]) -> bool:
     """Add a member's tier after a change of followers, which left `profile`; False where it is what the log had last.
 
-    So a change is one in log order, and it stands at its event time.
+    So a change is one in log order, and it stands at its event time. Of more than are remembered the oldest goes, but
+    never the last of the log: what comes next is compared with that.
     """
     latest = max(changes, key=lambda change: change.number, default=None)
     if latest is not None and latest.tier == tier:
@@ -38,7 +39,8 @@ def note(changes: list[TierChange], occurred_at: int, tier: str, profile: Mappin
     most = min(profile, key=lambda platform: (-profile[platform], platform), default="")
     number = 0 if latest is None else latest.number + 1
     insort(changes, TierChange(occurred_at, number, tier, most, profile.get(most)))
-    del changes[: max(0, len(changes) - TIER_CHANGES)]
+    while len(changes) > TIER_CHANGES:
+        del changes[0 if changes[0].number < number else 1]
     return True
 
 

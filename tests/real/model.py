@@ -161,7 +161,8 @@ class Model:
         latest = max(changes, key=lambda change: change[1], default=(0, -1, ""))
         if latest[2] != tier_of(platforms):
             insort(changes, (at, latest[1] + 1, tier_of(platforms)))
-            del changes[:-TIER_CHANGES]
+            if len(changes) > TIER_CHANGES:
+                changes.remove(min(change for change in changes if change[1] <= latest[1]))
 
     def _interaction(self, value: dict[str, Any]) -> dict[str, int]:
         own = value["actor_id"] == value["member_id"] and value["kind"] != "post"
