@@ -139,7 +139,8 @@ def _days(
         day.name: group_totals(conn, "campaign", brand.id, campaign.id, None, Bounds(day.start, day.end)).get("", {})
         for day in days
     }
-    for name in sorted({*by_day, *(name for name, counters in counted.items() if any(counters.values()))}):
+    busy = {name for name, counters in counted.items() if any(counters.values()) or people.get(name)}
+    for name in sorted(by_day.keys() | busy):
         engaged = _engaged(counted.get(name, {}), people.get(name, 0))
         yield DayResults(day=name, **engaged, **_money(_sum(by_day[name])))
 

@@ -246,6 +246,15 @@ def test_a_campaign_of_which_nothing_is_known_has_zeros_and_no_rates(fresh: Call
     assert (found.total.rate_by_followers, found.days, found.budget.used) == (None, (), 0)
 
 
+def test_a_day_whose_activity_comes_to_nothing_is_there_with_its_members(fresh: Callable[[], Engine]) -> None:
+    brand, campaign = defined("UTC")
+    engine, midnight = fresh(), START - START % DAY + DAY
+    filled(engine, brand, campaign, [Happening("ann", midnight, "like", n) for n in (3, -3)])
+    with engine.connect() as conn:
+        [day] = campaign_report(conn, brand, campaign, None, {}).days
+    assert (day.day, day.members, day.engagements) == (local(midnight, "UTC"), 1, 0)
+
+
 def test_a_day_is_as_long_as_the_clocks_make_it() -> None:
     paris = ZoneInfo("Europe/Paris")
     lengths = {
