@@ -87,12 +87,18 @@ class Commits:
     def _decide(self, job: _Job) -> None:
         job.began = perf_counter()
         job.batch = batch = job.take()
-        with suppress(Exception):  # it is tried again when nothing else is on its way, and what it fails with counts
-            job.decided = self.ledger.decide(batch)
-        if self._has_no_room(batch):
-            self._hand_on()
+        self._ahead(job)
+        if (self._done.is_set() or self._has_no_room(batch)) and self._hand_on():
+            self._ahead(job)
         self._next.append(job)
         self._go_on()
+
+    def _ahead(self, job: _Job) -> None:
+        """Decide a batch, on all those before it."""
+        job.decided = None
+        with suppress(Exception):  # it is tried again when nothing else is on its way, and what it fails with counts
+            assert job.batch is not None
+            job.decided = self.ledger.decide(job.batch)
 
     def _has_no_room(self, batch: Batch) -> bool:
         """Whether a batch cannot be stored with those that are next."""
@@ -105,8 +111,12 @@ class Commits:
         if self._done.is_set():
             self._hand_on()
 
-    def _hand_on(self) -> None:
-        """Have all that is going stored or given up, for only then more may be written; and what is next goes."""
+    def _hand_on(self) -> bool:
+        """Have all that is going stored or given up, for only then more may be written; and what is next goes.
+
+        True when some of it had to be tried again: then all that was decided since is void. What is next is decided
+        anew here, or it would be stale itself, and so on, for as long as there is more.
+        """
         self._done.wait()
         going, self._going, self._next = self._going, self._next, []
         left = [job for job in going if not job.stored.done()]
@@ -114,9 +124,12 @@ class Commits:
             self.ledger.forget()
         for job in left:
             self._try_again(job)
+        for job in self._going if left else ():
+            self._ahead(job)
         if self._going:
             self._done.clear()
             self._storing.submit(self._store, self._going)
+        return bool(left)
 
     def _finish(self) -> None:
         while self._next or self._going:
