@@ -10,12 +10,14 @@ from aggregates.definitions import Brand, Campaign, DefinitionError, Rule, conte
 from aggregates.parsing import from_content, parse
 
 __all__ = [
+    "Bands",
     "Brand",
     "Campaign",
     "DefinitionError",
     "Judgement",
     "Programs",
     "Rule",
+    "bands_of",
     "content_of",
     "from_content",
     "in_force",
@@ -61,6 +63,37 @@ def brand_in_force(versions: Sequence[Brand], at: int) -> Brand:
     return found or min(versions, key=lambda version: (version.effective_at, version.version))
 
 
+class Bands(NamedTuple):
+    """The influence tiers of a brand over time, as far as they are defined."""
+
+    starts: tuple[int, ...]
+    """From when each of `brands` applies, ascending epoch milliseconds; the first of them before that too."""
+    brands: tuple[Brand, ...]
+    """The versions that change the tiers."""
+    bounds: tuple[int, ...]
+    """Every lower bound in followers that any of them has, ascending."""
+
+    def at(self, at: int) -> Brand:
+        """A version with the tiers in force at an instant."""
+        return self.brands[max(0, bisect_right(self.starts, at) - 1)]
+
+    def place(self, followers: int) -> int:
+        """The stretch between two bounds that followers are in: those of one stretch are in one tier at any time."""
+        return bisect_right(self.bounds, followers)
+
+
+def bands_of(versions: Sequence[Brand]) -> Bands:
+    """The tiers of a brand by its versions; `versions` is not empty."""
+    starts: list[int] = []
+    brands: list[Brand] = []
+    for start in sorted({version.effective_at for version in versions}):
+        brand = brand_in_force(versions, start)
+        if not brands or brand.tiers != brands[-1].tiers:
+            starts.append(start)
+            brands.append(brand)
+    return Bands(tuple(starts), tuple(brands), tuple(sorted({bound for v in versions for _, bound in v.tiers})))
+
+
 def unknown_tiers(brand: Brand, campaign: Campaign) -> list[str]:
     """Tiers that the campaign's multipliers name and the brand does not have: most likely misspelt."""
     known = {name for name, _ in brand.tiers} | {"unknown"}
@@ -85,10 +118,11 @@ class _Slot:
 class _BrandPrograms:
     """All versions of one brand and of its campaigns, with the slots that were asked for so far."""
 
-    __slots__ = ("brands", "campaigns", "cuts", "slots")
+    __slots__ = ("bands", "brands", "campaigns", "cuts", "slots")
 
     def __init__(self) -> None:
         self.brands: dict[int, Brand] = {}
+        self.bands: Bands | None = None
         self.campaigns: dict[str, dict[int, Campaign]] = {}
         self.cuts: list[int] = []
         self.slots: dict[int, _Slot] = {}
@@ -96,6 +130,7 @@ class _BrandPrograms:
     def add(self, definition: Brand | Campaign) -> None:
         if isinstance(definition, Brand):
             self.brands[definition.version] = definition
+            self.bands = bands_of(list(self.brands.values()))
         else:
             self.campaigns.setdefault(definition.id, {})[definition.version] = definition
         cuts = {brand.effective_at for brand in self.brands.values()}
@@ -137,6 +172,16 @@ class Programs:
         """The brand's version in force at that time; None for an unknown brand."""
         programs = self._brands.get(brand_id)
         return programs.slot(at).brand if programs is not None and programs.brands else None
+
+    def bands(self, brand_id: str) -> Bands | None:
+        """The brand's tiers over time; None for an unknown brand."""
+        programs = self._brands.get(brand_id)
+        return programs.bands if programs is not None else None
+
+    def bands_after(self, at: int) -> list[tuple[int, str]]:
+        """When brands get other tiers, after an instant: (epoch milliseconds, brand), ascending."""
+        known = [(brand, programs.bands) for brand, programs in self._brands.items() if programs.bands is not None]
+        return sorted((start, brand) for brand, bands in known for start in bands.starts[1:] if start > at)
 
     def campaign(self, brand_id: str, campaign_id: str, at: int) -> Campaign | None:
         """The campaign's version in force at that time, live or not; None if there is none."""

@@ -11,18 +11,17 @@ from sqlalchemy import Connection, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.database import among
-from aggregates.engagement import TIER_CHANGES
 from projections.engagement_tables import MEMBER_TIERS, MEMBERS
 
 _ID_CHUNK: Final = 500
 
 
 class TierChange(NamedTuple):
-    """When a member came into a tier, in event time, and where the followers were that decided it."""
+    """When a member came into a tier, in event time, and the followers that decided it."""
 
     occurred_at: int
     number: int
-    """In the order of the log, from 0."""
+    """In the order of the log, from 0; a change that new bands of the brand brought has that of the one before it."""
     tier: str
     platform: str
     followers: int | None
@@ -50,7 +49,8 @@ def changes_of(text: str) -> list[TierChange]:
 
 def is_whole(changes: Sequence[TierChange]) -> bool:
     """Whether none can have been let go: before the first of them the member had no tier."""
-    return 0 < len(changes) < TIER_CHANGES
+    numbers = {change.number for change in changes}
+    return len(numbers) == max(numbers, default=-1) + 1 > 0
 
 
 def write_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> int:

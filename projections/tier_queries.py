@@ -62,7 +62,7 @@ def _now(brand: str, member: str, found: Any, positions: Mapping[int, int]) -> M
     profiles: dict[str, int] = json.loads(found.platforms) if found else {}
     deciding = min(profiles, key=lambda name: (-profiles[name], name), default=None)
     changes = changes_of(found.changes) if found else []
-    latest = max(changes, key=lambda change: change.number, default=None)
+    latest = max(changes, key=lambda change: (change.number, change.occurred_at), default=None)
     if latest is not None and latest.tier != found.tier:
         latest = None  # it came so late that it was the oldest of too many, and is not kept
     return MemberTierAnswer(

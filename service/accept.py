@@ -21,7 +21,7 @@ from service.problems import Unusable
 from service.settings import Settings
 from streams import broker, epochs, outputs, readstate
 from streams.connection import Brokers
-from streams.readstate import DEFINITIONS
+from streams.readstate_tables import DEFINITIONS
 
 
 @dataclass(frozen=True, slots=True)

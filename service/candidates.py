@@ -242,7 +242,7 @@ class Outcome:
         for state in self._run.states.values():
             profile = state.profiles.get((brand, member))
             if profile:
-                return self._newest(brand).tier_of(max(profile.values()))
+                return state.tiers_of((brand, member))[0]
         return UNKNOWN_TIER
 
 

@@ -24,7 +24,7 @@ from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, DEFINITIONS
 from schemas.validate import problem
 from service.publisher import record
-from streams import readstate
+from streams import readstate, readstate_tables
 
 METADATA = sa.MetaData()
 POSITION = sa.Table(
@@ -211,7 +211,7 @@ class _Read(NamedTuple):
 def _read(connection: sa.Connection) -> dict[int, _Read]:
     """By partition, of the saved read-state."""
     found: dict[int, _Read] = {}
-    definitions, closings = readstate.DEFINITIONS, readstate.CLOSINGS
+    definitions, closings = readstate_tables.DEFINITIONS, readstate_tables.CLOSINGS
     for row in readstate.positions(connection):
         read = found.setdefault(row.partition, _Read(set(), set()))
         contents = sa.select(definitions.c.content).where(definitions.c.source == row.source)

@@ -16,7 +16,7 @@ from projections import registry
 from projections.engagement_tables import POSITIONS as CONSUMED
 from projections.runner import POSITIONS as FOLLOWED
 from schemas.topics import TIERS, WINDOWS
-from streams.readstate import POSITIONS as FOLDED
+from streams.readstate_tables import POSITIONS as FOLDED
 
 
 class _Noted(NamedTuple):

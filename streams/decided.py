@@ -24,7 +24,8 @@ from aggregates.ledger import CACHED_ACCOUNTS, CACHED_EVENTS, Source
 from aggregates.ledger_store import EVENTS
 from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import Campaign
-from streams.readstate import CLOSINGS, DEFINITIONS, MEMBERSHIPS, ReadState
+from streams.readstate import ReadState
+from streams.readstate_tables import CLOSINGS, DEFINITIONS, MEMBERSHIPS
 
 PAGE: Final = 5_000
 LOG: Final = 1 << 40

@@ -82,18 +82,16 @@ class ActivityFold:
         """Dirty panes, changed tiers, dead letters and the read-state, all as of `position`."""
         epoch, partition, stamp = self._source.epoch, self._source.partition, position - 1
         records = self.panes.take_dirty(stamp)
-        changed = self.intake.changed_profiles.items()
-        profiles, history = self.state.profiles, self.state.tiers
         members = [
-            member_record(epoch, partition, stamp, *key, tier, profiles[key], history.get(key, ()))
-            for key, tier in changed
+            member_record(epoch, partition, stamp, *key, *self.state.tiers_of(key), self.state.profiles[key])
+            for key in self.intake.changed_members
             if stamp >= self._members.get(key, -1)
         ]
         if members:
             records.setdefault(TIERS, []).extend(members)
         if self._letters:
             records[DEAD_LETTERS] = [letter_record(one, self._source.topic, partition) for one in self._letters]
-        self.intake.changed_profiles = {}
+        self.intake.changed_members = {}
         self._letters = []
         self._tell_metrics()
         return records, self.state.take(previous, position)

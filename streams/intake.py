@@ -20,7 +20,7 @@ from schemas.dead_letters import Reason
 from schemas.signing import SIGNATURE_HEADER, verify
 from schemas.topics import INPUTS, TRUSTED, activity_key
 from schemas.validate import problem
-from streams.readstate import ReadState
+from streams.readstate import MemberKey, ReadState
 from streams.recent import Recent, identity
 
 FUTURE_MS = 24 * 3_600_000
@@ -88,8 +88,9 @@ class Intake:
         self.recent = recent
         self.secret = secret
         self.limits = limits
-        self.changed_profiles: dict[tuple[str, str], str] = {}
-        """Member → the tier after the latest change, by the definition in force for the record that changed it."""
+        self.changed_members: dict[MemberKey, None] = {}
+        """Members whose followers changed, or whose brand's tiers did, since they were last told; in that order."""
+        self._bands_ahead = state.programs.bands_after(state.greatest_record_time)
         self._members: dict[bytes | None, tuple[str, str]] = {}
         """Good keys that were seen, and whose they are."""
         self._run = self._run_before(state)
@@ -117,6 +118,8 @@ class Intake:
         for record in records:
             if record.timestamp > state.greatest_record_time:
                 state.greatest_record_time = record.timestamp
+                while self._bands_ahead and self._bands_ahead[0][0] <= record.timestamp:
+                    self.changed_members.update(dict.fromkeys(state.members_of(self._bands_ahead.pop(0)[1])))
             before = state.greatest_event_time
             try:
                 activity = self._accept(record)
@@ -214,7 +217,10 @@ class Intake:
     def _broadcast(self, kind: str, value: dict[str, Any], offset: int) -> Activity | None:
         state = self.state
         if kind == "Definition":
-            state.define(offset, value["content"])
+            brand_id: str = value["brand_id"]
+            if state.define(offset, brand_id, value["content"]):
+                self.changed_members.update(dict.fromkeys(state.members_of(brand_id)))
+                self._bands_ahead = state.programs.bands_after(state.greatest_record_time)
             state.counts["definition"] += 1
             return None
         brand = state.programs.brand(value["brand_id"], value["occurred_at"])
@@ -230,7 +236,7 @@ class Intake:
         state = self.state
         brand_id, member, at = value["brand_id"], value["member_id"], value["occurred_at"]
         if kind == "ProfileSnapshot":
-            self._profile(judged, value, value["followers"])
+            self._profile(value, value["followers"])
             return None
         if kind == "Enrolment":
             state.set_membership((brand_id, member, value["campaign_id"]), at, offset, value["kind"] == "joined")
@@ -245,14 +251,14 @@ class Intake:
             if followers is None:
                 followers = known
             elif followers != known:
-                self._profile(judged, value, followers)
+                self._profile(value, followers)
                 profile = state.profiles[brand_id, member]
         assert judged.brand is not None
         behind: int | None = None
         if kind == "ReferralDue":
             # Where a derived record stands among the member's others depends on when it was sent: log order would make
             # its tier a matter of chance.
-            _, _, tier, _, behind = state.tier_at(brand_id, member, at)
+            _, _, tier, _, behind = state.tier_at((brand_id, member), at)
         elif profile:
             behind = max(profile.values())
             tier = judged.brand.tier_of(behind)
@@ -267,13 +273,10 @@ class Intake:
             is_self, behind,
         )  # fmt: skip
 
-    def _profile(self, judged: Judgement, value: dict[str, Any], followers: int) -> None:
-        brand, member = value["brand_id"], value["member_id"]
-        if self.state.set_followers(brand, member, value["platform"], followers):
-            assert judged.brand is not None
-            tier = judged.brand.tier_of(max(self.state.profiles[brand, member].values()))
-            self.state.set_tier(brand, member, value["occurred_at"], tier)
-            self.changed_profiles[brand, member] = tier
+    def _profile(self, value: dict[str, Any], followers: int) -> None:
+        key = value["brand_id"], value["member_id"]
+        if self.state.set_followers(key, value["occurred_at"], value["platform"], followers):
+            self.changed_members[key] = None
 
     def _limit(self, offset: int, no: Rejected | None) -> None:
         self._run = self._run + 1 if no else 0

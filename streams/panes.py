@@ -206,8 +206,8 @@ def member_record(
     brand: str,
     member: str,
     tier: str,
-    platforms: dict[str, int],
     changes: Sequence[TierChange],
+    platforms: dict[str, int],
 ) -> Record:
     """A member's tier with the followers behind it, as of the change, and the changes of tier so far."""
     value = {

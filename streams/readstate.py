@@ -21,62 +21,9 @@ from aggregates.database import brief_transaction
 from aggregates.ledger import Fenced, Source
 from aggregates.programs import Programs
 from streams import tier_history
+from streams.readstate_tables import CLOSINGS, DEFINITIONS, MEMBERSHIPS, METADATA, POSITIONS, PROFILES, REJECTED
 from streams.recent import tail_start
 from streams.tier_history import TierChange
-
-METADATA = sa.MetaData()
-
-POSITIONS = sa.Table(
-    "stream_positions",
-    METADATA,
-    sa.Column("source", sa.Text, primary_key=True, comment="topic/epoch/partition"),
-    sa.Column("partition", sa.BigInteger, nullable=False),
-    sa.Column("position", sa.BigInteger, nullable=False, comment="next offset of the activity log"),
-    sa.Column("writer", sa.Text, nullable=False),
-    sa.Column("greatest_event_time", sa.BigInteger, nullable=False),
-    sa.Column("greatest_record_time", sa.BigInteger, nullable=False),
-    sa.Column("counts", sa.Text, nullable=False, comment="JSON: accepted, duplicate, late, rejected…"),
-    sa.Column("outputs", sa.Text, nullable=False, comment="JSON: output topic → end offset after the flush"),
-)
-PROFILES = sa.Table(
-    "stream_profiles",
-    METADATA,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("brand", sa.Text, primary_key=True),
-    sa.Column("member", sa.Text, primary_key=True),
-    sa.Column("platforms", sa.Text, nullable=False, comment="JSON: platform → followers"),
-    sa.Column("tiers", sa.Text, nullable=False, comment="JSON: the fields of a TierChange, each"),
-)
-MEMBERSHIPS = sa.Table(
-    "stream_memberships",
-    METADATA,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("brand", sa.Text, primary_key=True),
-    sa.Column("member", sa.Text, primary_key=True),
-    sa.Column("campaign", sa.Text, primary_key=True),
-    sa.Column("changes", sa.Text, nullable=False, comment="JSON: [[occurred_at, offset, joined]…]"),
-)
-DEFINITIONS = sa.Table(
-    "stream_definitions",
-    METADATA,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("offset", sa.BigInteger, primary_key=True),
-    sa.Column("content", sa.Text, nullable=False),
-)
-CLOSINGS = sa.Table(
-    "stream_closings",
-    METADATA,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("brand", sa.Text, primary_key=True),
-    sa.Column("campaign", sa.Text, primary_key=True),
-    sa.Column("offset", sa.BigInteger, nullable=False, comment="of the marker; -1: in the log before this one"),
-)
-REJECTED = sa.Table(
-    "stream_rejected",
-    METADATA,
-    sa.Column("source", sa.Text, primary_key=True),
-    sa.Column("offset", sa.BigInteger, primary_key=True),
-)
 
 
 class OtherLog(Exception):
@@ -136,24 +83,30 @@ class ReadState:
     _closings: list[tuple[CampaignKey, int]] = field(default_factory=list)
     _rejected: list[int] = field(default_factory=list)
 
-    def set_followers(self, brand: str, member: str, platform: str, followers: int) -> bool:
-        """Note a member's followers on a platform; True when they changed."""
-        profile = self.profiles.setdefault((brand, member), {})
+    def set_followers(self, key: MemberKey, occurred_at: int, platform: str, followers: int) -> bool:
+        """Note the followers of a member of a known brand on a platform; True when they changed."""
+        profile = self.profiles.setdefault(key, {})
         if profile.get(platform) == followers:
             return False
         profile[platform] = followers
-        self._profiles.add((brand, member))
+        bands = self.programs.bands(key[0])
+        assert bands is not None
+        tier_history.note(self.tiers.setdefault(key, []), occurred_at, profile, bands)
+        self._profiles.add(key)
         return True
 
-    def set_tier(self, brand: str, member: str, occurred_at: int, tier: str) -> None:
-        """Note a member's tier after a change of followers; it is kept only where it changed."""
-        changes = self.tiers.setdefault((brand, member), [])
-        if tier_history.note(changes, occurred_at, tier, self.profiles.get((brand, member), {})):
-            self._profiles.add((brand, member))
+    def tier_at(self, key: MemberKey, at: int) -> TierChange:
+        """The member's tier as of an instant (epoch milliseconds), by the changes and definitions seen so far."""
+        return tier_history.change_at(self.tiers.get(key, ()), at, self.programs.bands(key[0]))
 
-    def tier_at(self, brand: str, member: str, at: int) -> TierChange:
-        """What the member's tier as of an instant (epoch milliseconds) comes from, of the changes seen so far."""
-        return tier_history.change_at(self.tiers.get((brand, member), ()), at)
+    def tiers_of(self, key: MemberKey) -> tuple[str, list[TierChange]]:
+        """The tier of a member with a profile as of the log's own time, and all changes of tier until then."""
+        bands = self.programs.bands(key[0])
+        assert bands is not None
+        changes, until = self.tiers.get(key, []), self.greatest_record_time
+        latest = max(changes, key=lambda change: change.number, default=tier_history.NO_TIER)
+        now = bands.at(max(until, latest.occurred_at)).tier_of(max(self.profiles[key].values()))
+        return now, tier_history.told(changes, bands, until)
 
     def set_membership(self, key: MembershipKey, occurred_at: int, offset: int, joined: bool) -> None:
         """Note that a member joined or left a campaign."""
@@ -169,10 +122,22 @@ class ReadState:
             joined = value
         return joined
 
-    def define(self, offset: int, content: str) -> None:
-        """Add an accepted definition."""
+    def define(self, offset: int, brand: str, content: str) -> bool:
+        """Add an accepted definition of a brand or its campaign; whether the brand's tiers are others now or later."""
+        before = self.programs.bands(brand)
         self.programs.add(content)
         self._definitions.append((offset, content))
+        bands = self.programs.bands(brand)
+        if bands is None or bands == before:
+            return False
+        for key in self.members_of(brand):
+            if tier_history.divide(self.tiers.get(key, []), self.profiles[key], bands):
+                self._profiles.add(key)
+        return True
+
+    def members_of(self, brand: str) -> list[MemberKey]:
+        """The brand's members with a profile."""
+        return [key for key in self.profiles if key[0] == brand]
 
     def close(self, brand: str, campaign: str, offset: int) -> bool:
         """Note a campaign's marker; False when it has one already, which stays."""

@@ -103,12 +103,13 @@ class LogState(ReadState):
     replaced: frozenset[tuple[str, str]] = frozenset()
     """Brand and campaign (empty: the brand itself) that other definitions stand for, from the start."""
 
-    def define(self, offset: int, content: str) -> None:
+    def define(self, offset: int, brand: str, content: str) -> bool:
         """Take in a definition of the log, unless another one takes its place."""
         key = definition_key(from_content(content))
-        if key[:2] not in self.replaced:
-            self.programs.add(content)
-            self.contents[key] = content
+        if key[:2] in self.replaced:
+            return False
+        self.contents[key] = content
+        return super(LogState, self).define(offset, brand, content)
 
 
 class Rederivation:
@@ -234,7 +235,7 @@ class Rederivation:
         state = LogState(replaced=replaced)
         source = Source(self.log.topic, self.log.epoch, partition)
         for content in self.decided.state_before(source, state, start):
-            state.define(-1, content)
+            state.define(-1, definition_key(from_content(content))[0], content)
         for definition in self.candidate:
             state.programs.add(content_of(definition))
         for row in self.decided.outside(partition, start, PLENTY):

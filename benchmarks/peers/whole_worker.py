@@ -29,7 +29,7 @@ from benchmarks.peers.subject import PARTITIONS, arguments
 from benchmarks.peers.workload import BRAND, CAMPAIGNS, START, WORKLOADS, send
 from schemas.topics import ACTIVITY
 from service.stack import free_port
-from streams.readstate import POSITIONS
+from streams.readstate_tables import POSITIONS
 
 ROOT = Path(__file__).parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -341,7 +341,7 @@ def test_a_newer_record_replaces_the_whole_history_and_an_older_one_does_not(con
 
 
 def test_before_the_changes_that_are_kept_a_tier_is_refused_and_not_made_up(conn):
-    kept = [[model.BASE + n, n, ("nano", "mid")[n % 2], "tok", 5] for n in range(64)]
+    kept = [[model.BASE + n, n + 1, ("nano", "mid")[n % 2], "tok", 5] for n in range(64)]
     applied(conn, model.profile("m1", "nano", 1, changes=kept, tok=5), model.profile("m2", "nano", 2, tok=5))
     assert member_tier(conn, "acme", "m1", model.BASE).tier == "nano"
     for member, says in (("m1", "those from 2026-03-01"), ("m2", "none, as an older release wrote it")):

@@ -103,7 +103,7 @@ class World:
         else:
             event = CampaignDefined(one.brand, one.id, one.version, one.effective_at, content, at)
             self.ledger.store.write([encoded(campaign_aggregate(one.brand, one.id), 1, event)])
-        self.state.define(0, content)
+        self.state.define(0, event.brand, content)
 
     def publish(self, record_type: str, **fields: Any) -> None:
         """One more record, all the way into the ledger, the read-state and the read models."""

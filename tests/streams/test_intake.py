@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from exact_bench import CAMPAIGN, NOW, SECRET, Record, definition, interaction, partition_of, programs, purchase, record
+from exact_bench import (
+    BRAND,
+    CAMPAIGN,
+    NOW,
+    SECRET,
+    Record,
+    definition,
+    interaction,
+    partition_of,
+    programs,
+    purchase,
+    record,
+)
 
 from aggregates.activity import Activity
 from schemas.topics import activity_key
@@ -201,6 +213,27 @@ def test_a_derived_record_has_the_tier_of_the_event_that_caused_it_wherever_it_s
     after = one(made, "ReferralDue", {**due, "event_id": "d2"})
     assert (before.tier, after.tier) == ("nano", "nano")
     assert one(made, "ReferralDue", {**due, "event_id": "d3", "occurred_at": NOW}).tier == "micro"
+
+
+def test_all_that_happens_under_new_tiers_of_the_brand_is_by_them_referrals_too():
+    made, bands = intake(), {"nano": 0, "micro": 2_000}
+    one(made, "Interaction", interaction(event_id="1", followers=1_200, occurred_at=NOW - 2 * DAY))
+    one(made, "Interaction", interaction(event_id="2", followers=1_500, occurred_at=NOW - 2 * DAY))
+    made.take([definition(9, {**BRAND, "version": 2, "effective_at": NOW - DAY, "tiers": bands})])
+    due = {
+        "event_id": "d", "occurred_at": NOW - DAY, "brand_id": "acme", "member_id": "m1", "buyer_id": "b",
+        "order_id": "o", "kind": "completed", "amount_minor": 1, "currency": "EUR", "campaign_id": None,
+        "new_customer": True,
+    }  # fmt: skip
+    after = [
+        one(made, "Interaction", interaction(event_id="3", occurred_at=NOW - DAY)),
+        one(made, "Purchase", purchase(event_id="4", occurred_at=NOW - DAY)),
+        one(made, "ReferralDue", due),
+    ]
+    assert [one.tier for one in after] == ["nano"] * 3
+    assert [one.tier_followers for one in after] == [1_500, 1_500, 1_200], "1,200 are those it crossed the bound with"
+    before = one(made, "ReferralDue", {**due, "event_id": "d2", "occurred_at": NOW - DAY - 1})
+    assert (before.tier, before.tier_followers) == ("micro", 1_200)
 
 
 def test_a_friends_refund_counts_for_what_the_order_counted_for_though_it_comes_later():

@@ -77,7 +77,7 @@ def test_a_pane_of_the_first_release_is_read_with_what_it_did_not_have_yet():
 
 def test_a_members_record_is_no_pane():
     changes = [TierChange(7, 0, "nano", "x", 2)]
-    key, value, _ = member_record("e", 1, 5, "acme", "ann", "nano", {"x": 3}, changes)
+    key, value, _ = member_record("e", 1, 5, "acme", "ann", "nano", changes, {"x": 3})
     assert key is not None
     assert value is not None
     assert not is_pane(key)

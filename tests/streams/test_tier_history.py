@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from exact_bench import NOW, Bench, Died, Record, interaction, programs, record
+from exact_bench import BRAND, NOW, Bench, Died, Record, definition, interaction, programs, record
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine
@@ -15,68 +14,129 @@ from sqlalchemy import create_engine
 from projections.engagement import apply
 from projections.engagement_tables import create_tables
 from projections.queries import NotFound
-from projections.tier_queries import member_tier
+from projections.tier_queries import member_tier, member_tiers
 from schemas.codec import decode
 from schemas.topics import TIERS
+from streams import readstate
 from streams.panes import is_pane
-from streams.readstate import of_member
 
 HOUR = 3_600_000
-BANDS = [(100_000, "macro"), (10_000, "mid"), (1_000, "micro"), (0, "nano")]
+START = NOW - 30 * HOUR
+"""Hour 0 of the stories."""
 KEPT = 64
+FOLLOWERS = [0, 999, 1_000, 1_500, 5_000, 20_000, 200_000]
+TIERS_OF = [
+    {"nano": 0, "micro": 1_000, "mid": 10_000, "macro": 100_000},
+    {"nano": 0, "micro": 2_000, "mid": 10_000, "macro": 100_000},
+    {"small": 0, "large": 1_000},
+    {"all": 0},
+    {"nano": 0, "micro": 400, "mid": 3_000, "macro": 100_000},
+]
 
-Said = tuple[str, str, int, int]
-"""Member, platform, followers, and the hour."""
-said = st.tuples(
-    st.sampled_from(["m1", "m2"]),
-    st.sampled_from(["x", "tok"]),
-    st.sampled_from([0, 999, 1_000, 5_000, 20_000, 200_000]),
-    st.integers(0, 20),
+
+class Said(NamedTuple):
+    """A member's followers on a platform."""
+
+    member: str
+    platform: str
+    followers: int
+    hour: int
+
+
+class Bands(NamedTuple):
+    """The next version of the brand, in force from an hour on."""
+
+    tiers: int
+    hour: int
+
+
+Story = list[Said | Bands]
+said = st.builds(
+    Said, st.sampled_from(["m1", "m2"]), st.sampled_from(["x", "tok"]), st.sampled_from(FOLLOWERS), st.integers(0, 20)
 )
+bands = st.builds(Bands, st.integers(0, len(TIERS_OF) - 1), st.integers(0, 35))
+stories = st.lists(st.one_of(said, said, said, bands), max_size=20)
 
 
-def log_of(told: list[Said]) -> list[Record]:
-    """Every second of them as an event's followers, the others as profiles."""
+def log_of(story: Story) -> list[Record]:
+    """Every second of the followers as an event's, the others as profiles; a record comes an hour after the last."""
     log = programs()
-    for n, (member, platform, followers, hour) in enumerate(told):
-        seen = {"member_id": member, "platform": platform, "followers": followers, "event_id": f"e{n}"}
-        value: dict[str, Any] = {**seen, "brand_id": "acme", "occurred_at": NOW - 30 * HOUR + hour * HOUR}
+    versions = 1
+    for n, one in enumerate(story):
+        came = START + n * HOUR
+        if isinstance(one, Bands):
+            versions += 1
+            at = START + one.hour * HOUR
+            document = {**BRAND, "version": versions, "effective_at": at, "tiers": TIERS_OF[one.tiers]}
+            log.append(definition(len(log), document)._replace(timestamp=came))
+            continue
+        value: dict[str, Any] = {
+            "event_id": f"e{n}", "occurred_at": START + one.hour * HOUR, "brand_id": "acme", "member_id": one.member,
+            "platform": one.platform, "followers": one.followers,
+        }  # fmt: skip
         if n % 2:
-            log.append(record(len(log), "Interaction", interaction(**value)))
+            log.append(record(len(log), "Interaction", interaction(**value), came))
         else:
-            log.append(record(len(log), "ProfileSnapshot", value))
-    return log
+            log.append(record(len(log), "ProfileSnapshot", value, came))
+    return [one._replace(timestamp=START) for one in log[:2]] + log[2:]
 
 
-def walk(told: list[Said]) -> dict[str, list[list[Any]]]:
-    """Each member's changes, by when they occurred: a change is where the tier is another than the last in the log.
+class Walk:
+    """A plain walk over a story, which keeps all of it."""
 
-    Only the last are remembered."""
-    profiles: dict[str, dict[str, int]] = {}
-    changes: dict[str, list[list[Any]]] = {}
-    for member, platform, followers, hour in told:
-        profile = profiles.setdefault(member, {})
-        profile[platform] = followers
-        most = max(profile.values())
-        tier = next(name for least, name in BANDS if most >= least)
-        own = changes.get(member, [])
-        number, last = max(((change[1], change[2]) for change in own), default=(-1, ""))
-        if last != tier:
-            where = sorted(name for name in profile if profile[name] == most)[0]
-            changed = [NOW - 30 * HOUR + hour * HOUR, number + 1, tier, where, most]
-            changes[member] = sorted([*own, changed])[-KEPT:]
-    return changes
+    def __init__(self, story: Story) -> None:
+        self.versions = [(0, 1, TIERS_OF[0])]
+        self.profiles: dict[str, dict[str, int]] = {}
+        self.kept: dict[str, list[list[Any]]] = {}
+        """Each member's crossings of a bound, in the order of the log: hour, number, platform, followers."""
+        for one in story:
+            if isinstance(one, Bands):
+                self.versions.append((one.hour, len(self.versions) + 1, TIERS_OF[one.tiers]))
+                for member, kept in self.kept.items():
+                    platform, followers = self.most(member)
+                    if self.is_apart(kept[-1][3], followers):
+                        kept[-1][2:] = platform, followers
+                continue
+            self.profiles.setdefault(one.member, {})[one.platform] = one.followers
+            platform, followers = self.most(one.member)
+            kept = self.kept.setdefault(one.member, [])
+            if not kept or self.is_apart(kept[-1][3], followers):
+                kept.append([one.hour, len(kept), platform, followers])
+
+    def most(self, member: str) -> tuple[str, int]:
+        """Where the member has the most followers, and how many."""
+        return max(sorted(self.profiles[member].items()), key=lambda item: item[1])
+
+    def is_apart(self, one: int, other: int) -> bool:
+        """Whether some version so far has a bound between them."""
+        return any((one >= bound) != (other >= bound) for _, _, tiers in self.versions for bound in tiers.values())
+
+    def tier(self, followers: int, hour: int) -> str:
+        """By the version in force at that hour."""
+        then = max((v for v in self.versions if v[0] <= max(hour, 0)), key=lambda v: v[:2])[2]
+        return [name for name, bound in then.items() if followers >= bound][-1]
+
+    def then(self, member: str, hour: int) -> tuple[str, int | None]:
+        """The tier at the end of that hour, and the followers behind it; of the changes that are remembered."""
+        before = [one for one in sorted(self.kept[member])[-KEPT:] if one[0] <= hour]
+        return (self.tier(before[-1][3], hour), before[-1][3]) if before else ("unknown", None)
+
+    def now(self, member: str, hour: int) -> str:
+        """The tier by the followers of now, as of an hour of the log."""
+        return self.tier(self.most(member)[1], max(hour, self.kept[member][-1][0]))
 
 
-@settings(max_examples=40)
-@example([("m1", "x", 500 + 1_000 * (n % 2), n % 20) for n in range(KEPT + 9)], [3, 50], "")
-@given(st.lists(said, max_size=20), st.lists(st.integers(0, 22), max_size=3), st.sampled_from(["", "write", "save"]))
+@settings(max_examples=60)
+@example([Said("m1", "x", 500 + 1_000 * (n % 2), n % 20) for n in range(KEPT + 9)], [3, 50], "")
+@example([Said("m1", "x", 1_000, 0), Said("m1", "x", 5_000, 1), Bands(1, 9), Said("m1", "x", 1_500, 8)], [], "")
+@example([Said("m1", "x", 1_500, 0), Bands(1, 3), *[Said("m2", "x", 9, n) for n in range(4)]], [4], "save")
+@given(stories, st.lists(st.integers(0, 22), max_size=3), st.sampled_from(["", "write", "save"]))
 def test_a_tier_as_of_any_time_is_that_of_a_plain_walk_over_the_log(
-    told: list[Said], flushes: list[int], dies: str
+    story: Story, flushes: list[int], dies: str
 ) -> None:
-    expected = walk(told)
+    walk = Walk(story)
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(Path(directory), log_of(told))
+        bench = Bench(Path(directory), log_of(story))
         part = bench.worker()
         for end in sorted(flushes):
             if part.next < end <= len(bench.log):
@@ -87,26 +147,49 @@ def test_a_tier_as_of_any_time_is_that_of_a_plain_walk_over_the_log(
                     part = bench.worker()
         bench.finish(part)
         values = [decode(value)[1] for key, value in bench.written[TIERS].items() if not is_pane(key)]
-        with bench.engine.connect() as conn:
-            saved = {member: of_member(conn, "acme", member).tiers.get(("acme", member), []) for member in expected}
+        state = readstate.load(bench.engine, bench.source)
         bench.engine.dispose()
-    assert {one["member_id"]: json.loads(one["changes"]) for one in values} == expected
-    assert {member: [list(change) for change in kept] for member, kept in saved.items()} == expected
+    last = len(story) - 1
+    assert {one["member_id"]: one["tier"] for one in values} == {m: walk.now(m, last) for m in walk.kept}
+    for member, kept in walk.kept.items():
+        stored = [[(one[0] - START) // HOUR, one[1], *one[3:]] for one in state.tiers["acme", member]]
+        assert stored == sorted(kept)[-KEPT:]
     engine = create_engine("sqlite://")
     with engine.begin() as conn:
         create_tables(conn)
         apply(conn, TIERS, 0, 0, len(values), values)
-        for member, changes in expected.items():
-            for at in range(NOW - 31 * HOUR, NOW, HOUR):
-                before = [change for change in changes if change[0] <= at]
-                if len(changes) == KEPT and at < changes[0][0]:
+        for member, kept in walk.kept.items():
+            for hour in range(-1, 40):
+                at = START + hour * HOUR
+                expected = walk.then(member, hour)
+                change = state.tier_at(("acme", member), at)
+                assert (change.tier, change.followers) == expected
+                if len(kept) > KEPT and hour < sorted(kept)[-KEPT][0]:
                     try:
                         member_tier(conn, "acme", member, at)
                     except NotFound:
                         continue
                     raise AssertionError("a tier that is not kept was made up")
-                found = member_tier(conn, "acme", member, at)
-                assert (found.tier, found.followers) == (
-                    (before[-1][2], before[-1][4]) if before else ("unknown", None)
-                )
+                if hour <= last:  # what comes after the log's own time it does not tell yet
+                    found = member_tier(conn, "acme", member, at)
+                    assert (found.tier, found.followers) == expected
+                    assert member_tiers(conn, "acme", [member], at) == {member: expected[0]}
     engine.dispose()
+
+
+def test_a_version_tells_its_tiers_once_the_log_has_come_to_it_and_again_only_if_they_are_others():
+    log = log_of([Said("m1", "x", 1_500, 0), Bands(1, 5), Said("m2", "x", 10, 1)])
+    log.append(definition(5, {**BRAND, "version": 3, "effective_at": START + 6 * HOUR, "tiers": TIERS_OF[1]}))
+    log[-1] = log[-1]._replace(timestamp=START + 4 * HOUR)
+    log.append(record(6, "Interaction", interaction(member_id="m3", surface="brand_post"), START + 5 * HOUR))
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench(Path(directory), log)
+        part = bench.worker()
+        said: list[tuple[str, str]] = []
+        for end in range(3, len(log) + 1):
+            part.apply(bench.chunk(part.next, end), 1)
+            values = [decode(value) for _, value, _ in part.begin_flush().records.get(TIERS, ()) if value]
+            said += [(value["member_id"], value["tier"]) for kind, value in values if kind == "MemberTier"]
+        bench.engine.dispose()
+    assert said[:2] == [("m1", "micro"), ("m1", "micro")], "the change, and the version that lies ahead"
+    assert said[2:] == [("m2", "nano"), ("m1", "nano"), ("m2", "nano")], "the version is in force"
