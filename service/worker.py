@@ -103,12 +103,14 @@ def run(settings: Settings) -> int:
     process.set_up(COLLECT_AFTER)
     worker = faust.Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
     worker.spinner = None  # it draws to a terminal, and this is a log
-    try:
-        worker.execute_from_commandline()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
-    else:
-        code = 0
+    with folds.commits:
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        else:
+            code = 0
+        stage.give_up()
     port.close()
     for error in failed:
         print(f"worker stopped: {type(error).__name__}: {error}", flush=True)

@@ -85,6 +85,8 @@ class Commits:
         return job.stored
 
     def _decide(self, job: _Job) -> None:
+        if job.given_up.is_set():
+            return job.stored.set_exception(GivenUp())
         job.began = perf_counter()
         job.batch = batch = job.take()
         self._ahead(job)
@@ -104,7 +106,7 @@ class Commits:
         """Whether a batch cannot be stored with those that are next."""
         there = [job.batch for job in self._next if job.batch is not None]
         of_it = any(one.source == batch.source for one in there)  # an acknowledgement that is lost is told from one
-        return of_it or sum(len(one.activities) for one in (*there, batch)) > MOST_ACTIVITIES
+        return of_it or (there != [] and sum(len(one.activities) for one in (*there, batch)) > MOST_ACTIVITIES)
 
     def _go_on(self) -> None:
         """Hand on what is next, if nothing is on its way."""
@@ -128,7 +130,10 @@ class Commits:
             self._ahead(job)
         if self._going:
             self._done.clear()
-            self._storing.submit(self._store, self._going)
+            try:
+                self._storing.submit(self._store, self._going)
+            except RuntimeError:  # the process ends: each is tried alone, in this thread
+                self._done.set()
         return bool(left)
 
     def _finish(self) -> None:
@@ -136,13 +141,16 @@ class Commits:
             self._hand_on()
 
     def _store(self, jobs: list[_Job]) -> None:
-        with suppress(Exception):  # then they are not known to be stored: each is tried again, and that counts
+        try:
             decided = [job.decided for job in jobs if job.decided is not None and not job.given_up.is_set()]
             if len(decided) == len(jobs):
                 self.ledger.write(*decided)
                 for job in jobs:
                     job.is_stored()
-        self._done.set()
+        except Exception as error:  # they are not known to be stored: each is tried again, and that counts
+            log.debug("not stored at once", error=str(error))
+        finally:
+            self._done.set()
         with suppress(RuntimeError):  # it has ended: then nothing is left
             self.deciding.submit(self._go_on)  # the next batch would, but there may be none for long
 

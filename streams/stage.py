@@ -88,11 +88,15 @@ class Stage:
     async def fail(self, error: BaseException) -> None:
         """Stop loudly: nothing more is applied or written."""
         self._ready = False
+        self.give_up()
+        self.on_failure(error)
+        await self.app.crash(error)
+
+    def give_up(self) -> None:
+        """Own nothing any more; nothing more is stored of what was owned."""
         for owned in self.owned.values():
             owned.part.fold.give_up()
         self.owned.clear()
-        self.on_failure(error)
-        await self.app.crash(error)
 
     # Chunks
 

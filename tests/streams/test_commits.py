@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -307,3 +309,81 @@ def test_a_partition_that_is_given_up_while_the_database_is_away_lets_the_next_o
         assert isinstance(lost.exception(20), GivenUp)
         assert kept.result(20) is None
     assert ledger.position(SOURCES[1]) == theirs.end
+
+
+def test_what_is_given_up_while_it_waits_is_not_tried_and_keeps_nobody(ledger: Ledger) -> None:
+    made = batches([buys(n % 3, n) for n in range(9)])
+    tried, given_up = threading.Event(), threading.Event()
+
+    def away(rows: Any, *tracking: Any) -> range:
+        tried.set()
+        raise Unavailable("away")
+
+    ledger.store.write = away  # type: ignore[method-assign]
+    with Commits(ledger) as commits:
+        done = [commits.submit(partial(_itself, one), given_up) for one in made]
+        assert tried.wait(20)
+        given_up.set()
+    assert [type(one.exception(0)) for one in done] == [GivenUp] * 9
+    assert stored(ledger) == []
+
+
+def test_after_a_transaction_that_broke_off_the_next_ones_are_of_many_batches_again(ledger: Ledger) -> None:
+    made = batches([buys(n % 3, n) for n in range(13)])
+    decide, write, queued, together = ledger.decide, ledger.store.write, threading.Event(), list[list[int]]()
+    seen = set[int]()
+
+    def deciding(batch: Batch) -> Any:
+        seen.add(batch.number)
+        if len(seen) == 5:  # so those before it wait together
+            queued.set()
+        return decide(batch)
+
+    def breaks_once(rows: Any, *tracking: Any) -> range:
+        assert queued.wait(20)
+        together.append([one.number for one in tracking])
+        if len(together) == 1:
+            raise Unavailable("broke off")
+        return write(rows, *tracking)
+
+    ledger.decide, ledger.store.write = deciding, breaks_once  # type: ignore[method-assign]
+    with Commits(ledger) as commits:
+        done = [commits.submit(partial(_itself, one), threading.Event()) for one in made]
+    assert [one.exception(0) for one in done] == [None] * 13
+    assert together[:3] == [[1], [1], [2, 3, 4]]
+    assert sorted(chain(*together[1:])) == [*range(1, 14)]
+    assert max(len(one) for one in together[3:]) == 3
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_process_ends_though_batches_wait_for_the_ledger(tmp_path: Path, given_up: bool) -> None:
+    """Its main thread is at its end while the first is being stored, and more of that partition than one wait."""
+    program = f"""
+import sys, threading, time
+from functools import partial
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_commits import Commits, _itself, batches, buys, opened
+
+opened_for_ever = opened(Path({str(tmp_path)!r}), "ledger")
+ledger = opened_for_ever.__enter__()
+made, given_up, write, asked = batches([buys(0, n) for n in range(6)]), threading.Event(), ledger.store.write, []
+
+def slow(rows, *tracking):
+    if not asked:
+        asked.append(1)
+        time.sleep(0.5)
+    return write(rows, *tracking)
+
+ledger.store.write = slow
+commits = Commits(ledger)
+done = [commits.submit(partial(_itself, one), given_up) for one in made]
+while not asked:
+    time.sleep(0.001)
+if {given_up}:
+    given_up.set()
+sys.exit(3)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=False)
+    assert ended.returncode == 3, ended.stderr
+    assert "Traceback" not in ended.stderr
