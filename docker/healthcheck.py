@@ -2,8 +2,8 @@
 
     python healthcheck.py [ROLE] [PATH]
 
-ROLE is `api`, `worker` or `projector`, by default that of the container's first process. PATH is `/healthz` (it lives)
-by default, or `/readyz`. Only the standard library: this runs every few seconds.
+ROLE is `api`, `worker`, `projector`, or `up` or `demo`, which are all of them; by default that of the container's first
+process. PATH is `/healthz` (it lives) by default, or `/readyz`. Only the standard library: this runs every few seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 SECONDS = 4
 PORTS = {
     "api": ("GROUNDSWELL_PORT", "8080"),
+    "up": ("GROUNDSWELL_PORT", "8080"),
+    "demo": ("GROUNDSWELL_PORT", "8080"),
     "worker": ("GROUNDSWELL_METRICS_PORT", "9464"),
     "projector": ("GROUNDSWELL_METRICS_PORT", "9464"),
 }

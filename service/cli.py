@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -25,7 +28,6 @@ from service.problems import COULD_NOT_RUN
 
 app = typer.Typer(
     name="groundswell",
-    help="Event-sourced loyalty points, campaign standings and engagement by influence tier, on Kafka.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -47,9 +49,26 @@ for part in (
     part.register(app)
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"groundswell {version('groundswell')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Event-sourced loyalty points, campaign standings and engagement by influence tier, on Kafka."""
+
+
 def main() -> None:
     """Run the command that the arguments name; exits with 0, 1 or 2, never with a traceback."""
     logs.for_a_command()
+    if os.getpid() == 1:  # in a container nothing ends the first process that does not ask for it
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app(prog_name="groundswell")
     except BrokenPipeError:  # `groundswell … | head`: nobody reads on

@@ -81,13 +81,14 @@ def publish(
 ) -> None:
     """Publish the lines of a file; refused ones go to FILE.rejected.jsonl, each with its reason."""
     from service import reading
-    from service.cli_publishing import publish_lines
+    from service.cli_publishing import Rejected, publish_lines
     from service.instants import now_ms
 
     settings = settings_of(data_dir)
     renamed = None if mapping is None else reading.load_mapping(mapping)
+    rejected = Rejected(file)
     lines = reading.read(file, reading.RECORD_TYPES[what], renamed, now_ms=now_ms())
-    publish_lines(settings, lines, file, as_json)
+    publish_lines(settings, lines, rejected, as_json)
 
 
 def import_online_retail(
@@ -101,12 +102,12 @@ def import_online_retail(
     from collections import Counter
 
     from service import online_retail
-    from service.cli_publishing import define_or_check, publish_lines
+    from service.cli_publishing import Rejected, define_or_check, publish_lines
 
     settings = settings_of(data_dir)
     define_or_check(settings, brand, online_retail.definition(brand) if define else None)
     left_out: Counter[str] = Counter()
-    publish_lines(settings, online_retail.records(file, brand, left_out), str(file), as_json, left_out)
+    publish_lines(settings, online_retail.records(file, brand, left_out), Rejected(str(file)), as_json, left_out)
 
 
 def import_tweets(
@@ -120,12 +121,12 @@ def import_tweets(
     from collections import Counter
 
     from service import tweets
-    from service.cli_publishing import define_or_check, publish_lines
+    from service.cli_publishing import Rejected, define_or_check, publish_lines
 
     settings = settings_of(data_dir)
     define_or_check(settings, brand, tweets.definition(brand) if define else None)
     left_out: Counter[str] = Counter()
-    publish_lines(settings, tweets.records(file, brand, left_out), str(file), as_json, left_out)
+    publish_lines(settings, tweets.records(file, brand, left_out), Rejected(str(file)), as_json, left_out)
 
 
 def simulate(
@@ -140,11 +141,10 @@ def simulate(
 ) -> None:
     """Publish a simulated community with definitions of its own; the same arguments give the same records."""
     from service import simulation
-    from service.cli_publishing import define_or_check, parse_rate, publish_lines
+    from service.cli_publishing import Rejected, define_or_check, parse_rate, publish_lines
 
     a_second = parse_rate(rate)
     settings = settings_of(data_dir)
     define_or_check(settings, simulation.BRAND, simulation.definitions(days))
-    publish_lines(
-        settings, simulation.community(seed, members, days).records(), "simulation", as_json, a_second=a_second
-    )
+    records = simulation.community(seed, members, days).records()
+    publish_lines(settings, records, Rejected("simulation"), as_json, a_second=a_second)

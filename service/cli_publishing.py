@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,7 +30,17 @@ class Rejected:
     """Writes refused lines to a file as they come; there is no file while there are none."""
 
     def __init__(self, source: str) -> None:
-        self.path = Path("stdin.rejected.jsonl" if source == "-" else f"{source}.rejected.jsonl")
+        """Beside the source, or in the working directory where that cannot be written to.
+
+        Raises `Unusable` when neither can: then nothing is published.
+        """
+        beside = Path("stdin.rejected.jsonl" if source == "-" else f"{source}.rejected.jsonl")
+        self.path = beside if _is_writable(beside) else Path(beside.name)
+        if not _is_writable(self.path):
+            raise Unusable(
+                f"refused lines could be written neither to {beside} nor here, to {self.path}: "
+                "run this in a directory that can be written to"
+            )
         self.path.unlink(missing_ok=True)  # that of an earlier run
         self.count = 0
         self._file: IO[str] | None = None
@@ -58,16 +69,21 @@ class Rejected:
             note(f"… the others are in {self.path}")
 
 
+def _is_writable(path: Path) -> bool:
+    """Whether a file can be made there, or made anew."""
+    there = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
+    return there and os.access(path.parent, os.W_OK | os.X_OK)
+
+
 def publish_lines(
     settings: Settings,
     lines: Iterable[Line | Refused | Broken],
-    source: str,
+    rejected: Rejected,
     as_json: bool,
     left_out: Mapping[str, int] | None = None,
     a_second: int | None = None,
 ) -> None:
     """Publish, say how many were accepted and refused, and end with 1 when some were refused."""
-    rejected = Rejected(source)
     with progress("publishing") as done:
         outcome = asyncio.run(_publish(settings, rejected.through(lines), done, a_second))
     left = dict(left_out or {})

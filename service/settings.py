@@ -143,15 +143,18 @@ def load(data_dir: Path | None = None) -> Settings:
     if stack is not None:
         said = {name: stack[name] for name in ("kafka", "database", "secret", "partitions", "port")}
         said |= {name: stack.get(name) for name in ("archived", "api_keys_file")}
+        said["metrics_port"] = 0  # its roles would fight for one
         return from_environment(data_dir=where, **kafka_security.IN_THE_CLEAR, **said)
     if data_dir is not None and (data_dir / KNOWN_FILE).exists():
         database = f"sqlite:///{data_dir.absolute() / 'groundswell.db'}"
         return from_environment(data_dir=data_dir, kafka="", database=database, **kafka_security.IN_THE_CLEAR)
-    if data_dir is not None and not (settings.kafka and settings.database):
-        raise Unusable(f"no stack runs on {data_dir}: start one with `groundswell up --data-dir {data_dir}`")
-    if not settings.kafka or not settings.database:
+    missing = [name for name in ("kafka", "database") if not getattr(settings, name)]
+    if len(missing) == 1:
+        raise Unusable(f"GROUNDSWELL_{missing[0].upper()} is not set, and no stack runs on {where}")
+    if missing:
+        start = "groundswell up" if data_dir is None else f"groundswell up --data-dir {data_dir}"
         raise Unusable(
-            f"no stack runs on {where}: start one with `groundswell up`, name its directory with --data-dir, or set "
+            f"no stack runs on {where}: start one with `{start}`, name its directory with --data-dir, or set "
             "GROUNDSWELL_KAFKA and GROUNDSWELL_DATABASE"
         )
     if not settings.secret.get_secret_value():

@@ -142,13 +142,12 @@ class Commits:
 
     def _store(self, jobs: list[_Job]) -> None:
         try:
-            decided = [job.decided for job in jobs if job.decided is not None and not job.given_up.is_set()]
-            if len(decided) == len(jobs):
-                self.ledger.write(*decided)
-                for job in jobs:
-                    job.is_stored()
-        except Exception as error:  # they are not known to be stored: each is tried again, and that counts
-            log.debug("not stored at once", error=str(error))
+            with suppress(Exception):  # then they are not known to be stored: each is tried again, and that counts
+                decided = [job.decided for job in jobs if job.decided is not None and not job.given_up.is_set()]
+                if len(decided) == len(jobs):
+                    self.ledger.write(*decided)
+                    for job in jobs:
+                        job.is_stored()
         finally:
             self._done.set()
         with suppress(RuntimeError):  # it has ended: then nothing is left

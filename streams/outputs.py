@@ -252,14 +252,14 @@ async def _reader(
         isolation_level="read_committed",
         key_deserializer=as_fetched,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         tp = TopicPartition(topic, partition)
         consumer.assign([tp])
         await asyncio.sleep(0)  # the client cannot be stopped before its tasks have begun
         yield consumer, tp
     finally:
-        await consumer.stop()
+        await consumer.stop()  # also where it was cancelled while it started
 
 
 async def bounds_of(brokers: Brokers, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:

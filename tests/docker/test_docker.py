@@ -288,7 +288,7 @@ def port() -> Iterator[int]:
 
 def test_the_ports_it_asks_are_the_settings_own():
     ports = healthcheck().PORTS
-    assert set(ports) == set(ROLES)
+    assert set(ports) == {*ROLES, "up", "demo"}
     for variable, default in ports.values():
         field = Settings.model_fields[variable.removeprefix("GROUNDSWELL_").lower()]
         assert str(field.default) == default or f"{variable}={default}" in only("ENV")
@@ -318,7 +318,7 @@ def test_one_who_does_not_answer_is_not_healthy():
 def test_a_role_that_is_none_is_said():
     done = run(sys.executable, str(HEALTHCHECK), "wroker", PATH="")
     assert done.returncode == 1
-    assert done.stdout == "'wroker' is no role: name one of api, worker, projector\n"
+    assert done.stdout == "'wroker' is no role: name one of api, up, demo, worker, projector\n"
 
 
 @pytest.mark.parametrize(
@@ -327,6 +327,7 @@ def test_a_role_that_is_none_is_said():
         (b"/opt/groundswell/bin/python\0/opt/groundswell/bin/groundswell\0worker\0", "worker"),
         (b"/sbin/docker-init\0--\0groundswell\0api\0", "api"),
         (b"groundswell\0projector\0--data-dir\0/tmp\0", "projector"),
+        (b"groundswell\0demo\0--speed\0day\0", "demo"),
     ],
 )
 def test_without_a_role_it_is_that_of_the_first_process(command_line, role):

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,34 @@ def test_a_file_with_nothing_to_refuse_ends_with_0_and_takes_the_old_refusals_aw
     assert (done.code, done.err) == (0, "")
     assert "accepted 1, refused 0" in done.out
     assert not (tmp_path / "shares.jsonl.rejected.jsonl").exists()
+
+
+def test_refused_lines_are_kept_here_where_they_cannot_be_beside_the_file(
+    with_broker: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    (there / "shares.jsonl.rejected.jsonl").mkdir(parents=True)
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (there / "shares.jsonl").write_text("not json\n")
+    done = with_broker("publish", "interactions", str(there / "shares.jsonl"))
+    assert (done.code, "(see shares.jsonl.rejected.jsonl)" in done.out) == (1, True)
+    assert json.loads((here / "shares.jsonl.rejected.jsonl").read_text())["raw"] == "not json"
+
+
+def test_nothing_is_published_where_refused_lines_cannot_be_kept(
+    with_broker: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shares.jsonl.rejected.jsonl").mkdir()
+    (tmp_path / "shares.jsonl").write_text("not json\n")
+    done = with_broker("publish", "interactions", "shares.jsonl")
+    assert (done.code, done.out) == (2, "")
+    assert "run this in a directory that can be written to" in done.line
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert run("--version").out == f"groundswell {version('groundswell')}\n"
 
 
 def test_records_of_a_brand_without_a_definition_are_pointed_out(with_broker: Run, tmp_path: Path) -> None:

@@ -22,10 +22,12 @@ def stack_file(directory: Path, pid: int, start: str) -> None:
     (directory / "stack.json").write_text(json.dumps(facts))
 
 
-def test_a_stack_runs_only_if_that_very_process_does(tmp_path):
+def test_a_stack_runs_only_if_that_very_process_does(tmp_path, monkeypatch):
     stack_file(tmp_path, os.getpid(), started(os.getpid()))
     assert running_stack(tmp_path) is not None
     assert load(tmp_path).partitions == 3
+    monkeypatch.setenv("GROUNDSWELL_METRICS_PORT", "9464")
+    assert load(tmp_path).metrics_port == 0, "the roles of a stack would fight for one port"
     stack_file(tmp_path, os.getpid(), "0")
     assert running_stack(tmp_path) is None
 
@@ -41,6 +43,9 @@ def test_settings_without_a_secret_or_on_another_database_are_refused(tmp_path, 
     monkeypatch.setenv("GROUNDSWELL_KAFKA", "127.0.0.1:1")
     monkeypatch.setenv("GROUNDSWELL_DATABASE", "sqlite:///x.db")
     with pytest.raises(Unusable, match="GROUNDSWELL_SECRET"):
+        load()
+    monkeypatch.delenv("GROUNDSWELL_DATABASE")
+    with pytest.raises(Unusable, match=r"^GROUNDSWELL_DATABASE is not set, and no stack runs on \.groundswell$"):
         load()
     monkeypatch.setenv("GROUNDSWELL_SECRET", "s")
     monkeypatch.setenv("GROUNDSWELL_DATABASE", "mysql://localhost/x")
