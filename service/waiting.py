@@ -17,9 +17,11 @@ from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import kafka, outbound, outbox
 from service.problems import Unusable
 from service.settings import Settings
-from streams import readstate
+from streams import outputs, readstate
 
 POLL_SECONDS: Final = 0.05
+STILL_SECONDS: Final = 2.0
+"""Where nothing has moved for so long it is looked whether there are records that could."""
 
 
 async def wait(settings: Settings, timeout: float, on_progress: Callable[[str], None] = lambda _: None) -> None:
@@ -29,24 +31,41 @@ async def wait(settings: Settings, timeout: float, on_progress: Callable[[str], 
     """
     engine = open_database(settings.database, read_only=True)
     deadline = time.monotonic() + timeout
-    ends: dict[int, int] | None = None
+    seen, since = "", time.monotonic()
     try:
+        there = await kafka.log_ends(settings.brokers, ACTIVITY)
+        ends = there
         while True:
-            if ends is None:
-                ends = await kafka.log_ends(settings.brokers, ACTIVITY)
-            behind = await asyncio.to_thread(behind_of, engine, ends)
+            behind, now = await asyncio.to_thread(behind_of, engine, ends), time.monotonic()
             if not behind:
                 again = await kafka.log_ends(settings.brokers, ACTIVITY)
-                if again == ends:
+                if again == there:
                     return
-                ends = again  # what was derived meanwhile counts too
+                ends = there = again  # what was derived meanwhile counts too
                 continue
             on_progress(behind)
-            if time.monotonic() >= deadline:
+            if now >= deadline:
                 raise Unusable(f"not done after {timeout:g} s: {behind}")
+            if behind != seen:
+                seen, since = behind, now
+            elif now - since > STILL_SECONDS:
+                ends = await _ends_of_records(settings, engine, ends)
+                since = time.monotonic()
             await asyncio.sleep(POLL_SECONDS)
     finally:
         engine.dispose()
+
+
+async def _ends_of_records(settings: Settings, engine: sa.Engine, ends: dict[int, int]) -> dict[int, int]:
+    """The log's ends without what transactions of publishers have left there, which no worker ever gets."""
+    with engine.connect() as connection:
+        at = {row.partition: int(row.position) for row in readstate.positions(connection)}
+    found = {}
+    for partition, end in ends.items():
+        there = at.get(partition, 0)
+        left = there < end and await outputs.is_empty(settings.brokers, ACTIVITY, partition, there, end)
+        found[partition] = there if left else end
+    return found
 
 
 def behind_of(engine: sa.Engine, ends: dict[int, int]) -> str:

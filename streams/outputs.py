@@ -23,6 +23,8 @@ from streams.intake import DeadLetter
 from streams.panes import Record, stamp_of
 
 POLL_MS = 60
+FEW_POLLS = 10
+"""Without anything: nobody needs the answer now."""
 LOST_POLLS = 100
 """Empty polls (about 6 s) at a log's end that mean an offset will not come."""
 STUCK_POLLS = 1_000
@@ -285,6 +287,20 @@ async def has_all(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
     """Whether a consumer has fetched everything there is, by what the latest answer to a fetch said."""
     high = consumer.highwater(tp)
     return high is not None and await consumer.position(tp) >= high
+
+
+async def is_empty(brokers: Brokers, topic: str, partition: int, start: int, end: int) -> bool:
+    """Whether no record is ever to come from `start` up to `end`: only ends of transactions and what was aborted stand
+    there. False while a transaction is open, or nothing is said soon."""
+    async with _reader(brokers, topic, partition) as (consumer, tp):
+        consumer.seek(tp, start)
+        for _ in range(FEW_POLLS):
+            batch = (await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=1)).get(tp, [])
+            if batch:
+                return bool(batch[0].offset >= end)
+            if await consumer.position(tp) >= end:
+                return True
+        return False
 
 
 async def read_batches(
