@@ -69,12 +69,17 @@ async def read_all(bootstrap: str, topic: str) -> dict[int, list[Any]]:
         await consumer.stop()
 
 
-def tier_of(platforms: dict[str, int]) -> str:
-    """The default bands."""
-    if not platforms:
+MICRO = {"acme": ((0, 1_000), (1_759_284_000_000, 4_500)), "blue": ((0, 1_000),)}
+"""Where a brand's tier micro begins, and from when on (version 2 of acme: 2025-10-01T02:00:00Z)."""
+ALWAYS = 1 << 60
+
+
+def tier_of(brand: str, most: int | None, at: int = ALWAYS) -> str:
+    """By the bands in force at an instant; `most`: the followers on the platform with the most, None without one."""
+    if most is None:
         return "unknown"
-    most = max(platforms.values())
-    return "nano" if most < 1_000 else "micro" if most < 10_000 else "mid" if most < 100_000 else "macro"
+    micro = [bound for since, bound in MICRO[brand] if since <= at][-1]
+    return "nano" if most < micro else "micro" if most < 10_000 else "mid" if most < 100_000 else "macro"
 
 
 def refusal(kind: str, value: dict[str, Any], record: Any) -> str:
@@ -105,7 +110,7 @@ class Model:
     duplicates: int = 0
     referrals: Counter[str] = field(default_factory=Counter)
     """Event ids of the `ReferralDue` records."""
-    _tiers: dict[tuple[str, str], list[tuple[int, int, str]]] = field(default_factory=lambda: defaultdict(list))
+    _most: dict[tuple[str, str], list[tuple[int, int, int]]] = field(default_factory=lambda: defaultdict(list))
     _joined: dict[tuple[str, str, str], list[tuple[int, int, bool]]] = field(default_factory=lambda: defaultdict(list))
     _seen: set[tuple[str, str, str, str]] = field(default_factory=set)
 
@@ -142,25 +147,28 @@ class Model:
         elif kind == "Interaction":
             if value["surface"] == "member_post" and value["followers"] is not None:
                 self._follow(brand, member, value["platform"], value["followers"], at)
-            self._count(value, self._interaction(value), tier_of(self.profiles.get((brand, member), {})))
+            self._count(value, self._interaction(value), tier_of(brand, self._most_now(brand, member), at))
         elif kind == "Purchase":
             name, money = ("purchases", "revenue") if value["kind"] == "completed" else ("refunds", "refunds")
             adds = {name: 1, f"{money}_minor": value["amount_minor"]}
-            self._count(value, adds, tier_of(self.profiles.get((brand, member), {})))
+            self._count(value, adds, tier_of(brand, self._most_now(brand, member), at))
         elif kind == "ReferralDue":
             amount = value["amount_minor"] if value["kind"] == "completed" else -value["amount_minor"]
-            changes = [tier for since, _, tier in self._tiers.get((brand, member), ()) if since <= at]
-            self._count(value, {"referred_revenue_minor": amount}, changes[-1] if changes else "unknown")
+            crossed = [most for since, _, most in self._most.get((brand, member), ()) if since <= at]
+            self._count(value, {"referred_revenue_minor": amount}, tier_of(brand, crossed[-1] if crossed else None, at))
+
+    def _most_now(self, brand: str, member: str) -> int | None:
+        return max(self.profiles.get((brand, member), {}).values(), default=None)
 
     def _follow(self, brand: str, member: str, platform: str, followers: int, at: int) -> None:
         platforms = self.profiles[brand, member]
         if platforms.get(platform) == followers:
             return
         platforms[platform] = followers
-        changes = self._tiers[brand, member]
-        latest = max(changes, key=lambda change: change[1], default=(0, -1, ""))
-        if latest[2] != tier_of(platforms):
-            insort(changes, (at, latest[1] + 1, tier_of(platforms)))
+        changes, most = self._most[brand, member], max(platforms.values())
+        latest = max(changes, key=lambda change: change[1], default=(0, -1, None))
+        if any(tier_of(brand, latest[2], since) != tier_of(brand, most, since) for since, _ in MICRO[brand]):
+            insort(changes, (at, latest[1] + 1, most))
             if len(changes) > TIER_CHANGES:
                 changes.remove(min(change for change in changes if change[1] <= latest[1]))
 

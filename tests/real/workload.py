@@ -27,6 +27,15 @@ timezone: Europe/Paris
 currency: EUR
 points: {expire_after: 365d, negative_balance: allow}
 ---
+brand: acme
+version: 2
+effective_at: 2025-10-01T02:00:00Z
+plan: pro
+timezone: Europe/Paris
+currency: EUR
+tiers: {nano: 0, micro: 4500, mid: 10000, macro: 100000}
+points: {expire_after: 365d, negative_balance: allow}
+---
 campaign: spring
 brand: acme
 starts_at: 2025-09-01T00:00:00Z
