@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -81,6 +82,8 @@ def run(settings: Settings) -> int:
     _allow_many_connections()
     process.set_up(COLLECT_AFTER)
     log.info("listening", host=settings.host, port=settings.port, keys=keys)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself again, in the end, what has stopped it
+        signal.signal(number, lambda _number, _frame: None)
     server.run(sockets=[bound])
     return 0
 

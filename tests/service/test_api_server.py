@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -55,6 +56,15 @@ def answering(process: subprocess.Popen[bytes], port: int) -> httpx.Client:
             return client
         except httpx.TransportError:
             time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_a_good_end(settings: Settings, tmp_path: Path, number: signal.Signals):
+    with role(settings, tmp_path / "api.log") as (process, port):
+        answering(process, port).close()
+        process.send_signal(number)
+        assert process.wait(20) == 0
+    assert "Traceback" not in (tmp_path / "api.log").read_text()
 
 
 def test_with_keys_it_listens_where_it_is_told_and_asks_for_them(settings: Settings, tmp_path: Path):
