@@ -43,6 +43,8 @@ class Judgement(NamedTuple):
     """Live opt-in campaigns that it would count for had the member joined."""
 
 
+_EVER: Final = -(1 << 62)
+"""Before any instant, in epoch milliseconds."""
 _UNKNOWN_BRAND: Final = Judgement("unknown_brand", None, (), False, ())
 
 
@@ -67,7 +69,7 @@ class Bands(NamedTuple):
     """The influence tiers of a brand over time, as far as they are defined."""
 
     starts: tuple[int, ...]
-    """From when each of `brands` applies, ascending epoch milliseconds; the first of them before that too."""
+    """From when each of `brands` applies, ascending epoch milliseconds; the first stands before all instants."""
     brands: tuple[Brand, ...]
     """The versions that change the tiers."""
     bounds: tuple[int, ...]
@@ -75,23 +77,23 @@ class Bands(NamedTuple):
 
     def at(self, at: int) -> Brand:
         """A version with the tiers in force at an instant."""
-        return self.brands[max(0, bisect_right(self.starts, at) - 1)]
+        return self.brands[bisect_right(self.starts, at) - 1]
 
     def place(self, followers: int) -> int:
         """The stretch between two bounds that followers are in: those of one stretch are in one tier at any time."""
         return bisect_right(self.bounds, followers)
 
 
-def bands_of(versions: Sequence[Brand]) -> Bands:
-    """The tiers of a brand by its versions; `versions` is not empty."""
-    starts: list[int] = []
-    brands: list[Brand] = []
-    for start in sorted({version.effective_at for version in versions}):
-        brand = brand_in_force(versions, start)
-        if not brands or brand.tiers != brands[-1].tiers:
+def bands_of(versions: Iterable[Brand]) -> Bands:
+    """The tiers of a brand by its versions, as `brand_in_force` has them; `versions` is not empty."""
+    ordered = sorted(versions, key=lambda version: (version.effective_at, version.version))
+    last_at = {version.effective_at: version for version in ordered}
+    starts, brands = [_EVER], ordered[:1]
+    for start, brand in last_at.items():
+        if brand.tiers != brands[-1].tiers:
             starts.append(start)
             brands.append(brand)
-    return Bands(tuple(starts), tuple(brands), tuple(sorted({bound for v in versions for _, bound in v.tiers})))
+    return Bands(tuple(starts), tuple(brands), tuple(sorted({bound for one in ordered for _, bound in one.tiers})))
 
 
 def unknown_tiers(brand: Brand, campaign: Campaign) -> list[str]:
@@ -118,11 +120,11 @@ class _Slot:
 class _BrandPrograms:
     """All versions of one brand and of its campaigns, with the slots that were asked for so far."""
 
-    __slots__ = ("bands", "brands", "campaigns", "cuts", "slots")
+    __slots__ = ("_bands", "brands", "campaigns", "cuts", "slots")
 
     def __init__(self) -> None:
         self.brands: dict[int, Brand] = {}
-        self.bands: Bands | None = None
+        self._bands: Bands | None = None
         self.campaigns: dict[str, dict[int, Campaign]] = {}
         self.cuts: list[int] = []
         self.slots: dict[int, _Slot] = {}
@@ -130,7 +132,7 @@ class _BrandPrograms:
     def add(self, definition: Brand | Campaign) -> None:
         if isinstance(definition, Brand):
             self.brands[definition.version] = definition
-            self.bands = bands_of(list(self.brands.values()))
+            self._bands = None
         else:
             self.campaigns.setdefault(definition.id, {})[definition.version] = definition
         cuts = {brand.effective_at for brand in self.brands.values()}
@@ -139,6 +141,12 @@ class _BrandPrograms:
                 cuts.update((version.effective_at, version.starts_at, version.ends_at))
         self.cuts = sorted(cuts)
         self.slots = {}
+
+    @property
+    def bands(self) -> Bands | None:
+        if self._bands is None and self.brands:
+            self._bands = bands_of(self.brands.values())
+        return self._bands
 
     def slot(self, at: int) -> _Slot:
         index = bisect_right(self.cuts, at)

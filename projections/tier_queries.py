@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
@@ -14,7 +14,7 @@ from projections.engagement_models import MemberTierAnswer
 from projections.engagement_people import UNKNOWN, tiers_of
 from projections.engagement_queries import position_text
 from projections.engagement_tables import MEMBERS
-from projections.members import changes_of, is_whole
+from projections.members import TierChange, changes_of, is_whole
 from projections.queries import NotFound
 
 _NO_POSITIONS: Final[Mapping[int, int]] = {}
@@ -50,7 +50,7 @@ def member_tier(
         brand=brand,
         member=member,
         tier=then.tier if then else UNKNOWN,
-        since=iso(then.since) if then else None,
+        since=_since(changes, then.since, then.tier) if then else None,
         platform=(then.platform or None) if then else None,
         followers=then.followers if then else None,
         platforms={then.platform: then.followers} if then and then.platform else {},
@@ -64,17 +64,26 @@ def _now(brand: str, member: str, found: Any, positions: Mapping[int, int]) -> M
     changes = changes_of(found.changes) if found else []
     latest = max(changes, key=lambda change: (change.number, change.occurred_at), default=None)
     if latest is not None and latest.tier != found.tier:
-        latest = None  # it came so late that it was the oldest of too many, and is not kept
+        latest = None  # an older release wrote it, or it came before another one that was told earlier
     return MemberTierAnswer(
         brand=brand,
         member=member,
         tier=found.tier if found else UNKNOWN,
-        since=iso(latest.occurred_at) if latest else None,
+        since=_since(changes, latest.occurred_at, latest.tier) if latest else None,
         platform=deciding,
         followers=found.followers if found and profiles else None,
         platforms=profiles,
         position=position_text(positions),
     )
+
+
+def _since(changes: Sequence[TierChange], at: int, tier: str) -> str:
+    """When the tier of an instant began: not each change of followers that is kept is one of tier."""
+    for change in reversed([change for change in changes if change.occurred_at <= at]):
+        if change.tier != tier:
+            break
+        at = change.occurred_at
+    return iso(at)
 
 
 def member_tiers(conn: Connection, brand: str, members: Iterable[str], as_of: int | None = None) -> dict[str, str]:

@@ -34,14 +34,11 @@ class Rejected:
 
         Raises `Unusable` when neither can: then nothing is published.
         """
-        beside = Path("stdin.rejected.jsonl" if source == "-" else f"{source}.rejected.jsonl")
-        self.path = beside if _is_writable(beside) else Path(beside.name)
-        if not _is_writable(self.path):
-            raise Unusable(
-                f"refused lines could be written neither to {beside} nor here, to {self.path}: "
-                "run this in a directory that can be written to"
-            )
-        self.path.unlink(missing_ok=True)  # that of an earlier run
+        self.path = Path("stdin.rejected.jsonl" if source == "-" else f"{source}.rejected.jsonl")
+        if _is_writable(self.path):
+            self.path.unlink(missing_ok=True)  # that of an earlier run
+        else:
+            self.path = _new_here(self.path)
         self.count = 0
         self._file: IO[str] | None = None
 
@@ -71,8 +68,24 @@ class Rejected:
 
 def _is_writable(path: Path) -> bool:
     """Whether a file can be made there, or made anew."""
-    there = not path.exists() or (path.is_file() and os.access(path, os.W_OK))
-    return there and os.access(path.parent, os.W_OK | os.X_OK)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return False
+    return not path.exists() or (path.is_file() and os.access(path, os.W_OK))
+
+
+def _new_here(wanted: Path) -> Path:
+    """A file in the working directory that is not there yet: one of that name may be of another source."""
+    if not os.access(".", os.W_OK | os.X_OK):
+        raise Unusable(
+            f"refused lines could be written neither to {wanted} nor here: run this in a directory that can be "
+            "written to"
+        )
+    here = Path(wanted.name)
+    number = 1
+    while here.exists():
+        number += 1
+        here = Path(f"{wanted.name.removesuffix('.jsonl')}-{number}.jsonl")
+    return here
 
 
 def publish_lines(

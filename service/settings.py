@@ -143,7 +143,8 @@ def load(data_dir: Path | None = None) -> Settings:
     if stack is not None:
         said = {name: stack[name] for name in ("kafka", "database", "secret", "partitions", "port")}
         said |= {name: stack.get(name) for name in ("archived", "api_keys_file")}
-        said["metrics_port"] = 0  # its roles would fight for one
+        if os.getppid() == stack["pid"]:
+            said["metrics_port"] = 0  # the roles that it starts would fight for one
         return from_environment(data_dir=where, **kafka_security.IN_THE_CLEAR, **said)
     if data_dir is not None and (data_dir / KNOWN_FILE).exists():
         database = f"sqlite:///{data_dir.absolute() / 'groundswell.db'}"

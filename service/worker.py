@@ -110,7 +110,8 @@ def run(settings: Settings) -> int:
             code = stop.code if isinstance(stop.code, int) else 1
         else:
             code = 0
-        stage.give_up()
+        finally:
+            stage.give_up()
     port.close()
     for error in failed:
         print(f"worker stopped: {type(error).__name__}: {error}", flush=True)

@@ -13,7 +13,7 @@ from streams.metrics import METRICS
 from streams.outputs import letter_record
 from streams.pane_counter import PaneCounter
 from streams.pane_store import PaneStore
-from streams.panes import Record, is_pane, member_record
+from streams.panes import Record, changes_text, is_pane, member_record
 from streams.readstate import Delta
 from streams.rewards import Rewards
 
@@ -108,11 +108,18 @@ class ActivityFold:
 
     def recover(self, written: Mapping[str, Mapping[bytes, bytes]], start: int) -> None:
         """Take over the open panes, and what was written of members behind `start`."""
-        panes = dict(written[TIERS])
+        panes, state = dict(written[TIERS]), self.state
         for value in [panes.pop(key) for key in written[TIERS] if not is_pane(key)]:
             fields = decode(value)[1]
-            if fields["epoch"] == self._source.epoch and fields["stamp"] >= start:
-                self._members[fields["brand_id"], fields["member_id"]] = fields["stamp"]
+            member = fields["brand_id"], fields["member_id"]
+            if fields["epoch"] != self._source.epoch:
+                continue
+            if fields["stamp"] >= start:
+                self._members[member] = fields["stamp"]
+            elif state.has_other_bands(member[0]) and member in state.profiles:
+                tier, changes = state.tiers_of(member)
+                if (tier, changes_text(changes)) != (fields["tier"], fields["changes"]):
+                    self.intake.changed_members[member] = None  # told by a release that knew one tier for ever
         for values in (written[WINDOWS], panes):
             self.panes.recover(values, start, self.state.greatest_event_time)
 

@@ -216,13 +216,18 @@ def member_record(
         "tier": tier,
         "followers": max(platforms.values()),
         "platforms": platforms,
-        "changes": json.dumps(changes, separators=(",", ":"), ensure_ascii=False),
+        "changes": changes_text(changes),
         "partition": partition,
         "epoch": epoch,
         "stamp": stamp,
     }
     key = SEPARATOR.join(("member_tier", epoch, str(partition), brand, member))
     return key.encode(), encode("MemberTier", value), []
+
+
+def changes_text(changes: Sequence[TierChange]) -> str:
+    """The changes of a `MemberTier` record."""
+    return json.dumps(changes, separators=(",", ":"), ensure_ascii=False)
 
 
 def stamp_of(value: bytes) -> tuple[str, int]:

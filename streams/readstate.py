@@ -19,11 +19,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.database import brief_transaction
 from aggregates.ledger import Fenced, Source
-from aggregates.programs import Programs
-from streams import tier_history
+from aggregates.programs import Bands, Programs
 from streams.readstate_tables import CLOSINGS, DEFINITIONS, MEMBERSHIPS, METADATA, POSITIONS, PROFILES, REJECTED
 from streams.recent import tail_start
-from streams.tier_history import TierChange
+from streams.tier_history import NO_TIER, TierChange, TierHistory
 
 
 class OtherLog(Exception):
@@ -52,7 +51,8 @@ class Delta:
     greatest_event_time: int
     greatest_record_time: int
     counts: dict[str, int]
-    profiles: dict[MemberKey, tuple[dict[str, int], list[TierChange]]]
+    profiles: dict[MemberKey, tuple[dict[str, int], str]]
+    """Followers by platform, and the history of tiers as it is stored."""
     memberships: dict[MembershipKey, list[Change]]
     definitions: list[tuple[int, str]]
     rejected: list[int]
@@ -71,7 +71,7 @@ class ReadState:
     greatest_record_time: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     profiles: dict[MemberKey, dict[str, int]] = field(default_factory=dict)
-    tiers: dict[MemberKey, list[TierChange]] = field(default_factory=dict)
+    tiers: dict[MemberKey, TierHistory] = field(default_factory=dict)
     memberships: dict[MembershipKey, list[Change]] = field(default_factory=dict)
     programs: Programs = field(default_factory=Programs)
     closed: dict[CampaignKey, int] = field(default_factory=dict)
@@ -88,25 +88,27 @@ class ReadState:
         profile = self.profiles.setdefault(key, {})
         if profile.get(platform) == followers:
             return False
+        before = max(profile.values(), default=None)
         profile[platform] = followers
-        bands = self.programs.bands(key[0])
-        assert bands is not None
-        tier_history.note(self.tiers.setdefault(key, []), occurred_at, profile, bands)
+        if max(profile.values()) != before:
+            bands = self.programs.bands(key[0])
+            assert bands is not None
+            self.tiers.setdefault(key, TierHistory()).note(occurred_at, profile, bands)
         self._profiles.add(key)
         return True
 
     def tier_at(self, key: MemberKey, at: int) -> TierChange:
         """The member's tier as of an instant (epoch milliseconds), by the changes and definitions seen so far."""
-        return tier_history.change_at(self.tiers.get(key, ()), at, self.programs.bands(key[0]))
+        history = self.tiers.get(key)
+        return NO_TIER if history is None else history.at(at, self.programs.bands(key[0]))
 
     def tiers_of(self, key: MemberKey) -> tuple[str, list[TierChange]]:
         """The tier of a member with a profile as of the log's own time, and all changes of tier until then."""
         bands = self.programs.bands(key[0])
         assert bands is not None
-        changes, until = self.tiers.get(key, []), self.greatest_record_time
-        latest = max(changes, key=lambda change: change.number, default=tier_history.NO_TIER)
-        now = bands.at(max(until, latest.occurred_at)).tier_of(max(self.profiles[key].values()))
-        return now, tier_history.told(changes, bands, until)
+        history, until = self.tiers[key], self.greatest_record_time
+        now = bands.at(max(until, history.latest().occurred_at)).tier_of(max(self.profiles[key].values()))
+        return now, history.told(bands, until)
 
     def set_membership(self, key: MembershipKey, occurred_at: int, offset: int, joined: bool) -> None:
         """Note that a member joined or left a campaign."""
@@ -130,10 +132,25 @@ class ReadState:
         bands = self.programs.bands(brand)
         if bands is None or bands == before:
             return False
-        for key in self.members_of(brand):
-            if tier_history.divide(self.tiers.get(key, []), self.profiles[key], bands):
-                self._profiles.add(key)
+        self._divide(self.members_of(brand), bands)
         return True
+
+    def _divide(self, members: Iterable[MemberKey], bands: Bands) -> None:
+        for key in members:
+            if self.tiers[key].divide(self.profiles[key], bands):
+                self._profiles.add(key)
+
+    def divide(self) -> None:
+        """Bring what an older release has stored up to bounds that it did not keep followers by."""
+        for brand in {brand for brand, _ in self.profiles}:
+            bands = self.programs.bands(brand)
+            if bands is not None and self.has_other_bands(brand):
+                self._divide(self.members_of(brand), bands)
+
+    def has_other_bands(self, brand: str) -> bool:
+        """Whether the brand's tiers are not the same for ever."""
+        bands = self.programs.bands(brand)
+        return bands is not None and len(bands.starts) > 1
 
     def members_of(self, brand: str) -> list[MemberKey]:
         """The brand's members with a profile."""
@@ -162,7 +179,7 @@ class ReadState:
             self.greatest_event_time,
             self.greatest_record_time,
             dict(self.counts),
-            {key: (dict(self.profiles[key]), list(self.tiers.get(key, ()))) for key in self._profiles},
+            {key: (dict(self.profiles[key]), self.tiers[key].as_json()) for key in self._profiles},
             {key: list(self.memberships[key]) for key in self._memberships},
             self._definitions,
             self._rejected,
@@ -252,13 +269,14 @@ def _load(connection: sa.Connection, source: Source) -> ReadState:
         state.closed[c.brand, c.campaign] = c.offset
     rejected = sa.select(REJECTED.c.offset).where(REJECTED.c.source == source.name).order_by(REJECTED.c.offset)
     state.rejected = deque(connection.execute(rejected).scalars())
+    state.divide()
     return state
 
 
 def _take_in(state: ReadState, profiles: Iterable[Any], memberships: Iterable[Any]) -> None:
     for p in profiles:
         state.profiles[p.brand, p.member] = json.loads(p.platforms)
-        state.tiers[p.brand, p.member] = [TierChange(*change) for change in json.loads(p.tiers)]
+        state.tiers[p.brand, p.member] = TierHistory.from_json(p.tiers)
     for m in memberships:
         state.memberships[m.brand, m.member, m.campaign] = [(a, o, j) for a, o, j in json.loads(m.changes)]
 
@@ -316,7 +334,7 @@ def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: 
                 "brand": b,
                 "member": m,
                 "platforms": json.dumps(p, sort_keys=True),
-                "tiers": json.dumps(tiers),
+                "tiers": tiers,
             }
             for (b, m), (p, tiers) in delta.profiles.items()
         ]

@@ -25,7 +25,7 @@ PROFILES = sa.Table(
     sa.Column("brand", sa.Text, primary_key=True),
     sa.Column("member", sa.Text, primary_key=True),
     sa.Column("platforms", sa.Text, nullable=False, comment="JSON: platform → followers"),
-    sa.Column("tiers", sa.Text, nullable=False, comment="JSON: the fields of a TierChange, each"),
+    sa.Column("tiers", sa.Text, nullable=False, comment="JSON: a TierHistory"),
 )
 MEMBERSHIPS = sa.Table(
     "stream_memberships",

@@ -265,6 +265,8 @@ class Stage:
 
     async def _drop(self, partitions: list[int]) -> None:
         dropped = [owned for p in partitions if (owned := self.owned.pop(p, None)) is not None]
+        for owned in dropped:  # before anything is awaited: nobody else knows of them any more
+            owned.part.fold.give_up()
         await asyncio.gather(*(owned.let_go(self.config.patience_seconds) for owned in dropped))
         METRICS.partitions.set(len(self.owned))
 

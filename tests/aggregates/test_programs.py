@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,20 @@ def test_a_tier_starts_at_its_lower_bound():
     assert [brand.tier_of(n) for n in (0, 999, 1000, 9999, 10_000, 99_999, 100_000)] == (
         ["nano", "nano", "micro", "micro", "mid", "mid", "macro"]
     )
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(-3, 3), st.integers(1, 3)), min_size=1), st.integers(-5, 5))
+def test_the_tiers_over_time_are_those_of_the_version_in_force_at_each_instant(versions, at):
+    programs = Programs()
+    for version, hour, bound in versions:
+        document = {"brand": "acme", "currency": "EUR", "version": version, "effective_at": MARCH + hour}
+        programs.add(content_of(parse({**document, "tiers": {"low": 0, "high": bound}}, "x")))
+        bands, brand = programs.bands("acme"), programs.brand("acme", MARCH + at)
+        assert bands is not None
+        assert brand is not None
+        assert bands.at(MARCH + at).tiers == brand.tiers
+        assert [one.tiers for one in bands.brands] == [bands.at(start).tiers for start in bands.starts]
+    assert all(one.tiers != other.tiers for one, other in pairwise(bands.brands))
 
 
 def test_a_misspelt_tier_is_found_when_brand_and_campaign_are_seen_together():

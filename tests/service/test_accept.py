@@ -59,7 +59,7 @@ def read_up_to(settings: Settings, epoch: str, position: int, outputs: dict[str,
     engine = open_database(settings.database)
     source = Source(ACTIVITY, epoch, 0)
     readstate.take(engine, source, "w")
-    profiles = {("acme", "ann"): ({"x": 300}, [(1, 0, "nano")])}
+    profiles = {("acme", "ann"): ({"x": 300}, '[[1, 0, "nano", "x", 300], 1]')}
     delta = readstate.Delta(0, position, 5, 5, {"accepted": position}, profiles, {}, [], [])
     readstate.save(engine, source, delta, "w", outputs)
     engine.dispose()

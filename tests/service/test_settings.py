@@ -27,7 +27,9 @@ def test_a_stack_runs_only_if_that_very_process_does(tmp_path, monkeypatch):
     assert running_stack(tmp_path) is not None
     assert load(tmp_path).partitions == 3
     monkeypatch.setenv("GROUNDSWELL_METRICS_PORT", "9464")
-    assert load(tmp_path).metrics_port == 0, "the roles of a stack would fight for one port"
+    assert load(tmp_path).metrics_port == 9464
+    stack_file(tmp_path, os.getppid(), started(os.getppid()))
+    assert load(tmp_path).metrics_port == 0, "the roles that a stack starts would fight for one port"
     stack_file(tmp_path, os.getpid(), "0")
     assert running_stack(tmp_path) is None
 

@@ -31,7 +31,7 @@ def test_a_members_tier_is_that_of_the_latest_change_before_as_if_all_were_remem
         if not every or max((n, t) for _, n, t in every)[1] != tier:
             every.append((at, len(every), tier))
     remembered = sorted(every)[-(TIER_CHANGES - 1) :]
-    assert len(state.tiers.get(("acme", "ann"), ())) == min(len(every), TIER_CHANGES)
+    assert len(state.tiers[("acme", "ann")].changes if changes else ()) == min(len(every), TIER_CHANGES)
     for at in range(0, 501, 20):
         if len(every) <= TIER_CHANGES or at >= remembered[0][0]:
             known = [t for since, _, t in sorted(every) if since <= at]
