@@ -170,7 +170,19 @@ class Model:
         if any(tier_of(brand, latest[2], since) != tier_of(brand, most, since) for since, _ in MICRO[brand]):
             insort(changes, (at, latest[1] + 1, most))
             if len(changes) > TIER_CHANGES:
-                changes.remove(min(change for change in changes if change[1] <= latest[1]))
+                idle = [
+                    n for n in range(1, TIER_CHANGES) if changes[n][1] <= latest[1] and self._is_idle(brand, n, changes)
+                ]
+                if idle:
+                    del changes[idle[0]]
+                else:
+                    changes.remove(min(change for change in changes if change[1] <= latest[1]))
+
+    def _is_idle(self, brand: str, n: int, changes: list[tuple[int, int, int]]) -> bool:
+        """Whether the member was in the same tier before, all the time until the next change."""
+        (_, _, before), (start, _, most), (end, _, _) = changes[n - 1 : n + 2]
+        instants = [start, *(since for since, _ in MICRO[brand] if start < since < end)]
+        return all(tier_of(brand, before, at) == tier_of(brand, most, at) for at in instants)
 
     def _interaction(self, value: dict[str, Any]) -> dict[str, int]:
         own = value["actor_id"] == value["member_id"] and value["kind"] != "post"
