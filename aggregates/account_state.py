@@ -27,6 +27,7 @@ from aggregates.events import (
     RefundRecorded,
     Reversal,
     Take,
+    total_counter,
 )
 from aggregates.refusals import NOT_JUDGED
 
@@ -354,8 +355,12 @@ def _grant(account: Account, grants: Iterable[Grant]) -> list[Paid]:
         _come_in(account, grant)
         points, used = grant.points, account.used
         account.earned += points
-        for counter in grant.counters:
+        counters = grant.counters
+        for counter in counters:
             used[counter] = used.get(counter, 0) + points
+        total = total_counter(grant.campaign, grant.rule)
+        if total not in counters:  # a version to come may ask
+            used[total] = used.get(total, 0) + points
         paid.append(Paid(grant, points))
     return paid
 

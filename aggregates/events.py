@@ -7,6 +7,7 @@ milliseconds UTC. An event says what was decided; applying one never decides any
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -59,6 +60,12 @@ class Grant(Stored, frozen=True):
     """Cap counters that this grant uses up, as `<campaign>/<rule>/<period>`."""
     settles: int = 0
     """The part of the points that paid off debt at once; the lot has the rest."""
+
+
+@lru_cache(maxsize=65_536)
+def total_counter(campaign: str, rule: str) -> str:
+    """The counter of all that a rule has paid a member in a campaign, under any version."""
+    return f"{campaign}/{rule}/total"
 
 
 class Refusal(Stored, frozen=True):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
-from aggregates.definitions import Brand, Campaign, DefinitionError, Rule, content_of
+from aggregates.definitions import CAPS, Brand, Campaign, DefinitionError, Rule, content_of
 from aggregates.parsing import from_content, parse
 
 __all__ = [
@@ -43,6 +44,8 @@ class Judgement(NamedTuple):
     """Live opt-in campaigns that it would count for had the member joined."""
 
 
+NO_LIMIT: Final = 1 << 62
+"""Points that nobody pays: of a cap or a budget that only counts."""
 _EVER: Final = -(1 << 62)
 """Before any instant, in epoch milliseconds."""
 _UNKNOWN_BRAND: Final = Judgement("unknown_brand", None, (), False, ())
@@ -102,6 +105,30 @@ def unknown_tiers(brand: Brand, campaign: Campaign) -> list[str]:
     return sorted({tier for rule in campaign.earn for tier, _ in rule.multipliers} - known)
 
 
+def _counting_alike(versions: Mapping[int, Campaign]) -> dict[int, Campaign]:
+    """The versions of a campaign, each counting what a cap or budget of any of them is about, though not limited by it.
+
+    So what one version pays uses up the room of another. They are new objects: what was judged by them before is not
+    touched, wherever it is on its way.
+    """
+    caps: dict[str, set[str]] = {}
+    for version in versions.values():
+        for rule in version.earn:
+            caps.setdefault(rule.name, set()).update(cap for cap, _ in rule.caps if cap != "per_event")
+    has_budget = any(version.budget is not None for version in versions.values())
+
+    def alike(version: Campaign) -> Campaign:
+        earn = []
+        for rule in version.earn:
+            own = dict(rule.caps)
+            named = [cap for cap in CAPS if cap in own or cap in caps[rule.name]]
+            earn.append(replace(rule, caps=tuple((cap, own.get(cap, NO_LIMIT)) for cap in named)))
+        budget = NO_LIMIT if version.budget is None and has_budget else version.budget
+        return replace(version, earn=tuple(earn), budget=budget)
+
+    return {number: alike(version) for number, version in versions.items()} if len(versions) > 1 else dict(versions)
+
+
 class _Slot:
     """The answers for one stretch of time in which no version starts to apply and no campaign starts or ends."""
 
@@ -134,7 +161,8 @@ class _BrandPrograms:
             self.brands[definition.version] = definition
             self._bands = None
         else:
-            self.campaigns.setdefault(definition.id, {})[definition.version] = definition
+            versions = {**self.campaigns.get(definition.id, {}), definition.version: definition}
+            self.campaigns[definition.id] = _counting_alike(versions)
         cuts = {brand.effective_at for brand in self.brands.values()}
         for versions in self.campaigns.values():
             for version in versions.values():

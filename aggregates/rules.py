@@ -11,7 +11,7 @@ from typing import Final
 
 from aggregates.activity import Activity
 from aggregates.definitions import Brand, Campaign, Rule
-from aggregates.events import Grant, Refusal
+from aggregates.events import Grant, Refusal, total_counter
 from aggregates.local_time import local_day, start_of_day
 from aggregates.refusals import Refusal as Reason
 
@@ -134,7 +134,7 @@ def _limited(
     points, limited_by, counters = entitled, "", []
     if rule.first_time and rule.on != "purchase":
         counters.append(f"{campaign.id}/{rule.name}/first")
-        if used.get(counters[0]):
+        if used.get(counters[0]) or used.get(total_counter(campaign.id, rule.name)):
             return 0, Reason.NOT_THE_FIRST.value, ()
     for cap, limit, counter in _caps(activity, campaign, rule) if rule.caps else ():
         if cap == "per_event":
@@ -143,7 +143,10 @@ def _limited(
             continue
         if cap == "per_post":
             # Interactions of a platform without a post id share one nameless post.
-            counter += f"{activity.value['platform']}/{activity.value['post_id'] or ''}"
+            platform: str = activity.value["platform"]
+            if "/" in platform or "%" in platform:  # else it could end within another's post id
+                platform = platform.replace("%", "%25").replace("/", "%2F")
+            counter += f"{platform}/{activity.value['post_id'] or ''}"
         counters.append(counter)
         room = limit - used.get(counter, 0)
         if points and room < points:

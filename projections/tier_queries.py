@@ -62,9 +62,9 @@ def _now(brand: str, member: str, found: Any, positions: Mapping[int, int]) -> M
     profiles: dict[str, int] = json.loads(found.platforms) if found else {}
     deciding = min(profiles, key=lambda name: (-profiles[name], name), default=None)
     changes = changes_of(found.changes) if found else []
-    latest = max(changes, key=lambda change: (change.number, change.occurred_at), default=None)
-    if latest is not None and latest.tier != found.tier:
-        latest = None  # an older release wrote it, or it came before another one that was told earlier
+    last = max((change.number for change in changes), default=None)
+    its = [change for change in changes if change.number == last and change.tier == found.tier]
+    latest = its[-1] if its else None  # none, where an older release wrote it; what lies ahead is another tier
     return MemberTierAnswer(
         brand=brand,
         member=member,

@@ -103,12 +103,12 @@ class ReadState:
         return NO_TIER if history is None else history.at(at, self.programs.bands(key[0]))
 
     def tiers_of(self, key: MemberKey) -> tuple[str, list[TierChange]]:
-        """The tier of a member with a profile as of the log's own time, and all changes of tier until then."""
+        """The tier of a member with a profile as of the log's own time, and all changes of tier, those ahead too."""
         bands = self.programs.bands(key[0])
         assert bands is not None
-        history, until = self.tiers[key], self.greatest_record_time
-        now = bands.at(max(until, history.latest().occurred_at)).tier_of(max(self.profiles[key].values()))
-        return now, history.told(bands, until)
+        history = self.tiers[key]
+        now = bands.at(max(self.greatest_record_time, history.latest().occurred_at))
+        return now.tier_of(max(self.profiles[key].values())), history.told(bands)
 
     def set_membership(self, key: MembershipKey, occurred_at: int, offset: int, joined: bool) -> None:
         """Note that a member joined or left a campaign."""

@@ -81,15 +81,14 @@ class TierHistory:
             found = change
         return found if bands is None else _by(bands, found, at)
 
-    def told(self, bands: Bands, until: int) -> list[TierChange]:
-        """All changes, with those that new bands of the brand brought up to `until` (epoch milliseconds)."""
+    def told(self, bands: Bands) -> list[TierChange]:
+        """All changes, with those that new bands of the brand brought or, as far as is known, will bring."""
         every: list[TierChange] = []
         for change, following in pairwise([*self.changes, None]):
             assert change is not None
             every.append(_by(bands, change, change.occurred_at))
-            end = until if following is None else min(until, following.occurred_at - 1)
             for start in bands.starts:
-                if change.occurred_at < start <= end:
+                if change.occurred_at < start and (following is None or start < following.occurred_at):
                     then = _by(bands, change, start)
                     if then.tier != every[-1].tier:
                         every.append(then._replace(occurred_at=start))
