@@ -62,10 +62,15 @@ class Grant(Stored, frozen=True):
     """The part of the points that paid off debt at once; the lot has the rest."""
 
 
+def counter_of(campaign: str, rule: str, period: str) -> str:
+    """The counter of the points that a rule has paid a member in a period, under any version of the campaign."""
+    return f"{campaign}/{rule}/{period}"
+
+
 @lru_cache(maxsize=65_536)
 def total_counter(campaign: str, rule: str) -> str:
-    """The counter of all that a rule has paid a member in a campaign, under any version."""
-    return f"{campaign}/{rule}/total"
+    """The counter of all the points that a rule has paid a member in a campaign: one string, since all accounts ask."""
+    return counter_of(campaign, rule, "total")
 
 
 class Refusal(Stored, frozen=True):

@@ -18,7 +18,6 @@ __all__ = [
     "Judgement",
     "Programs",
     "Rule",
-    "bands_of",
     "content_of",
     "from_content",
     "in_force",
@@ -87,7 +86,7 @@ class Bands(NamedTuple):
         return bisect_right(self.bounds, followers)
 
 
-def bands_of(versions: Iterable[Brand]) -> Bands:
+def _bands_of(versions: Iterable[Brand]) -> Bands:
     """The tiers of a brand by its versions, as `brand_in_force` has them; `versions` is not empty."""
     ordered = sorted(versions, key=lambda version: (version.effective_at, version.version))
     last_at = {version.effective_at: version for version in ordered}
@@ -173,7 +172,7 @@ class _BrandPrograms:
     @property
     def bands(self) -> Bands | None:
         if self._bands is None and self.brands:
-            self._bands = bands_of(self.brands.values())
+            self._bands = _bands_of(self.brands.values())
         return self._bands
 
     def slot(self, at: int) -> _Slot:

@@ -11,7 +11,7 @@ from typing import Final
 
 from aggregates.activity import Activity
 from aggregates.definitions import Brand, Campaign, Rule
-from aggregates.events import Grant, Refusal, total_counter
+from aggregates.events import Grant, Refusal, counter_of, total_counter
 from aggregates.local_time import local_day, start_of_day
 from aggregates.refusals import Refusal as Reason
 
@@ -133,7 +133,7 @@ def _limited(
     """The points that the caps leave, the cap that kept most back, and the counters they use up."""
     points, limited_by, counters = entitled, "", []
     if rule.first_time and rule.on != "purchase":
-        counters.append(f"{campaign.id}/{rule.name}/first")
+        counters.append(counter_of(campaign.id, rule.name, "first"))
         if used.get(counters[0]) or used.get(total_counter(campaign.id, rule.name)):
             return 0, Reason.NOT_THE_FIRST.value, ()
     for cap, limit, counter in _caps(activity, campaign, rule) if rule.caps else ():
@@ -143,9 +143,8 @@ def _limited(
             continue
         if cap == "per_post":
             # Interactions of a platform without a post id share one nameless post.
-            platform: str = activity.value["platform"]
-            if "/" in platform or "%" in platform:  # else it could end within another's post id
-                platform = platform.replace("%", "%25").replace("/", "%2F")
+            # A platform's own slashes are written otherwise, so that it ends where the post begins.
+            platform = activity.value["platform"].replace("%", "%25").replace("/", "%2F")
             counter += f"{platform}/{activity.value['post_id'] or ''}"
         counters.append(counter)
         room = limit - used.get(counter, 0)
@@ -170,7 +169,7 @@ def _caps(activity: Activity, campaign: Campaign, rule: Rule) -> tuple[tuple[str
             "per_month": f"month:{day.month}",
             "total": "total",
         }
-        found = tuple((cap, limit, f"{campaign.id}/{rule.name}/{periods[cap]}") for cap, limit in rule.caps)
+        found = tuple((cap, limit, counter_of(campaign.id, rule.name, periods[cap])) for cap, limit in rule.caps)
         campaign.caps[rule.name, day.date] = found
     return found
 

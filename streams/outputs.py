@@ -291,7 +291,7 @@ async def has_all(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
 
 async def is_empty(brokers: Brokers, topic: str, partition: int, start: int, end: int) -> bool:
     """Whether no record is ever to come from `start` up to `end`: only ends of transactions and what was aborted stand
-    there. False while a transaction is open, or nothing is said soon."""
+    there. False while a transaction is open, or nothing is said soon. Raises aiokafka's KafkaError."""
     async with _reader(brokers, topic, partition) as (consumer, tp):
         consumer.seek(tp, start)
         for _ in range(FEW_POLLS):

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.database import brief_transaction
 from aggregates.ledger import Fenced, Source
-from aggregates.programs import Bands, Programs
+from aggregates.programs import Programs
 from streams.readstate_tables import CLOSINGS, DEFINITIONS, MEMBERSHIPS, METADATA, POSITIONS, PROFILES, REJECTED
 from streams.recent import tail_start
 from streams.tier_history import NO_TIER, TierChange, TierHistory
@@ -132,20 +132,16 @@ class ReadState:
         bands = self.programs.bands(brand)
         if bands is None or bands == before:
             return False
-        self._divide(self.members_of(brand), bands)
+        self.divide(brand)
         return True
 
-    def _divide(self, members: Iterable[MemberKey], bands: Bands) -> None:
-        for key in members:
+    def divide(self, brand: str) -> None:
+        """Keep followers by every bound that a known brand has by now."""
+        bands = self.programs.bands(brand)
+        assert bands is not None
+        for key in self.members_of(brand):
             if self.tiers[key].divide(self.profiles[key], bands):
                 self._profiles.add(key)
-
-    def divide(self) -> None:
-        """Bring what an older release has stored up to bounds that it did not keep followers by."""
-        for brand in {brand for brand, _ in self.profiles}:
-            bands = self.programs.bands(brand)
-            if bands is not None and self.has_other_bands(brand):
-                self._divide(self.members_of(brand), bands)
 
     def has_other_bands(self, brand: str) -> bool:
         """Whether the brand's tiers are not the same for ever."""
@@ -269,7 +265,8 @@ def _load(connection: sa.Connection, source: Source) -> ReadState:
         state.closed[c.brand, c.campaign] = c.offset
     rejected = sa.select(REJECTED.c.offset).where(REJECTED.c.source == source.name).order_by(REJECTED.c.offset)
     state.rejected = deque(connection.execute(rejected).scalars())
-    state.divide()
+    for brand in {brand for brand, _ in state.profiles if state.has_other_bands(brand)}:
+        state.divide(brand)  # an older release kept followers by the bounds in force alone
     return state
 
 

@@ -42,31 +42,30 @@ class TierHistory:
     changes: list[TierChange] = field(default_factory=list)
     """By when they occurred, then by number."""
     moved_at: int = 0
-    """When the most followers that the member has on a platform changed last, in the order of the log."""
+    """When the most followers on a platform changed last, in the order of the log (epoch milliseconds)."""
 
-    def note(self, occurred_at: int, profile: Mapping[str, int], bands: Bands) -> None:
-        """Add a change of the most followers, which left `profile`, unless they stay between the same bounds of tiers.
+    def note(self, occurred_at: int, profile: Mapping[str, int], bands: Bands) -> bool:
+        """Add a change of the most followers at `occurred_at` (epoch milliseconds), which left `profile`.
 
-        So a change is one in log order, and it stands at its event time. Of more than are remembered one goes that
-        made no difference by the bounds in force in its time, else the oldest; never the last of the log: what comes
-        next is compared with that.
+        False where they stay between the same bounds of tiers: then it is not added. So a change is one in log order,
+        and it stands at its event time. Of more than are remembered one goes that made no difference by the bounds in
+        force in its time, else the oldest; never the last of the log: what comes next is compared with that.
         """
         self.moved_at = occurred_at
         latest = self.latest()
         platform = min(profile, key=lambda name: (-profile[name], name))
         followers = profile[platform]
         if latest.followers is not None and bands.place(latest.followers) == bands.place(followers):
-            return
+            return False
         number, tier = latest.number + 1, bands.at(occurred_at).tier_of(followers)
         insort(self.changes, TierChange(occurred_at, number, tier, platform, followers))
-        while len(self.changes) > TIER_CHANGES:
+        if len(self.changes) > TIER_CHANGES:
             self._let_go(number, bands)
+        return True
 
     def divide(self, profile: Mapping[str, int], bands: Bands) -> bool:
         """Add when the followers of now came, if the brand got bounds between them and those kept; whether it did."""
-        before = len(self.changes), self.latest()
-        self.note(self.moved_at, profile, bands)
-        return before != (len(self.changes), self.latest())
+        return self.note(self.moved_at, profile, bands)
 
     def latest(self) -> TierChange:
         """The last one in the order of the log."""
