@@ -41,6 +41,19 @@ POSTGRES_SESSION: Final = "SET tcp_keepalives_idle = 2; SET tcp_keepalives_inter
 """So the server notices a client that vanished, and lets go of what it had locked."""
 
 
+END_FROZEN: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND usename = current_user AND query ~ "
+    "'^(COPY ledger_events|(INSERT INTO|UPDATE|DELETE FROM) (ledger|stream)_|SELECT pg_advisory_xact_lock|"
+    "SELECT COALESCE.MAX)' AND state <> 'idle' AND wait_event = 'ClientRead' "
+    f"AND state_change < clock_timestamp() - interval '{AWAY_SECONDS / 2} s'"
+)
+"""Ends the sessions of writers that stopped in the middle of their rows, or of a trip; for who waited in vain for what
+they have locked. No timeout of the server does: while a COPY or a pipeline waits for its client it cannot be canceled,
+nor is it idle; or it is said to be idle in its transaction, but the clock of that was stopped by a message that asks
+for nothing (a flush). It would keep the locks as long as its process is frozen."""
+
+
 class Lock(IntEnum):
     """Every lock that is no row's; on PostgreSQL the number of an advisory lock, on SQLite the name of a file."""
 
@@ -245,11 +258,21 @@ def _open_sqlite(url: str, read_only: bool, cache_kib: int) -> Engine:
 
 @contextmanager
 def brief_transaction(engine: Engine) -> Iterator[Connection]:
-    """A transaction that computes little: on PostgreSQL, a process frozen in it keeps what it locked only so long."""
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{AWAY_SECONDS}s'")
-        yield connection
+    """A transaction that computes little: on PostgreSQL, a process frozen in it keeps what it locked only so long.
+
+    Raises what `is_unavailable` knows when it waited in vain for a lock; the next one gets it.
+    """
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                for timeout in ("idle_in_transaction_session_timeout", "lock_timeout"):
+                    connection.exec_driver_sql(f"SET LOCAL {timeout} = '{AWAY_SECONDS}s'")
+            yield connection
+    except sqlalchemy_errors.DBAPIError as error:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            with engine.begin() as connection:
+                connection.exec_driver_sql(END_FROZEN)
+        raise
 
 
 def end_former(engine: Engine) -> None:

@@ -22,7 +22,7 @@ from psycopg.errors import QueryCanceled
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg_pool import PoolTimeout
 
-from aggregates.database import AWAY_SECONDS, POSTGRES_SESSION, SURE_SECONDS, Lock, postgres_parameters
+from aggregates.database import AWAY_SECONDS, END_FROZEN, POSTGRES_SESSION, SURE_SECONDS, Lock, postgres_parameters
 from aggregates.ledger_store import NO_END, Encoded, LedgerStore, Unnamed
 
 CONNECTIONS: Final = 5
@@ -44,16 +44,6 @@ INSERT: Final = (
 FEW: Final = 300
 """So many rows at most go in one statement, which needs no trip of its own; more of them are quicker by COPY."""
 LOCK_APPEND: Final = "SELECT pg_advisory_xact_lock(%s)"
-END_FROZEN: Final = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-    "AND usename = current_user AND query ~ "
-    "'^(COPY ledger_events|INSERT INTO ledger_|UPDATE ledger_|SELECT pg_advisory_xact_lock|SELECT COALESCE.MAX)' "
-    "AND state = 'active' AND wait_event = 'ClientRead' "
-    f"AND state_change < clock_timestamp() - interval '{AWAY_SECONDS / 2} s'"
-)
-"""Ends the sessions of writers that stopped in the middle of their rows, or of a trip. No timeout of the server does:
-while a COPY or a pipeline waits for its client it is neither idle nor can it be canceled, and it would keep the locks
-as long as its process is frozen."""
 LIVE_SECONDS: Final = 0.1
 """How long one that was waiting itself, for what we have just let go, has to send its next statement."""
 

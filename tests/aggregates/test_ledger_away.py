@@ -102,16 +102,21 @@ def test_a_writer_that_stops_in_the_middle_of_a_transaction_does_not_keep_its_lo
     heir.consume(batch(0, 5, buy(3), writer="heir"))
 
 
+@pytest.mark.parametrize("synced", [False, True], ids=["active", "idle, its clock stopped by a flush"])
 def test_a_writer_that_is_frozen_in_the_middle_of_a_trip_is_ended_by_who_waits_for_it(
-    on_postgresql, postgresql_address
+    on_postgresql, postgresql_address, synced
 ):
     """The server has a statement of a pipeline and waits for the next: no timeout of its own ends that."""
     ledger = on_postgresql()
     ledger.take(SOURCE, "w", 0)
     with psycopg.connect(postgresql_address) as frozen:
+        frozen.execute("SET idle_in_transaction_session_timeout = '4s'")
+        frozen.commit()
         frozen.pgconn.enter_pipeline_mode()
         frozen.pgconn.send_query_params(b"BEGIN", None)
         frozen.pgconn.send_query_params(b"%s" % LOCK_APPEND.replace("%s", str(int(Lock.APPEND))).encode(), None)
+        if synced:
+            frozen.pgconn.pipeline_sync()
         frozen.pgconn.send_flush_request()
         frozen.pgconn.flush()
         time.sleep(0.5)

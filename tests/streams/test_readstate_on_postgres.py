@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -45,6 +47,25 @@ def test_a_worker_that_is_frozen_in_the_middle_of_a_save_does_not_keep_its_succe
     with pytest.raises(Fenced):
         readstate.save(frozen, SOURCE, delta, "frozen", {})
     readstate.save(heir, SOURCE, taken[0].take(0, 3), "heir", {})
+
+
+def test_a_worker_that_is_frozen_in_the_middle_of_its_rows_is_ended_by_who_waits_for_it(engines, postgresql_address):
+    """The rows of a save go in a pipeline: a server that waits for the rest of it ends nobody by itself."""
+    frozen, heir = engines
+    readstate.take(frozen, SOURCE, "frozen")
+    with psycopg.connect(postgresql_address) as connection:
+        connection.pgconn.enter_pipeline_mode()
+        connection.pgconn.send_query_params(b"BEGIN", None)
+        connection.pgconn.pipeline_sync()
+        connection.pgconn.send_query_params(b"UPDATE stream_positions SET position = 7", None)
+        connection.pgconn.send_flush_request()
+        connection.pgconn.flush()
+        time.sleep(0.5)
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            readstate.take(heir, SOURCE, "heir")
+        assert is_unavailable(caught.value)
+        assert readstate.take(heir, SOURCE, "heir").saved == 0
+        connection.close()
 
 
 def test_what_is_loaded_while_another_worker_takes_it_over_is_not_used(engines):
