@@ -301,18 +301,18 @@ class Ledger(EventSourcedProjection[str]):
         self._load(names)
         events: list[Any] = processing_event.events
         accounts, budgets, at, left = self._accounts, tracking.budgets, batch.recorded_at, dict[str, int]()
+        is_limited = bool(budgets)
         for aggregate, activity in zip(names, batch.activities, strict=True):
             value = activity.value
             origin = Origin(topic, partition, activity.offset, value["event_id"], value["occurred_at"], at)
             if not aggregate:
                 self._mark(activity, origin, events)
                 continue
-            if budgets:
+            if is_limited:
                 left = left_of(activity, budgets)
             loaded = accounts[aggregate]
             for event in decide(loaded.state, activity, origin, left):
-                if left:
-                    spend(activity, event, budgets)
+                spend(activity, event, budgets)
                 evolve(loaded.state, event)
                 loaded.version += 1
                 events.append(encoded(aggregate, loaded.version, event))

@@ -101,14 +101,18 @@ class LedgerEventStore(EventStore[str]):
 
 CampaignKey = tuple[str, str]
 """Brand and campaign."""
+_TAKE_OF_BUDGET: Final = (
+    "INSERT INTO ledger_budgets (brand, campaign, spent) VALUES (?, ?, ?) ON CONFLICT (brand, campaign) "
+    "DO UPDATE SET spent = ledger_budgets.spent + excluded.spent WHERE ledger_budgets.spent <= ? RETURNING spent"
+)
 
 
 @dataclass(slots=True)
 class BudgetUse:
-    """What a batch takes from one campaign's budget, in points."""
+    """What a batch pays of one campaign, in points: also of one without a budget, for a later version may have one."""
 
-    before: int
-    """Spent of it when the batch was decided."""
+    before: int = 0
+    """Spent of it when the batch was decided, where that has to be known."""
     taken: int = 0
     room: int = PLENTY
     """So much may others have taken since then, and the batch would still be decided as it was: all that it was
@@ -229,20 +233,13 @@ class LedgerStore(ABC):
             if answer() is None:
                 raise PositionMoved(f"{one.application_name} is no longer {one.writer}'s at {one.previous}")
         uses = [(key, use) for one in batches for key, use in one.budgets.items()]
+        taken = []
         for (brand, campaign), use in sorted(uses, key=lambda found: found[0]):
-            if not use.taken:
-                continue  # what was refused for want of points would be refused now: a budget never grows back
-            c.execute(
-                self._sql("INSERT INTO ledger_budgets VALUES (?, ?, 0) ON CONFLICT DO NOTHING"), (brand, campaign)
-            )
-            c.execute(
-                self._sql(
-                    "UPDATE ledger_budgets SET spent = spent + ? "
-                    "WHERE brand = ? AND campaign = ? AND spent <= ? RETURNING spent"
-                ),
-                (use.taken, brand, campaign, use.before + use.room),
-            )
-            if c.fetchone() is None:
+            if use.taken:  # what was refused for want of points would be refused now: a budget never grows back
+                values = (brand, campaign, use.taken, use.before + use.room)
+                taken.append((brand, campaign, self._answer(c, _TAKE_OF_BUDGET, values)))
+        for brand, campaign, answer in taken:
+            if answer() is None:
                 raise BudgetMoved(f"too little is left of the budget of {brand}/{campaign}: decide again")
 
     def _answer(self, c: Any, statement: str, values: Sequence[Any]) -> Callable[[], Any]:
@@ -300,12 +297,18 @@ def left_of(activity: Activity, budgets: Mapping[CampaignKey, BudgetUse]) -> dic
     return left
 
 
-def spend(activity: Activity, event: AccountEvent, budgets: Mapping[CampaignKey, BudgetUse]) -> None:
-    """Take what the event grants from the budgets of the activity's campaigns."""
+def spend(activity: Activity, event: AccountEvent, budgets: dict[CampaignKey, BudgetUse]) -> None:
+    """Count what the event grants as taken from the activity's campaigns."""
     grants: Sequence[Grant] = getattr(event, "grants", ())
     for campaign in activity.campaigns if grants else ():
-        points = sum(grant.points for grant in grants if grant.campaign == campaign.id)
-        if points and campaign.budget is not None:
-            use = budgets[campaign.brand, campaign.id]
+        points = 0
+        for grant in grants:
+            if grant.campaign == campaign.id:
+                points += grant.points
+        if points:
+            use = budgets.get((campaign.brand, campaign.id))
+            if use is None:
+                use = budgets[campaign.brand, campaign.id] = BudgetUse()
             use.taken += points
-            use.room = min(use.room, campaign.budget - use.before - use.taken)
+            if campaign.budget is not None:
+                use.room = min(use.room, campaign.budget - use.before - use.taken)

@@ -44,7 +44,7 @@ class Judgement(NamedTuple):
 
 
 NO_LIMIT: Final = 1 << 62
-"""Points that nobody pays: of a cap or a budget that only counts."""
+"""Points that nobody pays: of a cap that only counts."""
 _EVER: Final = -(1 << 62)
 """Before any instant, in epoch milliseconds."""
 _UNKNOWN_BRAND: Final = Judgement("unknown_brand", None, (), False, ())
@@ -105,7 +105,7 @@ def unknown_tiers(brand: Brand, campaign: Campaign) -> list[str]:
 
 
 def _counting_alike(versions: Mapping[int, Campaign]) -> dict[int, Campaign]:
-    """The versions of a campaign, each counting what a cap or budget of any of them is about, though not limited by it.
+    """The versions of a campaign, each counting what a cap of any of them is about, though not limited by it.
 
     So what one version pays uses up the room of another. They are new objects: what was judged by them before is not
     touched, wherever it is on its way.
@@ -114,7 +114,6 @@ def _counting_alike(versions: Mapping[int, Campaign]) -> dict[int, Campaign]:
     for version in versions.values():
         for rule in version.earn:
             caps.setdefault(rule.name, set()).update(cap for cap, _ in rule.caps if cap != "per_event")
-    has_budget = any(version.budget is not None for version in versions.values())
 
     def alike(version: Campaign) -> Campaign:
         earn = []
@@ -122,8 +121,7 @@ def _counting_alike(versions: Mapping[int, Campaign]) -> dict[int, Campaign]:
             own = dict(rule.caps)
             named = [cap for cap in CAPS if cap in own or cap in caps[rule.name]]
             earn.append(replace(rule, caps=tuple((cap, own.get(cap, NO_LIMIT)) for cap in named)))
-        budget = NO_LIMIT if version.budget is None and has_budget else version.budget
-        return replace(version, earn=tuple(earn), budget=budget)
+        return replace(version, earn=tuple(earn))
 
     return {number: alike(version) for number, version in versions.items()} if len(versions) > 1 else dict(versions)
 

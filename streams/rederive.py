@@ -303,7 +303,7 @@ class Rederivation:
 
     def _spend(self, activity: Activity, made: AccountEvent) -> None:
         for campaign in activity.campaigns:
-            if campaign.budget is not None and self._is_anew(campaign):
+            if self._is_anew(campaign):  # with no budget too: a later version may have one
                 key = campaign.brand, campaign.id
                 self.spent[key] = self.spent.get(key, 0) + granted_of(made, campaign.id)[0]
 

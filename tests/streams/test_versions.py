@@ -74,11 +74,20 @@ def test_the_first_time_is_one_for_all_versions(tmp_path: Path, ahead: bool) -> 
     assert paid(tmp_path, version(1), *story, (1.5, "share", 1)) == [10, 0]
 
 
-def test_a_budget_of_a_later_version_that_was_there_before_counts_what_the_earlier_one_pays(tmp_path: Path) -> None:
-    story = (version(1), version(2, budget=100), (0.5, "like", 7), (0.6, "like", 8), (1.5, "like", 1))
-    assert paid(tmp_path, *story) == [70, 80, 0]
-    story = (version(1), version(2, budget=100), (0.5, "like", 7), (1.5, "like", 8), (1.6, "like", 1))
-    assert paid(tmp_path / "left", *story) == [70, 30, 0]
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_budget_that_a_later_version_brings_counts_all_that_was_paid(tmp_path: Path, ahead: bool) -> None:
+    def after(directory: str, *before: tuple[float, str, int]) -> list[int]:
+        first, second = version(1), version(2, budget=100)
+        story = (first, second, *before) if ahead else (first, *before, second)
+        return paid(tmp_path / directory, *story, (1.5, "like", 8), (1.6, "like", 1))
+
+    assert after("spent", (0.5, "like", 7), (0.6, "like", 8)) == [70, 80, 0, 0]
+    assert after("left", (0.5, "like", 7)) == [70, 30, 0]
+
+
+def test_a_budget_counts_on_while_a_version_has_none(tmp_path: Path) -> None:
+    story = (version(1, budget=50), (0.5, "like", 3), version(2), (1.5, "like", 9), version(3, budget=130))
+    assert paid(tmp_path, *story, (2.5, "like", 5), (2.6, "like", 1)) == [30, 90, 10, 0]
 
 
 def test_posts_of_two_platforms_are_two_however_their_names_are_written(tmp_path: Path) -> None:
