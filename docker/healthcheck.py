@@ -24,19 +24,27 @@ PORTS = {
 """Role → the variable with its port, and the port when that is not set."""
 
 
-def role_of(command_line: bytes) -> str:
+def role_of(words: list[str]) -> str:
     """The role that a process was started as, wherever in its arguments that stands. Raises ValueError for none."""
-    words = command_line.decode(errors="replace").split("\0")
     for word in words:
         if word in PORTS:
             return word
     raise ValueError(f"no role in {' '.join(words).strip()!r}: name one of {', '.join(PORTS)}")
 
 
-def check(role: str, path: str) -> str:
-    """What is wrong, in one line; empty when the role answers 200."""
+def port_of(role: str, words: list[str]) -> int:
+    """The port that a process's arguments name with `--port`, else the one of the environment."""
+    for word, after in zip(words, [*words[1:], ""], strict=False):
+        option, _, value = word.partition("=")
+        if option == "--port":
+            return int(value or after)
     variable, default = PORTS[role]
-    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get(variable) or default), timeout=SECONDS)
+    return int(os.environ.get(variable) or default)
+
+
+def check(role: str, port: int, path: str) -> str:
+    """What is wrong, in one line; empty when the role answers 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -51,10 +59,11 @@ def check(role: str, path: str) -> str:
 def main(arguments: list[str]) -> int:
     """The exit code."""
     try:
-        role = arguments[0] if arguments else role_of(Path("/proc/1/cmdline").read_bytes())
+        first = [] if arguments else Path("/proc/1/cmdline").read_text(errors="replace").split("\0")
+        role = arguments[0] if arguments else role_of(first)
         if role not in PORTS:
             raise ValueError(f"{role!r} is no role: name one of {', '.join(PORTS)}")
-        wrong = check(role, arguments[1] if len(arguments) > 1 else "/healthz")
+        wrong = check(role, port_of(role, first), arguments[1] if len(arguments) > 1 else "/healthz")
     except (ValueError, OSError) as error:
         wrong = str(error)
     if wrong:

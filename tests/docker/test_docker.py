@@ -324,16 +324,23 @@ def test_a_role_that_is_none_is_said():
 @pytest.mark.parametrize(
     ("command_line", "role"),
     [
-        (b"/opt/groundswell/bin/python\0/opt/groundswell/bin/groundswell\0worker\0", "worker"),
-        (b"/sbin/docker-init\0--\0groundswell\0api\0", "api"),
-        (b"groundswell\0projector\0--data-dir\0/tmp\0", "projector"),
-        (b"groundswell\0demo\0--speed\0day\0", "demo"),
+        ("/opt/groundswell/bin/python /opt/groundswell/bin/groundswell worker", "worker"),
+        ("/sbin/docker-init -- groundswell api", "api"),
+        ("groundswell projector --data-dir /tmp", "projector"),
+        ("groundswell demo --speed day", "demo"),
     ],
 )
 def test_without_a_role_it_is_that_of_the_first_process(command_line, role):
-    assert healthcheck().role_of(command_line) == role
+    assert healthcheck().role_of(command_line.split()) == role
+
+
+@pytest.mark.parametrize("option", [["--port", "8123"], ["--port=8123"]])
+def test_a_port_among_the_arguments_counts(option, monkeypatch):
+    monkeypatch.setenv("GROUNDSWELL_PORT", "8099")
+    assert healthcheck().port_of("up", ["groundswell", "up", *option]) == 8123
+    assert healthcheck().port_of("up", ["groundswell", "up"]) == 8099
 
 
 def test_a_container_that_has_no_role_says_so():
     with pytest.raises(ValueError, match="no role in 'groundswell migrate'"):
-        healthcheck().role_of(b"groundswell\0migrate\0")
+        healthcheck().role_of(["groundswell", "migrate"])
