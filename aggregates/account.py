@@ -307,6 +307,8 @@ def _referral(
             campaigns = order.campaigns
     elif order.known:
         rewards = (), (Refusal("", 0, "", Reason.DUPLICATE_REFERRAL.value),)
+    elif value["buyer_id"] == value["member_id"]:
+        rewards = _refused(activity, Reason.SELF_REFERRAL)
     elif not value["new_customer"]:
         rewards = _refused(activity, Reason.EXISTING_CUSTOMER)
     else:

@@ -98,7 +98,7 @@ def points_page(conn: Connection, brand: str, campaign: str, limit: int = 100, c
 
 def start_of(cursor: str | None) -> int:
     """The first place of a page, from 0. Raises `NotFound` for a cursor that no answer gave."""
-    if cursor is not None and not (cursor.isdecimal() and len(cursor) <= MAX_DIGITS):
+    if cursor is not None and not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= MAX_DIGITS):
         raise NotFound("invalid_cursor", f"cursor: `{cursor}` is not one that an answer gave.")
     return int(cursor or 0)
 

@@ -59,9 +59,7 @@ def _items(body: bytes, content_type: str, headers: Mapping[str, str], record_ty
     except UnicodeDecodeError as error:
         raise FormatError(f"byte {error.start + 1} is not UTF-8") from None
     if content_type == JSON and "ce-specversion" in headers:
-        attributes = {name.removeprefix(EVENT_HEADER): unquote(value) for name, value in headers.items()
-                      if name.startswith(EVENT_HEADER)}  # fmt: skip
-        yield _item(0, {**attributes, "data": found}, record_type)
+        yield _item(0, {**_attributes(headers), "data": found}, record_type)
         return
     many = isinstance(found, list) and content_type != EVENT
     if not many and content_type == EVENTS:
@@ -73,6 +71,21 @@ def _items(body: bytes, content_type: str, headers: Mapping[str, str], record_ty
             yield Item(index, b"", one, "")
         else:
             yield Item(index, b"", None, f"the record is {kind(one)}, not a JSON object")
+
+
+def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of a CloudEvent in binary mode. Raises FormatError for one that is there twice, or is not UTF-8."""
+    found: dict[str, str] = {}
+    for header, value in headers.items():
+        if header.startswith(EVENT_HEADER):
+            name = header.removeprefix(EVENT_HEADER)
+            if name in found:
+                raise FormatError(f"the header `{shown(header)}` is there twice")
+            try:
+                found[name] = unquote(value, errors="strict")
+            except UnicodeDecodeError:
+                raise FormatError(f"the header `{shown(header)}` is not UTF-8 in percent-encoding") from None
+    return found
 
 
 def _few(found: Iterator[Any]) -> Iterator[Any]:
@@ -101,8 +114,10 @@ def _fields(event: Any, record_type: str) -> dict[str, Any]:
         if item != wanted.get(name, item):
             raise ValueError(f"`{name}` is `{shown(item)}`: give `{wanted[name]}` here")
     media_type = event.get("datacontenttype") or JSON
-    if str(media_type).partition(";")[0] != JSON:
+    if str(media_type).partition(";")[0].strip().lower() != JSON:
         raise ValueError(f"`datacontenttype` is `{shown(str(media_type))}`: give `{JSON}`")
+    if "data_base64" in event:
+        raise ValueError("`data_base64` is there: give the fields of the record as `data`")
     data = event.get("data")
     if not isinstance(data, dict):
         raise ValueError(f"`data` is {_what(data)}, not a JSON object with the fields of the record")

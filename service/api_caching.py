@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
@@ -15,6 +16,8 @@ GZIP_BYTES: Final = 1_000
 GZIP_LEVEL: Final = 4
 """A tenth larger than at the highest level, in a third of the time."""
 _JSON: Final = b"application/json"
+_NONE: Final = re.compile(rb"q\s*=\s*0(\.0*)?")
+"""The weight of a coding that is not accepted."""
 Header = tuple[bytes, bytes]
 
 
@@ -62,18 +65,13 @@ async def _answer(scope: Scope, start: Message, message: Message, send: Send) ->
     body: bytes = message["body"]
     tag = b'"%s"' % blake2b(body, digest_size=12).hexdigest().encode()
     headers: list[Header] = [*start["headers"], (b"etag", b"W/" + tag), (b"cache-control", b"private, no-cache")]
-    asked = packing = b""
-    for name, value in scope["headers"]:
-        if name == b"if-none-match":
-            asked = value
-        elif name == b"accept-encoding":
-            packing = value
+    asked, packing = _listed(scope, b"if-none-match"), _listed(scope, b"accept-encoding")
     status = 200
     if asked and _names(asked, tag):
         status, body, headers = 304, b"", _without(headers, b"content-length", b"content-type")
     elif len(body) >= GZIP_BYTES:
         headers.append((b"vary", b"Accept-Encoding"))
-        if b"gzip" in packing:
+        if _takes_gzip(packing):
             body = gzip.compress(body, GZIP_LEVEL, mtime=0)
             headers = [*_without(headers, b"content-length"), (b"content-length", b"%d" % len(body))]
             headers.append((b"content-encoding", b"gzip"))
@@ -85,6 +83,20 @@ def _without(headers: Iterable[Header], *names: bytes) -> list[Header]:
     return [header for header in headers if header[0] not in names]
 
 
-def _names(asked: bytes, tag: bytes) -> bool:
+def _listed(scope: Scope, name: bytes) -> list[bytes]:
+    """What a header lists, on one line or on several."""
+    return [one.strip() for header, value in scope["headers"] if header == name for one in value.split(b",")]
+
+
+def _names(asked: Iterable[bytes], tag: bytes) -> bool:
     """Whether `If-None-Match` names a tag; a weak one and a strong one are the same here."""
-    return asked.strip() == b"*" or any(one.strip().removeprefix(b"W/") == tag for one in asked.split(b","))
+    return any(one == b"*" or one.removeprefix(b"W/") == tag for one in asked)
+
+
+def _takes_gzip(accepted: Iterable[bytes]) -> bool:
+    """Whether `Accept-Encoding` lets an answer be packed (RFC 9110, 12.5.3): by name, or else by `*`; q=0 is a no."""
+    takes = {}
+    for one in accepted:
+        coding, *parameters = (part.strip() for part in one.lower().split(b";"))
+        takes[coding] = not any(_NONE.fullmatch(parameter) for parameter in parameters)
+    return takes.get(b"gzip", takes.get(b"x-gzip", takes.get(b"*", False)))

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.validate import MAX_ID, MAX_POINTS, MAX_REASON
 from service import api_errors
 from service.api_access import KeyOf
-from service.api_params import ID_PATTERN, BrandId, CampaignId, MemberId, ReadsOf, answer
+from service.api_params import ID_PATTERN, BrandId, CampaignId, MemberId, ReadsOf, StrictRoute, answer
 from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 from service.commands import Command, Commands
 from service.problems import Refusal
@@ -18,12 +18,14 @@ from service.requests import check_command
 
 KEY_PATTERN: Final = r"^[!-~]([ -~]*[!-~])?$"
 """Of keys that every client can send; other printable characters are keys too."""
-WORDS_PATTERN: Final = r"^[^\x00-\x1f\x7f]*[!-~][^\x00-\x1f\x7f]*$"
+WORDS_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
 """Of reasons: a word, and nothing that cannot be printed."""
 COMMAND_SECONDS: Final = 5.0
 """How long a command waits for the worker's decision before it answers 503; it stays on the log."""
 
-routes = APIRouter(prefix="/v1/brands/{brand}", tags=["commands"], responses=api_errors.DOCUMENTED)
+routes = APIRouter(
+    prefix="/v1/brands/{brand}", tags=["commands"], responses=api_errors.DOCUMENTED, route_class=StrictRoute
+)
 
 
 async def _commands(request: Request) -> Commands:
@@ -32,6 +34,7 @@ async def _commands(request: Request) -> Commands:
 
 
 async def _key(
+    request: Request,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -48,6 +51,8 @@ async def _key(
             "idempotency_key_required",
             "A command needs an Idempotency-Key header, so that a retry does nothing twice.",
         )
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise Refusal("invalid_request", "Idempotency-Key: send one; which of several counts would be a guess.")
     return idempotency_key
 
 

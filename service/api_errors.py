@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,6 +28,7 @@ MAX_ACTIVITY: Final = 5_000_000
 """Bytes of a body of records to publish."""
 TOO_LARGE: Final = f"The body is larger than {MAX_BODY} bytes, which no request here needs."
 NO_NUL: Final = "There is a NUL character in the address, and nothing here has one in its name."
+NOT_UTF8: Final = "The path is not UTF-8 in percent-encoding, and every name here is."
 _TOO_MUCH: Final = f"The body is larger than {MAX_ACTIVITY:,} bytes: send its records in several requests."
 
 
@@ -72,6 +75,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(Unusable, _unusable)
     app.add_exception_handler(Exception, _defect)
@@ -80,7 +84,7 @@ def install(app: FastAPI) -> None:
 
 class Gate:
     """Turns away what no route should see: a body too large for its route, whatever length it was announced with, and
-    an address with a NUL character, which databases do not take in a text."""
+    an address that is not UTF-8, or has a NUL character, which databases do not take in a text."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -91,6 +95,8 @@ class Gate:
             return await self._app(scope, receive, send)
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             return await problem("invalid_request", NO_NUL)(scope, receive, send)
+        if "\ufffd" in scope["path"] and not _is_utf8(scope["raw_path"]):
+            return await problem("invalid_request", NOT_UTF8)(scope, receive, send)
         is_activity = scope["path"].startswith("/v1/activity/")
         limit, too_large = (MAX_ACTIVITY, _TOO_MUCH) if is_activity else (MAX_BODY, TOO_LARGE)
         announced = dict(scope["headers"]).get(b"content-length", b"")
@@ -107,6 +113,14 @@ class Gate:
         if taken > limit:
             return await problem("too_large", too_large)(scope, receive, send)
         await self._app(scope, limited, send)
+
+
+def _is_utf8(path: bytes) -> bool:
+    try:
+        unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 async def _refusal(_request: Request, error: Exception) -> JSONResponse:
@@ -151,8 +165,14 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         )
     if error.status_code == 413:
         return problem("too_large", str(error.detail))
+    if error.status_code == 400:  # FastAPI's word for a body that it cannot read
+        return problem("invalid_request", str(error.detail))
     body = document("invalid_request", str(error.detail)) | {"status": error.status_code}
     return JSONResponse(body, error.status_code, dict(error.headers or {}), media_type=MEDIA_TYPE)
+
+
+async def _gone(_request: Request, _error: Exception) -> JSONResponse:
+    return problem("invalid_request", "The connection ended before the body did.")  # for the log; nobody reads it
 
 
 async def _database(_request: Request, error: Exception) -> JSONResponse:

@@ -11,12 +11,25 @@ from projections.answers import Balance, Explanation, Statement
 from projections.effects_answers import Effects
 from service import api_errors
 from service.api_errors import TOO_LARGE
-from service.api_params import AsOf, BrandId, Cursor, KnownAt, Limit, MemberId, MinPosition, ReadsOf, answer
+from service.api_params import (
+    AsOf,
+    BrandId,
+    Cursor,
+    KnownAt,
+    Limit,
+    MemberId,
+    MinPosition,
+    ReadsOf,
+    StrictRoute,
+    answer,
+)
 from service.api_positions import LedgerIncludes
 from service.gathered import Gathering
 from service.whatif_answers import Event, WhatIf
 
-routes = APIRouter(prefix="/v1/brands/{brand}", tags=["ledger"], responses=api_errors.DOCUMENTED)
+routes = APIRouter(
+    prefix="/v1/brands/{brand}", tags=["ledger"], responses=api_errors.DOCUMENTED, route_class=StrictRoute
+)
 
 
 @routes.get("/members/{member}/balance", response_model=Balance)

@@ -102,11 +102,11 @@ def open_reads(data_dir: Path | None) -> Iterator[Reads]:
 
 def console(*, stderr: bool = False) -> Console:
     """The terminal, or 120 plain columns into a pipe or file."""
-    from rich.console import Console
+    from service.terminal import Terminal
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else 120
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    return Terminal(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
 def say(line: str) -> None:

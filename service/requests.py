@@ -5,6 +5,7 @@ A record that broke a rule would be a dead letter, and whoever asked would wait 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +30,12 @@ def check_command(value: Mapping[str, Any]) -> None:
         )
     if kind == "adjust" and not points:
         raise Refusal("invalid_request", "points: 0 changes nothing; give a number above or below 0", field="points")
-    if kind == "adjust" and not (value["reason"] or "").strip():
-        raise Refusal("invalid_request", "reason: say why, in words; it stays with the entry", field="reason")
+    if kind == "adjust":
+        reason = value["reason"] or ""
+        if not reason.strip():
+            raise Refusal("invalid_request", "reason: say why, in words; it stays with the entry", field="reason")
+        if any(unicodedata.category(character) == "Cc" for character in reason):
+            raise Refusal("invalid_request", "reason: write it without control characters, on one line", field="reason")
     _check("Command", value)
 
 

@@ -64,6 +64,8 @@ def what_if(
     definitions = [from_content(content) for content in contents]
     record_type = RECORD_TYPES[event.type]
     value = _value(event, brand, member, queries.brand_definition(conn, brand, now).currency, now)
+    if isinstance(event, ReferralEvent) and event.new_customer is None:
+        value["new_customer"] = not ledger.account(brand, value["buyer_id"]).is_customer
     wrong = problem(record_type, value)
     if wrong is not None:
         raise problems.Refusal("invalid_request", f"{wrong.field}: {wrong.message}", field=wrong.field)

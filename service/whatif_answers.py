@@ -59,7 +59,9 @@ class ReferralEvent(_Event):
     currency: str | None = Field(default=None, description="Default: the brand's", examples=["EUR"])
     buyer_id: str | None = Field(default=None, description="The friend; null: somebody new")
     order_id: str | None = Field(default=None, description="The friend's order; null: a new one")
-    new_customer: bool = Field(default=True, description="Whether the friend had not ordered before")
+    new_customer: bool | None = Field(
+        default=None, description="Whether the friend had not ordered before; null: as the ledger knows the buyer"
+    )
 
 
 Event = Annotated[InteractionEvent | PurchaseEvent | ReferralEvent, Field(discriminator="type")]

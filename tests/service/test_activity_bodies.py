@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
 from service.activity_bodies import EVENT, EVENTS, JSON, MAX_RECORDS, plain, records
 from service.problems import Refusal
@@ -64,6 +65,7 @@ def test_every_way_to_send_a_record_gives_the_same_record(tmp_path):
         parsed([event()], EVENTS),
         parsed(event(data=LIKE, time=None), EVENT),
         parsed(event(data=LIKE, datacontenttype="application/json;charset=utf-8", subject="s", mine=5), EVENT),
+        parsed(event(data=LIKE, datacontenttype="Application/JSON ; charset=utf-8"), EVENT),
         parsed(data, JSON, BINARY | {"ce-time": "2026-03-02T09:59:00.000Z", "ce-mine": "5"}),
         parsed(LIKE, JSON, BINARY),
     ]
@@ -78,6 +80,17 @@ def test_headers_of_a_binary_event_are_percent_encoded():
     one = the_only(parsed(event()["data"] | {"occurred_at": NOW}, JSON, headers))
     assert isinstance(one, Line)
     assert one.value["event_id"] == "clé 1"
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [([*BINARY.items(), ("ce-id", "l2")], "`ce-id` is there twice"),
+     ([*({**BINARY, "ce-id": "l%ff"}).items()], "`ce-id` is not UTF-8")],
+)  # fmt: skip
+def test_headers_of_a_binary_event_that_could_be_another_one_are_refused(headers: list[tuple[str, str]], says: str):
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    with pytest.raises(Refusal, match=says):
+        records(json.dumps(event()["data"]).encode(), JSON, Headers(raw=raw), "Interaction", NOW)
 
 
 def test_each_record_of_a_batch_is_judged_by_itself():
@@ -119,7 +132,7 @@ def test_a_record_that_breaks_a_rule_says_which(change: dict[str, Any], says: st
      (event(id=None), "`id` is missing"), (event(id=""), "`id` is missing"), (event(id=5), "`id` is missing"),
      (event(source=None), "`source` is missing"), (event(type="groundswell.Purchase"), "groundswell.Interaction"),
      (event(type="like"), "groundswell.Interaction"), (event(data=None), "`data` is null"),
-     (event(data="x"), "`data` is a text"), (event(data=None, data_base64="eA=="), "`data` is null"),
+     (event(data="x"), "`data` is a text"), (event(data=LIKE, data_base64="eA=="), "`data_base64`"),
      (event(datacontenttype="text/xml"), "datacontenttype"), (event(datacontenttype=5), "datacontenttype"),
      (event(data=LIKE | {"event_id": "l2"}), "`id` is not the `event_id`"),
      (event(data=LIKE | {"occurred_at": NOW}), "`time` is not the `occurred_at`"), (event(time=None), "`occurred_at`"),

@@ -53,6 +53,23 @@ def test_a_problem_has_no_tag_and_is_never_a_304(client: httpx.Client, path: str
     assert "etag" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [("gzip;q=0", False), ("gzip; q=0.000, *", False), ("*;q=0", False), ("x-gzip-foo", False), ("br, deflate", False),
+     ("GZIP", True), ("br;q=1, gzip ; q=0.5", True), ("*", True), ("x-gzip", True), ("*;q=0, gzip", True)],
+)  # fmt: skip
+def test_what_a_client_accepts_is_read_as_it_is_meant(client: httpx.Client, accepted: str, packed: bool) -> None:
+    headers = client.get("/openapi.json", headers={"Accept-Encoding": accepted}).headers
+    assert ("content-encoding" in headers) is packed
+
+
+def test_a_tag_may_be_on_any_line(client: httpx.Client) -> None:
+    tag = client.get(f"{ANN}/balance").headers["etag"]
+    for tags in ([tag, '"other"'], ['"other"', tag], [f'"other", {tag}']):
+        answer = client.get(f"{ANN}/balance", headers=[("If-None-Match", one) for one in tags])
+        assert answer.status_code == 304
+
+
 def test_a_long_answer_is_compressed_for_who_accepts_that_and_has_the_same_tag(client: httpx.Client) -> None:
     packed = client.get("/openapi.json")
     plain = client.get("/openapi.json", headers={"Accept-Encoding": "identity"})

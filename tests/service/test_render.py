@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from projections.answers import Entry, EntrySource, Explained, Explanation
 from service import render_explain
+from service.terminal import Terminal
 
 
 def told(kind: str, points: int, campaign: str | None = None, rule: str | None = None, **why: Any) -> list[str]:
@@ -27,6 +31,18 @@ def told(kind: str, points: int, campaign: str | None = None, rule: str | None =
             )
         )
     return [line.strip(" │├└─") for line in said.get().splitlines()]
+
+
+def test_nothing_that_somebody_wrote_is_a_command_to_the_terminal() -> None:
+    stream = io.StringIO()
+    terminal = Terminal(file=stream, force_terminal=True, width=80)
+    made = Table("reason\x1b[31m", title="a\x9b1mb")
+    made.add_row("x\x1b]0;title\x07\ry\tz")
+    terminal.print(made, Text("bold\x1b[0m", style="bold"), "plain\x1b[2J")
+    said = stream.getvalue()
+    written = ("\x9b", "\x07", "\r", "\x1b[31m", "\x1b[2J", "\x1b]0")
+    assert [one for one in written if one in said] == []
+    assert "\x1b[1m" in said, "Rich's own styles are"
 
 
 @pytest.mark.parametrize(

@@ -251,6 +251,16 @@ def test_purchases_and_referrals_say_what_keeps_them_from_paying(world: World) -
     assert world.ask(friend)["points"] == 500
     known = world.ask({**friend, "new_customer": False})
     assert rules(known, "always")["friend"]["reason"] == "existing_customer"
+    assert rules(world.ask({**friend, "buyer_id": "ann"}), "always")["friend"]["reason"] == "self_referral"
+
+
+def test_whether_a_named_friend_is_new_is_what_the_ledger_knows(world: World) -> None:
+    friend = {"type": "referral", "amount_minor": 4_990, "buyer_id": "bob"}
+    assert world.ask(friend)["points"] == 500
+    fields = {"kind": "completed", "currency": "EUR", "campaign_id": None, "referrer_id": None}
+    world.publish("Purchase", member_id="bob", amount_minor=10, order_id="o9", **fields)
+    assert rules(world.ask(friend), "always")["friend"]["reason"] == "existing_customer"
+    assert world.ask({**friend, "new_customer": True})["points"] == 500
 
 
 def test_a_self_interaction_and_a_named_campaign_are_explained(world: World) -> None:
