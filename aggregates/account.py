@@ -145,19 +145,19 @@ def _interaction(
         grants, refusals = _rewards(account, activity, quantity, True, budget_left)
     if not grants and not refusals:
         return []
-    rewarded = InteractionRewarded(
-        origin=origin,
-        kind=value["kind"],
-        surface=value["surface"],
-        platform=value["platform"],
-        quantity=quantity,
-        tier=activity.tier,
-        followers=activity.followers,
-        post_id=value["post_id"],
-        actor_id=value["actor_id"],
-        grants=grants,
-        refusals=refusals,
-        tier_followers=activity.tier_followers,
+    rewarded = InteractionRewarded(  # in their order, as a grant is made
+        origin,
+        value["kind"],
+        value["surface"],
+        value["platform"],
+        quantity,
+        activity.tier,
+        activity.followers,
+        value["post_id"],
+        value["actor_id"],
+        grants,
+        refusals,
+        activity.tier_followers,
     )
     return [rewarded]
 

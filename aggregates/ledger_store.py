@@ -300,15 +300,12 @@ def left_of(activity: Activity, budgets: Mapping[CampaignKey, BudgetUse]) -> dic
 def spend(activity: Activity, event: AccountEvent, budgets: dict[CampaignKey, BudgetUse]) -> None:
     """Count what the event grants as taken from the activity's campaigns."""
     grants: Sequence[Grant] = getattr(event, "grants", ())
-    for campaign in activity.campaigns if grants else ():
-        points = 0
-        for grant in grants:
-            if grant.campaign == campaign.id:
-                points += grant.points
-        if points:
-            use = budgets.get((campaign.brand, campaign.id))
-            if use is None:
-                use = budgets[campaign.brand, campaign.id] = BudgetUse()
-            use.taken += points
-            if campaign.budget is not None:
-                use.room = min(use.room, campaign.budget - use.before - use.taken)
+    for grant in grants:
+        for campaign in activity.campaigns:
+            if campaign.id == grant.campaign:
+                use = budgets.get((campaign.brand, campaign.id))
+                if use is None:
+                    use = budgets[campaign.brand, campaign.id] = BudgetUse()
+                use.taken += grant.points
+                if campaign.budget is not None:
+                    use.room = min(use.room, campaign.budget - use.before - use.taken)
