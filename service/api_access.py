@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.responses import RedirectResponse
@@ -157,7 +157,7 @@ class KeyGate:
         except Refusal as no:
             refused = api_errors.problem(no.code, no.detail, no.headers)
             if self._keys is not None and _is_of_console(scope) and scope.get("method") == "GET":
-                refused = RedirectResponse(LOGIN, 303)
+                refused = RedirectResponse(f"{LOGIN}?{urlencode({'to': _address(scope)})}", 303)
         except Unusable as error:
             log.error("nobody gets in: %s", error)
             refused = api_errors.problem(
@@ -237,6 +237,12 @@ def _is_of_console(scope: Scope) -> bool:
     if path == LOGIN and scope.get("method") in ("GET", "POST"):  # any other goes past the form, to the console
         return False
     return path == CONSOLE or path.startswith(f"{CONSOLE}/")
+
+
+def _address(scope: Scope) -> str:
+    """What was asked for: the sign-in goes on to it when it is a page of the console."""
+    path, query = scope["path"], scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
 
 
 def _token(scope: Scope) -> str:

@@ -67,8 +67,12 @@ def build(frame: shell.Frame, models: ui.html) -> None:
         result.content = ""
         timer = ui.timer(SHOW_PROGRESS_SECONDS, lambda: bar.set_content(str(going(work))))
         settings = shell.settings()
-        frame.note(name.lower(), models=" ".join(names))
-        found = await frame.attempt_async(lambda: apart.run(act, settings, names, work.told), name)
+
+        async def acted() -> Any:
+            frame.note(name.lower(), models=" ".join(names))
+            return await apart.run(act, settings, names, work.told)
+
+        found = await frame.attempt_async(acted, name)
         timer.cancel()
         work.running = False
         bar.content = ""

@@ -15,7 +15,8 @@ from service.console import shell
 from service.console.markup import NOTHING, Child, count, empty, join, loading, moment, table, tag, unseen
 from service.dead_letter_answers import Count, DeadLetter, DeadLetterInFull
 from service.dead_letters import OPEN, Letter, Selection
-from service.redrive import Plan
+from service.redrive import Plan, Refused
+from service.settings import Settings
 
 SHOWN: Final = 10
 MAX_REDRIVES: Final = 3
@@ -84,8 +85,7 @@ def build(frame: shell.Frame) -> None:
             return
         dry = event.args != "send"
         if not dry and made.sending:
-            frame.note("redrive", records=len(made.sending))
-            too_large = await frame.attempt_async(lambda: redrive.send(settings, made.sending), LETTERS)
+            too_large = await frame.attempt_async(lambda: _send(frame, settings, made), LETTERS)
             if too_large is None:
                 return
             made.leave_out(too_large)
@@ -96,6 +96,11 @@ def build(frame: shell.Frame) -> None:
     listed.on("click", show, js_handler=_pick("letter", "b.dataset.letter"))
     actions.on("click", send, js_handler=_pick("act", "b.dataset.act"))
     ui.timer(EVERY_SECONDS, load)
+
+
+async def _send(frame: shell.Frame, settings: Settings, made: Plan) -> list[Refused]:
+    frame.note("redrive", records=len(made.sending))
+    return await redrive.send(settings, made.sending)
 
 
 def _pick(name: str, value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -32,9 +33,8 @@ def build(frame: shell.Frame) -> None:
 
     async def ask(event: GenericEventArguments) -> None:
         asked: dict[str, Any] = dict(event.args)
-        found = await frame.attempt(lambda: _ask(frame.brand, asked), "what if")
-        if found is not None:
-            answer.content = str(told(found))
+        found, problem = await frame.tried(lambda: asyncio.to_thread(_ask, frame.brand, asked))
+        answer.content = str(shell.alert(problem) if found is None else told(found))
 
     form.on("submit", ask, js_handler="e => { e.preventDefault(); emit(Object.fromEntries(new FormData(e.target))); }")
 

@@ -16,6 +16,7 @@ from service.console import charts, shell
 from service.console.charts import Chart, TierRate
 from service.console.markup import (
     Child,
+    address,
     compact,
     count,
     day,
@@ -37,6 +38,8 @@ from service.console.markup import (
     unseen,
     whole_money,
 )
+from service.instants import instant
+from service.problems import Refusal
 from service.reads import Reads
 
 TOP: Final = 12
@@ -63,17 +66,44 @@ class Seen(NamedTuple):
     """Of the tiers, in followers."""
 
 
-def read(reads: Reads, brand: str, campaign: CampaignSummary, share: float) -> Seen:
-    """What the page shows when the slider stands at `share` of its way; at 1 it is the latest. Raises `Refusal`."""
-    edge = reads.edge(brand)
+def bounds(campaign: CampaignSummary, edge: int) -> tuple[int, int]:
+    """Between which moments the slider moves: from the campaign's start to its end, or as far as there is data."""
     start = epoch_ms(campaign.starts_at)
-    end = max(start + DAY_MS, min(edge.at, epoch_ms(campaign.ends_at)))
-    at = end if share >= 1 else start + int((end - start) * share)
-    then = None if share >= 1 else iso(at)
+    return start, max(start + DAY_MS, min(edge, epoch_ms(campaign.ends_at)))
+
+
+def at_step(step: float, within: tuple[int, int]) -> int | None:
+    """The moment of a position of the slider; None at its end: the latest."""
+    start, end = within
+    return None if step >= STEPS else start + int((end - start) * max(0.0, step) / STEPS)
+
+
+def step_of(chosen: int | None, within: tuple[int, int]) -> int:
+    """The position of the slider for a moment."""
+    start, end = within
+    return STEPS if chosen is None else round((chosen - start) * STEPS / (end - start))
+
+
+def named(as_of: str, within: tuple[int, int]) -> int | None:
+    """The moment that an address names; None: the latest, also for what is no time."""
+    start, end = within
+    try:
+        at = instant(as_of, "as_of")
+    except Refusal:
+        return None
+    return None if at >= end else max(start, at)
+
+
+def read(reads: Reads, brand: str, campaign: CampaignSummary, chosen: int | None) -> Seen:
+    """What the page shows as of a moment of the campaign's life; None: the latest. Raises `Refusal`."""
+    edge = reads.edge(brand)
+    within = bounds(campaign, edge.at)
+    at = within[1] if chosen is None else chosen
+    then = None if chosen is None else iso(at)
     tiers = reads.tiers(brand, "1h", campaign=campaign.campaign, as_of=edge.as_of).tiers
     return Seen(
         at,
-        (start, end),
+        within,
         campaign,
         reads.report(brand, campaign.campaign, as_of=then),
         reads.standings(brand, campaign.campaign, limit=TOP, as_of=then),
@@ -82,7 +112,7 @@ def read(reads: Reads, brand: str, campaign: CampaignSummary, share: float) -> S
     )
 
 
-async def page(brand: str = "", campaign: str = "") -> None:
+async def page(brand: str = "", campaign: str = "", as_of: str = "") -> None:
     """The page, as it opens and as it goes on."""
     shown = await shell.opened("Campaign", brand)
     if shown is None:
@@ -98,7 +128,7 @@ async def page(brand: str = "", campaign: str = "") -> None:
     if campaign and found is None:
         shell.block(empty(f"{shown} has no campaign {campaign[:80]}", _links(known, shown, None)))
         return
-    await _one(frame, known, found or _liveliest(known))
+    await _one(frame, known, found or _liveliest(known), as_of)
 
 
 def _liveliest(known: tuple[CampaignSummary, ...]) -> CampaignSummary:
@@ -127,12 +157,15 @@ class _Parts(NamedTuple):
     by_tier: ui.html
 
 
-async def _one(frame: shell.Frame, known: tuple[CampaignSummary, ...], summary: CampaignSummary) -> None:
-    share = 1.0
+async def _one(frame: shell.Frame, known: tuple[CampaignSummary, ...], summary: CampaignSummary, as_of: str) -> None:
+    within = await frame.attempt(lambda: bounds(summary, shell.reads().edge(frame.brand).at))
+    if within is None:
+        return
+    chosen = named(as_of, within)
     shell.block(tag("div", _links(known, frame.brand, summary), cls="row", style="margin-bottom:16px"))
     with ui.element("div").classes("strip"):
         state = shell.block(loading(2))
-        slider, when = _slider()
+        slider, when = _slider(step_of(chosen, within))
     numbers = shell.block(tag("div", loading(2), cls="strip"))
     with shell.grid():
         with shell.card("Standings", "With how many places each member moved in a day.", "w7"):
@@ -150,8 +183,8 @@ async def _one(frame: shell.Frame, known: tuple[CampaignSummary, ...], summary: 
     days.cover(loading(4))
 
     async def load() -> bool:
-        nonlocal summary
-        asked = share
+        nonlocal summary, within
+        asked = chosen
 
         def work() -> Seen:
             now = shell.reads().campaigns(frame.brand).campaigns
@@ -161,34 +194,38 @@ async def _one(frame: shell.Frame, known: tuple[CampaignSummary, ...], summary: 
         seen = await frame.attempt(work)
         if seen is None:
             return False
-        if asked == share:  # else the slider has moved on, and what comes next is right
-            summary = seen.summary
-            _fill(frame, parts, seen, asked)
+        if asked == chosen:  # else the slider has moved on, and what comes next is right
+            if asked is not None and seen.bounds != within:
+                ui.run_javascript(f"document.getElementById('as-of').value = {step_of(asked, seen.bounds)}")
+            summary, within = seen.summary, seen.bounds
+            _fill(frame, parts, seen, asked is None)
         return True
 
     async def moved(event: GenericEventArguments) -> None:
-        nonlocal share
-        share = min(1.0, max(0.0, float(event.args) / STEPS))
+        nonlocal chosen
+        chosen = at_step(float(event.args), within)
+        then = None if chosen is None else iso(chosen)
+        ui.navigate.history.replace(address("Campaign", brand=frame.brand, campaign=summary.campaign, as_of=then))
         await load()
 
     slider.on("input", moved, throttle=0.15, js_handler="e => emit(e.target.value)")
     frame.live(load)
 
 
-def _slider() -> tuple[ui.html, ui.html]:
+def _slider(step: int) -> tuple[ui.html, ui.html]:
     with ui.element("div").classes("slider").style("margin-top:18px"):
         shell.block(tag("label", "As of", for_="as-of"))
         # as HTML of ours: an element that is bound would be set back to where it began at each update of the page
-        slider = shell.block(tag("input", type="range", id="as-of", min=0, max=STEPS, value=STEPS))
-        when = shell.block(tag("output", "latest"))
+        slider = shell.block(tag("input", type="range", id="as-of", min=0, max=STEPS, value=step, autocomplete="off"))
+        when = shell.block(tag("output", "\u00a0"))
     return slider, when
 
 
-def _fill(frame: shell.Frame, parts: _Parts, seen: Seen, share: float) -> None:
+def _fill(frame: shell.Frame, parts: _Parts, seen: Seen, latest: bool) -> None:
     frame.say(
         join(seen.summary.campaign, " of ", frame.brand, ", ranked by ", seen.summary.standings.replace("_", " "))
     )
-    parts.when.content = str(tag("output", "Latest: " if share >= 1 else "", moment(seen.at)))
+    parts.when.content = str(tag("output", "Latest: " if latest else "", moment(seen.at)))
     parts.state.content = str(progress(seen))
     parts.numbers.content = str(tag("div", bottom_line(seen.report), cls="strip"))
     parts.leaders.content = str(leaderboard(seen, frame.brand))

@@ -24,6 +24,10 @@ FONT: Final = "Roboto, ui-sans-serif, system-ui, sans-serif"
 COMPACT: Final = "v => new Intl.NumberFormat('en', {notation: 'compact'}).format(v)"
 GROUPED: Final = "v => v == null ? '–' : new Intl.NumberFormat('en').format(v)"
 PERCENT: Final = "v => v == null ? '–' : Number(v).toFixed(2) + ' %'"
+PLOT_PIXELS: Final = 230
+"""The height of what is drawn of a chart, its axis and legend left out."""
+LABEL_SHARE: Final = 0.12
+"""How much of that a bar's label takes, on a phone too."""
 
 
 class Reference(NamedTuple):
@@ -89,7 +93,8 @@ def over_time(buckets: Sequence[Bucket], length_ms: int) -> tuple[dict[str, Any]
             "type": "line",
             "name": platform,
             "stack": "all",
-            "symbol": "none",
+            "symbol": _symbol(len(times)),
+            "symbolSize": 8,
             "smooth": 0.25,
             "smoothMonotone": "x",
             "lineStyle": {"width": 2, "color": _colour(number)},
@@ -135,10 +140,15 @@ def tier_rates(tiers: Sequence[TierRate]) -> tuple[dict[str, Any], str, Markup]:
     known = [reference(one.min_followers) for one in tiers]
     ours = [None if one.rate is None else round(float(one.rate) * 100, 4) for one in tiers]
     label = {"show": True, "position": "top", "color": INK, "fontWeight": 600, ":formatter": _VALUE}
+    marked = [None if one is None else one.percent for one in known]
+    most = max((number for number in (*ours, *marked) if number is not None), default=0.0)
     bars = {
         "type": "bar",
         "name": "This community",
-        "data": ours,
+        "data": [
+            {"value": rate, "label": {"distance": _distance(rate, mark, most)}}
+            for rate, mark in zip(ours, marked, strict=True)
+        ],
         "barMaxWidth": 56,
         "itemStyle": {"color": ACCENT, "borderRadius": [6, 6, 0, 0]},
         "label": label,
@@ -150,14 +160,15 @@ def tier_rates(tiers: Sequence[TierRate]) -> tuple[dict[str, Any], str, Markup]:
         "symbol": "rect",
         "symbolSize": [68, 3],
         "itemStyle": {"color": COLOURS[1], "opacity": 1},
-        "data": [None if one is None else one.percent for one in known],
+        "data": marked,
         "emphasis": {"disabled": True},
         "z": 5,
     }
     options = _plain() | {
         "legend": _legend(),
         "tooltip": _tooltip("axis") | {":valueFormatter": PERCENT, "axisPointer": {"type": "none"}},
-        "xAxis": _axis("category") | {"data": names, "axisTick": {"show": False}},
+        "xAxis": _axis("category")
+        | {"data": names, "axisLabel": {"color": INK_2, "hideOverlap": True, ":formatter": _SHORT}},
         "yAxis": _axis("value") | {"axisLabel": {"color": INK_2, "formatter": "{value} %"}},
         "series": [bars, marks],
     }
@@ -174,6 +185,14 @@ def tier_rates(tiers: Sequence[TierRate]) -> tuple[dict[str, Any], str, Markup]:
     return options, says, table("Rate by tier", ("Tier", "Rate", "Study", "of authors with"), rows)
 
 
+def _distance(rate: float | None, mark: float | None, most: float) -> float:
+    """Pixels from a bar to its label: over the study's mark where that would strike the label through."""
+    if rate is None or mark is None or not 0 <= mark - rate <= most * LABEL_SHARE:
+        return 5
+    return 9 + (mark - rate) / most * PLOT_PIXELS
+
+
+_SHORT: Final = "v => v.split('\\n').map(t => t.length > 16 ? t.slice(0, 15) + '…' : t).join('\\n')"
 _VALUE: Final = "p => p.value == null ? '' : Number(p.value).toFixed(2) + ' %'"
 
 
@@ -200,7 +219,7 @@ def followers(tiers: Sequence[tuple[str, Distribution]]) -> tuple[dict[str, Any]
         | {
             "data": [f"{name}\n{count(d.count)}" for name, d in tiers],
             "inverse": True,
-            "axisLabel": {"color": INK, "lineHeight": 16},
+            "axisLabel": {"color": INK, "lineHeight": 16, ":formatter": _SHORT},
         },
         "series": [
             {
@@ -222,7 +241,9 @@ def followers(tiers: Sequence[tuple[str, Distribution]]) -> tuple[dict[str, Any]
 
 
 _BOX: Final = (
-    "p => { const n = v => new Intl.NumberFormat('en').format(v); return p.name.replace('\\n', ': ') + ' members<br>'"
+    "p => { const n = v => new Intl.NumberFormat('en').format(v),"
+    " name = p.name.replace(/[&<>]/g, c => '&#' + c.charCodeAt(0) + ';');"
+    " return name.replace('\\n', ': ') + ' members<br>'"
     " + 'half have ' + n(p.value[2]) + ' to ' + n(p.value[4]) + '<br>median ' + n(p.value[3])"
     " + ', most ' + n(p.value[5]); }"
 )
@@ -253,7 +274,8 @@ def by_day(days: Sequence[DayResults]) -> tuple[dict[str, Any], str, Markup]:
                 "type": "line",
                 "name": "Points paid (right)",
                 "yAxisIndex": 1,
-                "symbol": "none",
+                "symbol": _symbol(len(days)),
+                "symbolSize": 8,
                 "smooth": 0.25,
                 "smoothMonotone": "x",
                 "data": [one.points_net for one in days],
@@ -276,6 +298,11 @@ _DAY: Final = "d => new Date(d + 'T00:00Z').toLocaleDateString('en', {day: 'nume
 def _bucket(at: int, length_ms: int) -> str:
     hour = at // 3_600_000 % 24
     return day(at) if length_ms > 3_600_000 else f"{day(at)}, {hour:02}:00"
+
+
+def _symbol(points: int) -> str:
+    """Of a line: one point alone has none, and would not be seen."""
+    return "none" if points > 1 else "circle"
 
 
 def _colour(number: int) -> str:

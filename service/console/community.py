@@ -9,7 +9,7 @@ from markupsafe import Markup
 from projections import rates
 from projections.answers import iso
 from projections.browsing import Bucket
-from projections.engagement_models import EngagementReport, TierReport
+from projections.engagement_models import Distribution, EngagementReport, TierReport
 from projections.rates import DAY_MS, LENGTH_MS, Window
 from service.console import charts, shell
 from service.console.charts import Chart, TierRate
@@ -46,6 +46,8 @@ class Seen(NamedTuple):
     before: EngagementReport | None
     """The window of the same length before it; None for all of time."""
     tiers: TierReport
+    followers: list[tuple[str, Distribution]]
+    """Of the members now, by tier: how many somebody had at another time is not kept."""
     series: list[Bucket]
     news: list[News]
     currency: str
@@ -60,11 +62,14 @@ def read(reads: Reads, brand: str, window: str) -> Seen:
         before = reads.engagement(
             brand, window, as_of=iso((epoch_ms(edge.as_of) if edge.as_of else edge.at) - LENGTH_MS[named])
         )
+    tiers = reads.tiers(brand, window, as_of=edge.as_of)
+    now = tiers if edge.as_of is None else reads.tiers(brand, window)
     return Seen(
         edge,
         reads.engagement(brand, window, as_of=edge.as_of),
         before,
-        reads.tiers(brand, window, as_of=edge.as_of),
+        tiers,
+        [(one.tier, one.followers) for one in now.tiers if one.followers is not None],
         reads.series(brand, window),
         reads.news(brand),
         reads.currency(brand),
@@ -88,7 +93,8 @@ async def page(brand: str = "", window: str = "30d") -> None:
         with shell.card("Rate by influence tier", "Engagements per follower and post.", "w7"):
             by_tier = Chart("Rate by influence tier")
             shell.block(charts.study_note())
-        with shell.card("Followers", "Half of a tier’s members are inside its box; the line is the median.", "w5"):
+        note = "As of now. Half of a tier’s members are inside its box; the line is the median."
+        with shell.card("Followers", note, "w5"):
             followers = Chart("Followers of members, by tier")
     for chart in (over_time, by_tier, followers):
         chart.cover(loading(4))
@@ -119,9 +125,8 @@ def _draw(over_time: Chart, by_tier: Chart, followers: Chart, seen: Seen, window
         )
     else:
         by_tier.cover(empty("No rates yet", "A rate takes posts of members whose followers are known."))
-    known = [(one.tier, one.followers) for one in seen.tiers.tiers if one.followers is not None]
-    if known:
-        followers.show(*charts.followers([(name, found) for name, found in known if found is not None]))
+    if seen.followers:
+        followers.show(*charts.followers(seen.followers))
     else:
         followers.cover(empty("No followers known", "They come with profile snapshots, or with members’ posts."))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import parse_qs
 
 import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from markupsafe import escape
 
 from service import sessions
 from service.access import Keys
@@ -30,13 +32,16 @@ input, button {{ font: inherit; padding: 10px 12px; border-radius: 6px; border: 
 button {{ background: var(--accent); color: var(--on-accent); cursor: pointer; }}
 [role=alert] {{ color: var(--bad); margin-top: 12px; }}</style></head>
 <body><main>{mark}<h1>Groundswell</h1>{alert}
-<form method="post" action="{action}"><label for="key">API key of an operator</label>
+<form method="post" action="{action}"><input type="hidden" name="to" value="{to}">
+<label for="key">API key of an operator</label>
 <input id="key" name="key" type="password" autocomplete="current-password" required autofocus aria-describedby="about">
 <button>Sign in</button></form>
 <p id="about">It is made by <code>groundswell keys create --brand '*' --scope admin</code>. One stays signed in for
 {hours} hours, or until the key is revoked.</p>{out}</main></body></html>
 """
 OUT: Final = f'<form method="post" action="{LOGIN}"><button name="out" value="1">Sign out</button></form>'
+_PAGE: Final = re.compile(rf"{CONSOLE}/[a-z]+(\?[!-\[\]-~]*)?")
+"""A page here and what it is asked: neither another host nor a way out of the console."""
 UNKNOWN: Final = "There is no such API key, or it was revoked."
 UNREADABLE: Final = "The API keys cannot be read; the log of the API says why."
 NOT_AN_OPERATORS: Final = "The console is for operators: it takes a key of every brand, with scope admin."
@@ -47,7 +52,8 @@ async def ask(request: Request) -> Response:
     """Ask for a key, if keys are asked for at all."""
     if request.app.state.keys is None:
         return RedirectResponse(CONSOLE)
-    return _page(200, out=OUT if sessions.COOKIE in request.cookies else "")
+    to = page_of(request.query_params.get("to", ""))
+    return _page(200, to, out=OUT if sessions.COOKIE in request.cookies else "")
 
 
 @routes.post(LOGIN)
@@ -60,19 +66,20 @@ async def sign_in(request: Request) -> Response:
     form = parse_qs((await request.body()).decode("utf-8", "replace"))
     if "out" in form:
         return _page(200)
+    to = page_of(form.get("to", [""])[0])
     try:
         key = keys.authenticate(form.get("key", [""])[0].strip())
     except Unusable as error:
         log.error("nobody gets in", why=str(error))
-        return _page(503, UNREADABLE)
+        return _page(503, to, UNREADABLE)
     if key is None:
         log.warning("refused at the console: no such key")
-        return _page(401, UNKNOWN)
+        return _page(401, to, UNKNOWN)
     if not sessions.may_open(key):
         log.warning("refused at the console: not an operator's key", key=key.id)
-        return _page(403, NOT_AN_OPERATORS)
+        return _page(403, to, NOT_AN_OPERATORS)
     log.info("signed in to the console", key=key.id)
-    answer = RedirectResponse(CONSOLE, 303)
+    answer = RedirectResponse(to, 303)
     cookie = sessions.issue(settings.signing_key, key, now_ms())
     answer.set_cookie(
         sessions.COOKIE,
@@ -86,10 +93,15 @@ async def sign_in(request: Request) -> Response:
     return answer
 
 
-def _page(status: int, alert: str = "", out: str = "") -> Response:
+def page_of(address: str) -> str:
+    """The page of the console to go on to: what was asked for before the sign-in, if it is one, else the first."""
+    return address if _PAGE.fullmatch(address) else CONSOLE
+
+
+def _page(status: int, to: str = CONSOLE, alert: str = "", out: str = "") -> Response:
     said = f'<p role="alert">{alert}</p>' if alert else ""
     hours = sessions.SECONDS // 3_600
-    content = PAGE.format(style=STYLE, mark=MARK, alert=said, action=LOGIN, hours=hours, out=out)
+    content = PAGE.format(style=STYLE, mark=MARK, alert=said, action=LOGIN, hours=hours, out=out, to=escape(to))
     answer = HTMLResponse(content, status, {"Cache-Control": "no-store"})
     if not out:
         answer.delete_cookie(sessions.COOKIE, path=CONSOLE)

@@ -116,15 +116,28 @@ def epoch_ms(text: str) -> int:
 
 def moment(at: int | str) -> Markup:
     """A time, epoch milliseconds or ISO 8601, in UTC: day and minute to read, all of it to point at."""
-    when = _EPOCH + timedelta(milliseconds=at) if isinstance(at, int) else datetime.fromisoformat(at)
-    exact = f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03}Z"
-    return tag("time", f"{when.day} {when:%b %H:%M}", datetime=exact, title=f"{exact} (UTC)")
+    when = _when(at)
+    return _time(f"{when.day} {when:%b %H:%M}", when)
 
 
 def day(at: int | str) -> str:
     """A day in UTC: 3 Mar 2026."""
-    when = _EPOCH + timedelta(milliseconds=at) if isinstance(at, int) else datetime.fromisoformat(at)
+    when = _when(at)
     return f"{when.day} {when:%b %Y}"
+
+
+def dated(at: int | str) -> Markup:
+    """A time, epoch milliseconds or ISO 8601, in UTC: its day to read, all of it to point at."""
+    return _time(day(at), _when(at))
+
+
+def _when(at: int | str) -> datetime:
+    return _EPOCH + timedelta(milliseconds=at) if isinstance(at, int) else datetime.fromisoformat(at)
+
+
+def _time(shown: str, when: datetime) -> Markup:
+    exact = f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03}Z"
+    return tag("time", shown, datetime=exact, title=f"{exact} (UTC)")
 
 
 def tier(name: str) -> Markup:

@@ -18,6 +18,7 @@ from service.console.markup import (
     Child,
     compact,
     count,
+    dated,
     day,
     empty,
     join,
@@ -80,9 +81,7 @@ async def page(brand: str = "", member: str = "") -> None:
     with shell.grid():
         with shell.card("Statement", "The latest first. Open an entry to see what caused it.", "w7"):
             statement = shell.block(loading(8))
-        with (
-            ui.element("div").classes("w5").style("grid-column: span 5; display: grid; gap: 18px; align-content: start")
-        ):
+        with ui.element("div").classes("stack"):
             with shell.card("Lots", "Points that came in together, the first to expire first.", "full"):
                 lots = shell.block(loading(3))
             with shell.card("Paid nothing", "What matched a rule, or a referral, and why it paid nothing.", "full"):
@@ -165,7 +164,7 @@ def lots_of(lots: list[Lot], now: int) -> Markup:
             state = tag("span", "until ", day(one.active_at), " on hold", cls="chip warn")
         else:
             state = tag("span", "active", cls="chip good")
-        expires: Child = "never" if one.expires_at is None else moment(one.expires_at)
+        expires: Child = "never" if one.expires_at is None else dated(one.expires_at)
         rows.append((state, expires, one.campaign or NOTHING, f"{count(one.left)} of {count(one.granted)}"))
     return table("Lots", ("State", "Expires", "Campaign", "Left"), rows, 1)
 

@@ -106,6 +106,11 @@ def grid() -> Iterator[None]:
         yield
 
 
+def alert(sentence: str) -> Markup:
+    """What went wrong."""
+    return tag("div", sentence, cls="banner", role="alert")
+
+
 def choices(name: str, made: list[Markup]) -> Markup:
     """Links of which one is the current one, side by side."""
     return tag("div", *made, cls="choices", role="group", aria_label=name)
@@ -150,20 +155,24 @@ class Frame:
 
     async def attempt_async(self, work: Callable[[], Awaitable[T]], what: str = "page") -> T | None:
         """The same for work that is asynchronous itself."""
+        found, problem = await self.tried(work)
+        if problem:
+            self.problems[what] = problem
+        else:
+            self.problems.pop(what, None)
+        self._banner.content = str(join(*(alert(one) for one in dict.fromkeys(self.problems.values()))))
+        return found
+
+    async def tried(self, work: Callable[[], Awaitable[T]]) -> tuple[T | None, str]:
+        """The result of work, or None and why there is none, for who says that in a place of their own."""
         try:
             check(self.key, self.until)
-            found = await work()
+            return await work(), ""
         except Exception as error:
             known = failure(error)
             if known is None:
                 log.error("the console failed", exc_info=error)
-            self.problems[what] = known[1] if known else "Groundswell failed here; the log of the API has the details."
-            found = None
-        else:
-            self.problems.pop(what, None)
-        sentences = dict.fromkeys(self.problems.values())
-        self._banner.content = str(join(*(tag("div", one, cls="banner", role="alert") for one in sentences)))
-        return found
+            return None, known[1] if known else "Groundswell failed here; the log of the API has the details."
 
     def live(self, load: Callable[[], Awaitable[bool]]) -> None:
         """Load now, and again whenever something moved, until paused; a load that failed is tried again."""
@@ -208,7 +217,7 @@ async def opened(page: str, brand: str, title: str | None = None) -> str | None:
         return wanted
     block(tag("h1", page, id="content", tabindex="-1", cls="hidden-text"))
     if problem:
-        block(tag("div", problem, cls="banner", role="alert"))
+        block(alert(problem))
         block(empty("The database does not answer", "Open this page again once it does."))
     elif wanted:
         others = join(*(join(link(page, one, brand=one), " ") for one in brands))

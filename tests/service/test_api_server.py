@@ -135,14 +135,15 @@ def test_the_console_is_for_operators_who_have_signed_in(settings: Settings, tmp
             assert upgraded(port, forged) == 403
             forger = {"Cookie": f"groundswell_console={forged}".encode()}
             found = httpx.get(f"http://127.0.0.1:{port}/console/audit", headers=forger)
-            assert found.headers["location"] == "/console/login"
+            assert found.headers["location"] == "/console/login?to=%2Fconsole%2Faudit"
 
         assert client.get("/v1/brands/acme/tiers").status_code == 401, "a cookie is for the console alone"
         assert "Sign out" in client.get("/console/login").text
         behind_tls = client.post("/console/login", data={"key": token}, headers={"X-Forwarded-Proto": "https"})
         assert "Secure" in behind_tls.headers["set-cookie"]
         keys.revoke(operator.id, at)
-        assert client.get("/console/audit").headers["location"] == "/console/login"
+        answer = client.get("/console/member?brand=acme&member=ann")
+        assert answer.headers["location"] == "/console/login?to=%2Fconsole%2Fmember%3Fbrand%3Dacme%26member%3Dann"
         client.post("/console/login", data={"out": "1"})
         assert not client.cookies
         keys.path.write_bytes(b"{")

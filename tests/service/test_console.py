@@ -14,6 +14,7 @@ from nicegui import app as nicegui_app
 from serving import serving
 
 from projections.answers import Standing
+from projections.browsing import Bucket, Lot
 from service import console
 from service.access import Keys, Scope
 from service.console import ambassadors, audit, audit_whatif, campaign, charts, community, markup, member, shell
@@ -101,6 +102,7 @@ def test_a_window_that_is_not_there_is_the_usual_one(client: httpx.Client) -> No
 def test_the_community_is_told_in_numbers_with_what_happened_last(reads: Reads) -> None:
     seen = community.read(reads, "acme", "24h")
     assert (seen.edge.at, seen.edge.as_of) == (MARCH + 3_900_000, "2026-03-01T02:00:00.000Z")
+    assert [(name, found.count) for name, found in seen.followers] == [("nano", 1)]
     told = community.summary(seen, "24h")
     assert "0.80 %" in told
     assert "nothing in the 24 hours before" in told
@@ -122,10 +124,10 @@ def test_a_number_is_told_beside_the_window_before(now: int, before: int, said: 
 
 def test_a_campaign_is_told_at_each_moment_of_its_life(reads: Reads) -> None:
     (summary,) = reads.campaigns("acme").campaigns
-    latest = campaign.read(reads, "acme", summary, 1.0)
+    latest = campaign.read(reads, "acme", summary, None)
     assert "No budget is set: 100 points paid" in campaign.progress(latest)
     assert [one.member_id for one in latest.standings.entries] == ["ann", "bob"]
-    early = campaign.read(reads, "acme", summary, 0.05)
+    early = campaign.read(reads, "acme", summary, campaign.at_step(12, latest.bounds))
     assert early.at == MARCH + 24 * 3_600_000 // 20
     assert [one.score for one in early.standings.entries] == [30]
     assert "day 1 of 31" in campaign.progress(early)
@@ -133,6 +135,17 @@ def test_a_campaign_is_told_at_each_moment_of_its_life(reads: Reads) -> None:
     assert board.index("ann") < board.index("bob")
     assert "not final" in board
     assert "0 taken back" in campaign.bottom_line(latest.report)
+
+
+@pytest.mark.parametrize(
+    ("as_of", "step"),
+    [("", 240), ("soon", 240), ("2026-02-01T00:00Z", 0), ("2026-03-01T06:00:00.000Z", 60), ("2027-01-01T00:00Z", 240)],
+)
+def test_a_moment_of_an_address_is_a_position_of_the_slider(as_of: str, step: int) -> None:
+    within = (MARCH, MARCH + 24 * 3_600_000)
+    chosen = campaign.named(as_of, within)
+    assert campaign.step_of(chosen, within) == step
+    assert campaign.at_step(step, within) == chosen
 
 
 @pytest.mark.parametrize(("day", "status"), [(-1, "scheduled"), (0, "live"), (30, "live"), (31, "ended")])
@@ -185,6 +198,11 @@ def test_a_member_is_told_with_lots_and_with_the_tree_behind_every_entry(reads: 
     ):
         assert part in tree
     assert "share" in member.nothing_paid(seen.why.unpaid)
+
+
+def test_a_lot_says_the_year_in_which_it_expires() -> None:
+    told = member.lots_of([Lot("l", "spring", 5, 5, MARCH, MARCH + 365 * 24 * 3_600_000)], MARCH)
+    assert '<time datetime="2027-03-01T00:00:00.000Z" title="2027-03-01T00:00:00.000Z (UTC)">1 Mar 2027</time>' in told
 
 
 def test_somebody_never_seen_has_empty_states(reads: Reads) -> None:
@@ -262,8 +280,6 @@ def test_a_tier_is_compared_with_the_band_of_the_study_that_it_begins_in(lower: 
 
 
 def test_a_series_has_every_hour_for_every_platform(reads: Reads) -> None:
-    from projections.browsing import Bucket
-
     hour = 3_600_000
     options, says, table = charts.over_time([Bucket(0, "x", 4, 1, 0), Bucket(2 * hour, "tok", 3, 0, 0)], hour)
     assert [(one["name"], one["data"]) for one in options["series"]] == [
@@ -272,6 +288,22 @@ def test_a_series_has_every_hour_for_every_platform(reads: Reads) -> None:
     ]
     assert says == "Engagements: tok 3, x 4"
     assert "1 Jan 1970, 02:00" in table
+
+
+def test_a_point_alone_is_drawn_for_a_line_of_one_is_not_seen() -> None:
+    hour = 3_600_000
+    buckets = [Bucket(0, "x", 4, 1, 0), Bucket(hour, "x", 4, 1, 0)]
+    drawn = [charts.over_time(buckets[:n], hour)[0]["series"][0]["symbol"] for n in (1, 2)]
+    assert drawn == ["circle", "none"]
+
+
+def test_a_bars_label_stands_clear_of_the_studys_mark() -> None:
+    rates = [("under", 0, "0.076"), ("far under", 1_000, "0.01"), ("over", 10_000, "0.026")]
+    tiers = [charts.TierRate(name, lower, Decimal(rate)) for name, lower, rate in rates]
+    bars = charts.tier_rates(tiers)[0]["series"][0]["data"]
+    under, *others = [one["label"]["distance"] for one in bars]
+    assert under > 0.4 / 8 * charts.PLOT_PIXELS + 5
+    assert others == [5, 5]
 
 
 # Pages of other places, where there are no keys

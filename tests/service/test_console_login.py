@@ -1,0 +1,71 @@
+"""Signing in to the console: which page one goes on to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import unescape
+
+import httpx
+import pytest
+from serving import serving
+
+from service.access import Keys, Scope
+from service.console import login
+from service.settings import Settings
+
+ELSEWHERE = [
+    "//evil.example/console/member",
+    "https://evil.example/console/member",
+    "/\\evil.example",
+    "/console/\\evil.example",
+    "/console//evil.example",
+    "/console/../v1/brands",
+    "/consoles",
+    "console/member",
+    "/console/member?brand=\\",
+    "/console/member\n//evil.example",
+    "/console/member?a=b\r\nSet-Cookie: a=b",
+    "/console/member#//evil.example",
+    "/console/_nicegui/auto/static/socket.io.js",
+    "javascript:alert(1)",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def guarded(shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings under which keys are asked for."""
+    return shared_settings.model_copy(update={"api_keys_file": tmp_path_factory.mktemp("keys") / "keys.json"})
+
+
+@pytest.fixture(scope="module")
+def token(guarded: Settings) -> str:
+    """An operator's key."""
+    assert guarded.api_keys_file is not None
+    return Keys(guarded.api_keys_file).create("*", Scope.ADMIN, "2026-03-01T00:00:00Z")[1]
+
+
+@pytest.fixture(scope="module")
+def client(guarded: Settings, token: str) -> Iterator[httpx.Client]:
+    """The sign-in, without the pages behind it."""
+    with serving(guarded, lambda app: app.include_router(login.routes)) as served:
+        yield served
+
+
+@pytest.mark.parametrize("address", ["/console/audit", "/console/member?brand=acme&member=%C3%A9%22%3E"])
+def test_one_goes_on_to_the_page_that_was_asked_for_before_the_sign_in(client: httpx.Client, token: str, address: str):
+    page = client.get("/console/login", params={"to": address}).text
+    (kept,) = re.findall(r'name="to" value="([^"]*)"', page)
+    assert unescape(kept) == address
+    again = client.post("/console/login", data={"key": "gsk_a_b", "to": address}).text
+    assert kept in again
+    answer = client.post("/console/login", data={"key": token, "to": address}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, address)
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+def test_a_sign_in_leads_nowhere_but_to_the_console(client: httpx.Client, token: str, address: str):
+    assert 'name="to" value="/console">' in client.get("/console/login", params={"to": address}).text
+    answer = client.post("/console/login", data={"key": token, "to": address}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
