@@ -24,7 +24,7 @@ from service import (
     logs,
 )
 from service.cli_common import failure, note
-from service.problems import COULD_NOT_RUN
+from service.problems import COULD_NOT_RUN, REFUSED
 
 app = typer.Typer(
     name="groundswell",
@@ -70,13 +70,17 @@ def main() -> None:
     if os.getpid() == 1:  # in a container nothing ends the first process that does not ask for it
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        app(prog_name="groundswell")
+        sys.exit(app(prog_name="groundswell", standalone_mode=False))
     except BrokenPipeError:  # `groundswell … | head`: nobody reads on
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         sys.exit(0)
-    except SystemExit as stop:
-        sys.exit(stop.code)
+    except typer.Abort:
+        note("groundswell: nothing was done")
+        sys.exit(REFUSED)
     except (Exception, KeyboardInterrupt) as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            note(str(error))
+            sys.exit(COULD_NOT_RUN)
         if os.environ.get("GROUNDSWELL_DEBUG"):
             raise
         code, line = failure(error) or (

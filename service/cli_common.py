@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
 
 import typer
 
@@ -191,6 +191,10 @@ def progress_line(what: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: line.update(f"{what}: {text}")
 
 
+_USAGE: Final = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
+"""Click's error of a command line, which Typer brings along under no name of its own."""
+
+
 def failure(error: BaseException) -> tuple[int, str] | None:
     """The exit code and the one line of an error a person can act on; None for one that is a defect of ours."""
     if isinstance(error, Unusable):
@@ -199,6 +203,8 @@ def failure(error: BaseException) -> tuple[int, str] | None:
         return error.kind.exit_code, f"{error.detail} [{error.code}]"
     if isinstance(error, KeyboardInterrupt):
         return COULD_NOT_RUN, "interrupted"
+    if isinstance(error, _USAGE):
+        return COULD_NOT_RUN, _usage_line(error)
     name = f"{type(error).__module__}.{type(error).__name__}"
     if name in _SAYS:
         return _SAYS[name], str(error)
@@ -210,6 +216,13 @@ def failure(error: BaseException) -> tuple[int, str] | None:
         about = f"{error.filename}: " if error.filename else ""
         return COULD_NOT_RUN, f"{about}{error.strerror or error}"
     return None
+
+
+def _usage_line(error: Any) -> str:
+    """What is wrong with a command line, and where it is described."""
+    wrong = error.format_message().replace("Value error, ", "").rstrip(".")
+    context = error.ctx
+    return wrong if context is None else f"{wrong}; see `{context.command_path} --help`"
 
 
 def database_line(error: BaseException) -> str:

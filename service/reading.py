@@ -130,6 +130,8 @@ def load_mapping(path: str | Path) -> dict[str, Any]:
         found = yaml_text.documents(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
     except ValueError as error:
         raise InputError(f"{path}: not YAML: {error}") from error
     content = found[0] if len(found) == 1 else None

@@ -99,6 +99,9 @@ def run(settings: Settings, names: Sequence[str], stop_at: int | None, told: Pro
     ledger = Ledger(settings.database)
     lock = Exclusive(settings.database, Lock.REBUILD)
     try:
+        last = ledger.last_notification()
+        if stop_at is not None and stop_at > last:
+            raise Unusable(f"--stop-at {stop_at}: the ledger ends at position {last}")
         _alone(lock)
         done = []
         if work.ledger:

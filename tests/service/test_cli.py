@@ -215,10 +215,25 @@ def test_what_cannot_run_says_so_in_one_line_and_ends_with_2(run: Run, arguments
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nope"], ["balance", "acme"], ["balance", "acme", "ann", "--nope"], ["publish", "x", "y"]]
-)
-def test_a_command_that_is_written_wrongly_ends_with_2(bare: Run, arguments: list[str]) -> None:
-    assert bare(*arguments).code == 2
+    ("arguments", "said"),
+    [(["nope"], "No such command 'nope'; see `groundswell --help`"),
+     (["balance", "acme"], "Missing argument 'MEMBER'; see `groundswell balance --help`"),
+     (["balance", "acme", "ann", "--nope"], "No such option: --nope"),
+     (["publish", "x", "y"], "Invalid value for 'TYPE': 'x' is not one of 'interactions', 'purchases'"),
+     (["dlt", "list", "--limit", "0"], "Invalid value for '--limit'")],
+)  # fmt: skip
+def test_a_command_that_is_written_wrongly_ends_with_2_and_one_line(bare: Run, arguments: list[str], said: str) -> None:
+    done = bare(*arguments)
+    assert done.code == 2
+    assert done.line.startswith("groundswell: ")
+    assert said in done.line
+
+
+@pytest.mark.parametrize("arguments", [[], ["replay"]])
+def test_a_command_without_one_of_its_own_lists_those(bare: Run, arguments: list[str]) -> None:
+    done = bare(*arguments)
+    assert done.code == 2
+    assert "Commands:" in done.err
 
 
 def test_without_a_stack_and_settings_a_command_says_how_to_start_one(bare: Run, tmp_path: Path) -> None:

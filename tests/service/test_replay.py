@@ -111,6 +111,7 @@ def test_a_second_rebuild_is_refused_while_one_is_at_work(run: Run, settings: Se
     [
         (["nonsense"], "there is no read model nonsense: there are balances, statements, standings"),
         (["engagement", "--stop-at", "3"], "the engagement tables are built from topics: leave them out"),
+        (["balances", "--stop-at", str(10**23)], "the ledger ends at position"),
         (["tiers", "--rollback"], "engagement tables: there is nothing that served before"),
         (["all", "--rollback"], "there is nothing that served before"),
         (["all", "--rollback", "--stop-at", "3"], "give one of them"),
