@@ -105,6 +105,7 @@ _TAKE_OF_BUDGET: Final = (
     "INSERT INTO ledger_budgets (brand, campaign, spent) VALUES (?, ?, ?) ON CONFLICT (brand, campaign) "
     "DO UPDATE SET spent = ledger_budgets.spent + excluded.spent WHERE ledger_budgets.spent <= ? RETURNING spent"
 )
+"""With brand, campaign, points, and the most that may be spent before: no row where more is."""
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 SECONDS = 4
@@ -33,8 +34,9 @@ def role_of(words: list[str]) -> str:
 
 
 def port_of(role: str, words: list[str]) -> int:
-    """The port that a process's arguments name with `--port`, else the one of the environment."""
-    for word, after in zip(words, [*words[1:], ""], strict=False):
+    """The port that a process's arguments name with `--port`, else the one of the environment. Raises ValueError for
+    what is no number."""
+    for word, after in pairwise([*words, ""]):
         option, _, value = word.partition("=")
         if option == "--port":
             return int(value or after)

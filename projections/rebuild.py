@@ -134,13 +134,12 @@ class Rebuild:
         return [Swapped(one, live.get(one.name), built[shadow.name]) for one, shadow in self._shadows.items()]
 
     def _catch_up(self, live: Mapping[str, Kept], stop_at: int | None, told: Progress | None) -> None:
-        """Bring each build to `stop_at`, or else to its live one; where there is none, or less, to the ledger's end."""
+        """Bring each build to `stop_at`, or else to its live one, or where there is none to the ledger's end."""
         upto: dict[Projection, int] = {}
-        last = self._last()
         for projection, shadow in self._shadows.items():
             there = live.get(projection.name)
-            end = last if there is None else there.position
-            upto[shadow] = end if stop_at is None else min(stop_at, last)
+            end = self._last() if there is None else there.position
+            upto[shadow] = end if stop_at is None else stop_at
         to_reach = max(upto.values(), default=0)
         progress = None if told is None else (lambda reached: told(reached, to_reach))
         for stop in sorted(set(upto.values())):

@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import Any, Final
 from urllib.parse import unquote
 
-from service.formats import FormatError, Item, json_lines, json_value, kind, shown
+from service.formats import FormatError, Item, json_body, json_lines, kind, shown
 from service.problems import Refusal
 from service.reading import Line, Refused, instant, judged
 
@@ -54,10 +54,7 @@ def _items(body: bytes, content_type: str, headers: Mapping[str, str], record_ty
         return
     if content_type not in READ:
         raise Refusal("unsupported_media_type", f"Content-Type: send one of {', '.join(READ)}.")
-    try:
-        found = json_value(body.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise FormatError(f"byte {error.start + 1} is not UTF-8") from None
+    found = json_body(body)
     if content_type == JSON and "ce-specversion" in headers:
         yield _item(0, {**_attributes(headers), "data": found}, record_type)
         return

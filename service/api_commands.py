@@ -14,12 +14,10 @@ from service.api_params import ID_PATTERN, BrandId, CampaignId, MemberId, ReadsO
 from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 from service.commands import Command, Commands
 from service.problems import Refusal
-from service.requests import check_command
+from service.requests import REASON_PATTERN, check_command
 
 KEY_PATTERN: Final = r"^[!-~]([ -~]*[!-~])?$"
 """Of keys that every client can send; other printable characters are keys too."""
-WORDS_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
-"""Of reasons: a word, and nothing that cannot be printed."""
 COMMAND_SECONDS: Final = 5.0
 """How long a command waits for the worker's decision before it answers 503; it stays on the log."""
 
@@ -100,7 +98,7 @@ class AdjustmentRequest(BaseModel):
         max_length=MAX_REASON,
         description="Why, in words",
         examples=["goodwill after a late parcel"],
-        json_schema_extra={"pattern": WORDS_PATTERN},
+        json_schema_extra={"pattern": REASON_PATTERN},
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from projections.rates import Window
 from schemas.validate import MAX_ID
-from service.formats import FormatError, json_value
+from service.formats import FormatError, json_body
 from service.reads import Reads
 
 _INSIDE: Final = r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029]"
@@ -75,9 +75,7 @@ class StrictRoute(APIRoute):
 class _Strict(Request):
     async def json(self) -> Any:
         try:
-            return json_value((await self.body()).decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise HTTPException(400, f"body: byte {error.start + 1} is not UTF-8") from None
+            return json_body(await self.body())
         except FormatError as error:
             raise HTTPException(400, f"body: {error}") from None
 

@@ -67,6 +67,14 @@ def json_value(text: str) -> Any:
         raise FormatError(f"not JSON that can be read: {why}") from None
 
 
+def json_body(body: bytes) -> Any:
+    """What a body of JSON in UTF-8 holds. Raises FormatError for what is none, as `json_value` does."""
+    try:
+        return json_value(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise FormatError(f"byte {error.start + 1} is not UTF-8") from None
+
+
 def _json_object(line: bytes) -> tuple[dict[str, Any] | None, str]:
     """The object of a line, or None and why there is none."""
     try:

@@ -86,8 +86,9 @@ def chosen(names: Sequence[str]) -> Chosen:
 def run(settings: Settings, names: Sequence[str], stop_at: int | None, told: Progress) -> RebuildReport:
     """Build these read models anew, compare them with what serves, and swap; with `stop_at` only build, up to there.
 
-    `told` gets the position reached and the one to reach. Raises `Unusable` when another rebuild is at work, or when
-    readers kept the swap waiting too long: the builds stay, and the next one goes on.
+    `told` gets the position reached and the one to reach. Raises `Unusable` when the ledger ends before `stop_at`, when
+    another rebuild is at work, or when readers kept the swap waiting too long: the builds stay, and the next one goes
+    on.
     """
     work = chosen(names)
     if stop_at is not None and any(name in TOPIC_OF for name in names):
@@ -99,8 +100,7 @@ def run(settings: Settings, names: Sequence[str], stop_at: int | None, told: Pro
     ledger = Ledger(settings.database)
     lock = Exclusive(settings.database, Lock.REBUILD)
     try:
-        last = ledger.last_notification()
-        if stop_at is not None and stop_at > last:
+        if stop_at is not None and stop_at > (last := ledger.last_notification()):
             raise Unusable(f"--stop-at {stop_at}: the ledger ends at position {last}")
         _alone(lock)
         done = []

@@ -5,13 +5,15 @@ A record that broke a rule would be a dead letter, and whoever asked would wait 
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from schemas.validate import problem
 from service.problems import Refusal
 
+REASON_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+"""Of an adjustment's reason: a word, and no control character."""
 _SPEAKS_OF = {
     "event_id": "Idempotency-Key",
     "brand_id": "brand",
@@ -30,12 +32,12 @@ def check_command(value: Mapping[str, Any]) -> None:
         )
     if kind == "adjust" and not points:
         raise Refusal("invalid_request", "points: 0 changes nothing; give a number above or below 0", field="points")
-    if kind == "adjust":
-        reason = value["reason"] or ""
-        if not reason.strip():
-            raise Refusal("invalid_request", "reason: say why, in words; it stays with the entry", field="reason")
-        if any(unicodedata.category(character) == "Cc" for character in reason):
-            raise Refusal("invalid_request", "reason: write it without control characters, on one line", field="reason")
+    if kind == "adjust" and not re.fullmatch(REASON_PATTERN, value["reason"] or ""):
+        raise Refusal(
+            "invalid_request",
+            "reason: say why, in words on one line, without control characters; it stays with the entry",
+            field="reason",
+        )
     _check("Command", value)
 
 

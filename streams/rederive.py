@@ -136,7 +136,7 @@ class Rederivation:
         self.records = 0
         """Records read so far."""
         self.spent: dict[CampaignKey, int] = {}
-        """Points that each budget of the candidate has paid so far."""
+        """Points that each campaign which is judged anew has paid so far."""
         self._secret = secret
         self.candidate = candidate
         self.until = until

@@ -67,13 +67,14 @@ class Seen(NamedTuple):
 
 
 def bounds(campaign: CampaignSummary, edge: int) -> tuple[int, int]:
-    """Between which moments the slider moves: from the campaign's start to its end, or as far as there is data."""
+    """Between which moments (epoch ms) the slider moves: from the campaign's start to its end, or to `edge`, where the
+    data ends."""
     start = epoch_ms(campaign.starts_at)
     return start, max(start + DAY_MS, min(edge, epoch_ms(campaign.ends_at)))
 
 
 def at_step(step: float, within: tuple[int, int]) -> int | None:
-    """The moment of a position of the slider; None at its end: the latest."""
+    """The moment (epoch ms) of a position of the slider; None at its end: the latest."""
     start, end = within
     return None if step >= STEPS else start + int((end - start) * max(0.0, step) / STEPS)
 
@@ -85,7 +86,7 @@ def step_of(chosen: int | None, within: tuple[int, int]) -> int:
 
 
 def named(as_of: str, within: tuple[int, int]) -> int | None:
-    """The moment that an address names; None: the latest, also for what is no time."""
+    """The moment (epoch ms) that an address names; None: the latest, also for what is no time."""
     start, end = within
     try:
         at = instant(as_of, "as_of")

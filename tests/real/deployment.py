@@ -156,7 +156,8 @@ class Deployment:
         lines = [f"positions {self.positions('ledger')} {self.positions()}; exits {self.workers.exits[-5:]}"]
         for worker in (*self.workers.workers.values(), *self.projectors.workers.values()):
             lines.append(f"--- {worker.directory.name}\n{worker.log[-1_500:]}")
-        with psycopg.connect(self.database) as connection:
+        sessions: list[Any] = []
+        with suppress(psycopg.OperationalError), psycopg.connect(self.database) as connection:  # it may be stopped
             sessions = connection.execute(
                 "SELECT pid, state, wait_event_type, wait_event, clock_timestamp() - state_change, "
                 "pg_blocking_pids(pid), left(query, 90) FROM pg_stat_activity WHERE datname = current_database()"

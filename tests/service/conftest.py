@@ -63,6 +63,12 @@ def shared_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return filled(tmp_path_factory.mktemp("filled"))
 
 
+@pytest.fixture(scope="module")
+def secured(shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a filled database with a file of keys; there is no Kafka behind them."""
+    return shared_settings.model_copy(update={"api_keys_file": tmp_path_factory.mktemp("keys") / "keys.json"})
+
+
 def filled(directory: Path, database: str = "") -> Settings:
     """Fill a database: that one, which is empty, else a file in this directory."""
     database = database or f"sqlite:///{directory / 'groundswell.db'}"

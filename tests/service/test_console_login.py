@@ -34,22 +34,16 @@ ELSEWHERE = [
 
 
 @pytest.fixture(scope="module")
-def guarded(shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings under which keys are asked for."""
-    return shared_settings.model_copy(update={"api_keys_file": tmp_path_factory.mktemp("keys") / "keys.json"})
-
-
-@pytest.fixture(scope="module")
-def token(guarded: Settings) -> str:
+def token(secured: Settings) -> str:
     """An operator's key."""
-    assert guarded.api_keys_file is not None
-    return Keys(guarded.api_keys_file).create("*", Scope.ADMIN, "2026-03-01T00:00:00Z")[1]
+    assert secured.api_keys_file is not None
+    return Keys(secured.api_keys_file).create("*", Scope.ADMIN, "2026-03-01T00:00:00Z")[1]
 
 
 @pytest.fixture(scope="module")
-def client(guarded: Settings, token: str) -> Iterator[httpx.Client]:
+def client(secured: Settings, token: str) -> Iterator[httpx.Client]:
     """The sign-in, without the pages behind it."""
-    with serving(guarded, lambda app: app.include_router(login.routes)) as served:
+    with serving(secured, lambda app: app.include_router(login.routes)) as served:
         yield served
 
 

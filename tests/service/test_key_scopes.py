@@ -49,12 +49,6 @@ CALLERS: dict[str, tuple[str, Scope] | None] = {
 
 
 @pytest.fixture(scope="module")
-def secured(shared_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a filled database with a file of keys; there is no Kafka behind them."""
-    return shared_settings.model_copy(update={"api_keys_file": tmp_path_factory.mktemp("keys") / "keys.json"})
-
-
-@pytest.fixture(scope="module")
 def keys(secured: Settings) -> Keys:
     assert secured.api_keys_file is not None
     return Keys(secured.api_keys_file)
