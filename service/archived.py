@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import json
 import time
 from asyncio import Future
-from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -21,22 +19,11 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.topics import ACTIVITY
 from service.problems import Unusable
+from streams.live_archive import said
 
 POLL_SECONDS: Final = 0.005
 PATIENCE_SECONDS: Final = 30.0
 """So long may nothing be archived while records wait for it."""
-
-
-def say(path: Path, ends: Mapping[int, int]) -> None:
-    """Say that everything before these offsets is on disk. It need not be on disk itself: the archive knows."""
-    part = path.with_name(f"{path.name}.new")
-    part.write_text(json.dumps(ends))
-    part.replace(path)
-
-
-def said(path: Path) -> dict[int, int]:
-    """What is said there. Raises FileNotFoundError."""
-    return {int(partition): end for partition, end in json.loads(path.read_bytes()).items()}
 
 
 class Ends:

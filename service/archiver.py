@@ -14,11 +14,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.topics import ACTIVITY
-from service import archived, kafka
+from service import kafka
 from service.archiving import directory_of
 from service.problems import Unusable
 from service.settings import Settings
-from streams import outputs
+from streams import live_archive, outputs
 from streams.archive import Locked, writing
 from streams.archive_files import Damaged
 from streams.live_archive import LiveArchive
@@ -73,12 +73,12 @@ async def _follow(settings: Settings, live: LiveArchive, stop: asyncio.Event) ->
         consumer.assign(list(tps.values()))
         for partition, tp in tps.items():
             consumer.seek(tp, live.ends[partition])
-        archived.say(settings.archived, live.ends)
+        live_archive.say(settings.archived, live.ends)
         while not stop.is_set():
             fetched = await consumer.getmany(timeout_ms=200, max_records=FETCH_RECORDS)
             if fetched:
                 await asyncio.to_thread(live.append, {tp.partition: rows for tp, rows in fetched.items()})
-                archived.say(settings.archived, live.ends)
+                live_archive.say(settings.archived, live.ends)
             if sealing is not None and sealing.done():
                 sealing.result()
                 sealing = None

@@ -86,7 +86,7 @@ def _asked(kind: str, brand: str, member: str, key: str | None, **fields: Any) -
 
     from service.commands import Command
 
-    return Command(kind, brand, member, key or uuid.uuid4().hex, requested_by="cli", **fields)
+    return Command(kind, brand, member, uuid.uuid4().hex if key is None else key, requested_by="cli", **fields)
 
 
 def _carry_out(carry: Carry, asked: Command, timeout: float, data_dir: Path | None, as_json: bool) -> Any:

@@ -32,9 +32,17 @@ DataDir = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the HTTP body, unchanged, instead of tables.")]
-Brand = Annotated[str, typer.Argument(metavar="BRAND", help="Brand id.")]
-Member = Annotated[str, typer.Argument(metavar="MEMBER", help="Member id, an opaque pseudonym.")]
-Campaign = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Campaign id.")]
+
+
+def _some(value: str) -> str:
+    if not value:
+        raise typer.BadParameter("it is empty, so it names nothing")
+    return value
+
+
+Brand = Annotated[str, typer.Argument(metavar="BRAND", callback=_some, help="Brand id.")]
+Member = Annotated[str, typer.Argument(metavar="MEMBER", callback=_some, help="Member id, an opaque pseudonym.")]
+Campaign = Annotated[str, typer.Argument(metavar="CAMPAIGN", callback=_some, help="Campaign id.")]
 AsOf = Annotated[
     str | None, typer.Option("--as-of", metavar="T", help="Effective time, ISO 8601 with zone; default: now.")
 ]

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aggregates.database import Exclusive, Lock, open_database
 from aggregates.ledger import Ledger, Source
 from schemas.topics import ACTIVITY
-from service import accept, archived, heartbeats, outbound, outbox
+from service import accept, heartbeats, outbound, outbox
 from service.problems import Unusable
 from service.settings import Settings
 from streams import broker, epochs, readstate
@@ -28,23 +28,21 @@ from streams.archive import Archive, Locked, writing
 from streams.archive_files import Archived, Damaged
 from streams.live_archive import settle
 
-SAYS: Final = "archived-*.json"
-"""The files in which archivers said what is on disk, one of each start."""
 LOCK_SECONDS: Final = 25.0
 """So long may the parts of a stack whose `up` was killed take to end."""
 FLYING: Final = 8
 """Batches of a partition that are sent and not acknowledged."""
-WHAT_TO_DO: Final = "`--fresh` sets the directory aside and starts anew"
+WHAT_TO_DO: Final = "Nothing was changed: put back what is missing, or have `--fresh` set the directory aside and start anew"
 
 
 def settled(data_dir: Path) -> Archive:
     """The archive of a stack that has ended, all of it in files; nothing that was said to be archived is missing.
 
-    Raises `Unusable`.
+    Raises `Unusable`, with the archive as it was.
     """
     directory = data_dir / "archive"
     if not directory.is_dir():
-        raise Unusable(f"{data_dir} has no archive, it is of an earlier release: {WHAT_TO_DO}")
+        raise Unusable(f"{data_dir} has no archive, it is of an earlier release. {WHAT_TO_DO}")
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:
@@ -58,14 +56,6 @@ def settled(data_dir: Path) -> Archive:
             raise Unusable(f"the archive is damaged: {error}. {WHAT_TO_DO}") from None
         else:
             break
-    for path in directory.glob(SAYS):
-        for partition, end in archived.said(path).items():
-            has = archive.end(Source(ACTIVITY, archive.epoch, partition)) or 0
-            if has < end:
-                raise Unusable(
-                    f"the archive ends at offset {has} of partition {partition}, and {end} was accepted: it lost "
-                    f"{end - has} records. {WHAT_TO_DO}"
-                )
     return archive
 
 

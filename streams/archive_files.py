@@ -251,7 +251,7 @@ def read_blocks(directory: Path, entry: FileEntry, start: int = 0) -> Iterator[l
     path = directory / entry.name
     try:
         file = path.open("rb")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise Damaged(f"{_place(entry, entry.first)}: the file is missing") from None
     with file:
         header = file.read(entry.blocks[0][1])

@@ -36,7 +36,7 @@ class Journal:
     """The journal that becomes the increment of the same number."""
 
     def __init__(self, directory: Path, number: int) -> None:
-        self.path = directory / f"journal-{number:06}"
+        self.path = directory / journal_name(number)
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         sync(directory)
         self.number = number
@@ -58,10 +58,16 @@ class Journal:
         os.close(self._file)
 
 
+def journal_name(number: int) -> str:
+    """The file of a journal."""
+    return f"journal-{number:06}"
+
+
 def journals(directory: Path) -> list[tuple[int, Path]]:
     """The journals of an archive, by number."""
     found = ((_NAME.fullmatch(path.name), path) for path in directory.glob("journal-*"))
-    return sorted((int(match[1]), path) for match, path in found if match)
+    numbered = ((int(match[1]), path) for match, path in found if match)
+    return sorted((number, path) for number, path in numbered if path.name == journal_name(number))
 
 
 def read_frames(path: Path) -> tuple[list[Frame], int]:

@@ -6,41 +6,129 @@ its number; it is removed after that, so at every moment each record stands in a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from aggregates.ledger import Source
+from schemas.topics import ACTIVITY
 from streams.archive import Archive
-from streams.archive_files import Damaged, encode_run
+from streams.archive_files import Damaged, Run, encode_run
 from streams.journal import Frame, Journal, journals, read_frames
 
 FULL_RECORDS: Final = 20_000
 FULL_BYTES: Final = 8 << 20
 """A journal with so much in it becomes an increment."""
+ACCEPTED: Final = "archived-*.json"
+"""The files in which archivers said what is on disk, one of each start."""
+
+
+def say(path: Path, ends: Mapping[int, int]) -> None:
+    """Say that everything before these offsets is on disk. It need not be on disk itself: the archive knows."""
+    part = path.with_name(f"{path.name}.new")
+    part.write_text(json.dumps(ends))
+    part.replace(path)
+
+
+def said(path: Path) -> dict[int, int]:
+    """Partition → the offset before which everything is on disk. Raises FileNotFoundError, `Damaged`."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[int, int])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Damaged(
+            f"{path.name} is not what was written, so it cannot be said whether all that was accepted is there: "
+            "remove it to take what the archive has for all"
+        ) from None
+
+
+class Lost(NamedTuple):
+    """Records that were accepted and are not in the archive."""
+
+    partition: int
+    has: int
+    """The offset at which the archive ends."""
+    accepted: int
+    """The offset at which what was accepted ends."""
+
+    def __str__(self) -> str:
+        return (
+            f"it ends at offset {self.has} of partition {self.partition}, and {self.accepted} was accepted: it lost "
+            f"{self.accepted - self.has} records"
+        )
+
+
+def lost(accepted: Iterable[Mapping[int, int]], ends: dict[Source, int]) -> Iterator[Lost]:
+    """What was said to be on disk and is not; `ends`: where the archive ends, its journals included."""
+    epoch = next(reversed(ends)).epoch if ends else ""  # an archive with such files is of one log
+    for one in accepted:
+        for partition, end in one.items():
+            has = ends.get(Source(ACTIVITY, epoch, partition), 0)
+            if has < end:
+                yield Lost(partition, has, end)
+
+
+def beyond(frames: Iterable[Frame], ends: dict[Source, int]) -> Iterator[tuple[Run, int]]:
+    """The runs that are in no file yet, each with the offset that was due; `ends` moves on with them."""
+    for frame in frames:
+        for run in frame.runs:
+            source = Source(frame.topic, frame.epoch, run.partition)
+            due = ends.get(source, run.start)
+            if run.end > due:
+                ends[source] = run.end
+                yield run, due
+
+
+class _Unfiled(NamedTuple):
+    """A journal, and what of it is in no archive file."""
+
+    path: Path
+    first: Frame | None
+    """For what all frames have in common; None when there is none."""
+    runs: list[Run]
+    torn: int
+
+
+def _unfiled(path: Path, ends: dict[Source, int]) -> _Unfiled:
+    frames, torn = read_frames(path)
+    runs = []
+    for run, due in beyond(frames, ends):
+        if run.start != due:
+            raise Damaged(f"{path}: partition {run.partition} goes on at offset {run.start}, and {due} was next")
+        runs.append(run)
+    return _Unfiled(path, frames[0] if frames else None, runs, torn)
+
+
+def _file(archive: Archive, journal: _Unfiled) -> None:
+    """Make an increment of what a journal has left, and remove it."""
+    if journal.first is not None:
+        archive.append(journal.first.topic, journal.first.epoch, journal.first.partitions, journal.runs)
+    journal.path.unlink()
 
 
 def settle(archive: Archive) -> int:
     """Make increments of what the journals hold, such as after a crash; how many bytes at their end were unfinished.
 
-    Needs the archive's lock. Raises `Damaged` when a journal is not what was written.
+    Needs the archive's lock. Raises `Damaged`, with nothing changed, when a journal is not what was written or when
+    something that was accepted is missing.
     """
-    torn = 0
+    ends = archive.ends
+    found: list[_Unfiled] = []
+    due = archive.number + 1
     for number, path in journals(archive.directory):
-        if number > archive.number:
-            torn += _seal(archive, number)
-        path.unlink(missing_ok=True)
-    return torn
-
-
-def _seal(archive: Archive, number: int) -> int:
-    path = dict(journals(archive.directory))[number]
-    frames, torn = read_frames(path)
-    if frames:
-        if number != archive.number + 1:
-            raise Damaged(f"{path}: it goes on behind increment {number - 1}, and the latest is {archive.number}")
-        first = frames[0]
-        archive.append(first.topic, first.epoch, first.partitions, (run for frame in frames for run in frame.runs))
-    return torn
+        journal = _unfiled(path, ends)
+        if journal.runs:
+            if number > due:
+                raise Damaged(f"{path}: it goes on behind increment {number - 1}, and the latest is {due - 1}")
+            due += 1
+        found.append(journal)
+    for one in lost(map(said, archive.directory.glob(ACCEPTED)), ends):
+        raise Damaged(f"{archive.directory}: {one}")
+    for journal in found:
+        _file(archive, journal)
+    return sum(journal.torn for journal in found)
 
 
 class LiveArchive:
@@ -79,8 +167,7 @@ class LiveArchive:
 
     def seal(self, number: int) -> None:
         """Make an increment of a closed journal. Records may be appended meanwhile."""
-        _seal(self._archive, number)
-        dict(journals(self._archive.directory))[number].unlink()
+        _file(self._archive, _unfiled(dict(journals(self._archive.directory))[number], self._archive.ends))
 
     def close(self) -> None:
         """Close the journal, and make an increment of it."""

@@ -21,12 +21,13 @@ from serving import serving
 
 from schemas.codec import decode
 from schemas.topics import ACTIVITY
-from service import api_activity, archived, kafka, publisher, publishing, topic_admin
+from service import api_activity, kafka, publisher, publishing, topic_admin
 from service.access import Keys, Scope
 from service.activity_bodies import EVENTS
 from service.api_errors import MAX_ACTIVITY
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
+from streams import live_archive
 
 LIKES = "/v1/activity/interactions"
 ORDER: dict[str, Any] = {
@@ -244,7 +245,7 @@ def test_a_key_publishes_for_its_brand_alone(with_kafka: Settings, tmp_path: Pat
 
 def test_nothing_is_accepted_before_the_archive_of_the_embedded_stack_has_it(with_kafka: Settings, tmp_path: Path):
     says = tmp_path / "archived.json"
-    archived.say(says, {})
+    live_archive.say(says, {})
     with serving(with_kafka.model_copy(update={"archived": says})) as client, ThreadPoolExecutor(1) as pool:
         before = asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY))
         answer = pool.submit(client.post, LIKES, json=like("to-disk"))
@@ -252,7 +253,7 @@ def test_nothing_is_accepted_before_the_archive_of_the_embedded_stack_has_it(wit
         while asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY)) == before:
             assert time.monotonic() < deadline
         assert not answer.done(), "the broker has it, and the archive does not"
-        archived.say(says, asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY)))
+        live_archive.say(says, asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY)))
         assert answer.result().status_code == 200
 
 

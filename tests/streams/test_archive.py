@@ -17,7 +17,9 @@ from streams.archive import HEAD, LOCK, Archive, Locked, writing
 from streams.archive_check import verify
 from streams.archive_files import Archived, Damaged, decode_run, encode_run
 from streams.journal import Frame, Journal, read_frames
+from streams.live_archive import say, settle
 
+ACCEPTED = "archived-1.json"
 TOPIC, EPOCH = "members.activity.v1", "e1"
 maybe_bytes = st.none() | st.binary(max_size=40)
 records_without_offsets = st.lists(
@@ -57,7 +59,7 @@ def fill(directory: Path, increments: int = 3, partitions: int = 2) -> None:
 
 
 def content(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != LOCK}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name not in (LOCK, ACCEPTED)}
 
 
 @given(records_without_offsets, st.integers(0, 5), st.integers(1, 10), st.integers(0, 50))
@@ -98,6 +100,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n in range(3):
         journal.append(Frame(TOPIC, EPOCH, 2, tuple(encode_run(p, 90 + 5 * n, plain(5, 90 + 5 * n)) for p in (0, 1))))
     journal.close()
+    say(directory / ACCEPTED, {0: 105, 1: 105})
     assert verify(directory).problems == []
     return directory
 
@@ -109,18 +112,91 @@ def test_any_flipped_bit_is_found_and_its_file_is_named(whole, tmp_path_factory,
     names = sorted(content(directory))
     name = data.draw(st.sampled_from(names))
     damaged = bytearray((directory / name).read_bytes())
-    # The journal's last frame may have been torn by a crash: it counts only once it is whole.
-    limit = len(damaged) if not name.startswith("journal") else _last_frame(directory / name)
-    at = data.draw(st.integers(0, limit - 1))
+    at = data.draw(st.integers(0, len(damaged) - 1))
     damaged[at] ^= 1 << data.draw(st.integers(0, 7))
     (directory / name).write_bytes(damaged)
     found = verify(directory).problems
     assert found
-    assert name in " ".join(problem.says + problem.file for problem in found)
+    # A journal's last frame may be torn by a crash; only what was accepted says that it was whole.
+    named = ACCEPTED if name.startswith("journal") else name
+    assert {name, named} & {problem.file for problem in found} or name in " ".join(p.says for p in found)
 
 
-def _last_frame(path: Path) -> int:
-    return path.read_bytes().rfind(b"GSJ1")
+def test_what_was_accepted_and_is_in_no_journal_is_found(whole, tmp_path_factory):
+    journal = (whole / "journal-000004").read_bytes()
+    for keep in (None, *range(0, len(journal), 7)):
+        directory = shutil.copytree(whole, tmp_path_factory.mktemp("j") / "a")
+        if keep is None:
+            (directory / "journal-000004").unlink()
+        else:
+            os.truncate(directory / "journal-000004", keep)
+        damaged = content(directory)
+        first, second = verify(directory).problems
+        assert (first.file, first.partition, second.partition) == (ACCEPTED, 0, 1)
+        assert first.offset in (90, 95, 100)
+        assert f"it ends at offset {first.offset} of partition 0, and 105 was accepted" in first.says
+        with pytest.raises(Damaged, match="and 105 was accepted"), writing(directory) as archive:
+            settle(archive)
+        assert content(directory) == damaged, "nothing was written or removed"
+        if keep is not None:
+            (directory / "journal-000004").write_bytes(journal)
+            with writing(directory) as archive:
+                settle(archive)
+            assert Archive(directory).end(Source(TOPIC, EPOCH, 0)) == 105
+
+
+def test_a_journal_that_is_put_back_behind_its_increment_is_read(whole, tmp_path):
+    directory = shutil.copytree(whole, tmp_path / "a")
+    journal = (directory / "journal-000004").read_bytes()
+    (directory / ACCEPTED).unlink()
+    os.truncate(directory / "journal-000004", len(journal) - 1)
+    with writing(directory) as archive:
+        settle(archive)
+        assert archive.end(Source(TOPIC, EPOCH, 0)) == 100
+    (directory / "journal-000004").write_bytes(journal)
+    assert verify(directory).journaled == 10
+    with writing(directory) as archive:
+        settle(archive)
+    read = [record for block in Archive(directory).read(Source(TOPIC, EPOCH, 1)) for record in block]
+    assert read == plain(105)
+    assert not list(directory.glob("journal-*"))
+
+
+@pytest.mark.parametrize("said", [b"", b"{", b"\xff", b'{"0": "x"}', b"[]"])
+def test_a_word_of_what_was_accepted_that_cannot_be_read_is_named(whole, tmp_path, said):
+    directory = shutil.copytree(whole, tmp_path / "a")
+    (directory / ACCEPTED).write_bytes(said)
+    (problem,) = verify(directory).problems
+    assert problem.file == ACCEPTED
+    with pytest.raises(Damaged, match="remove it to take what the archive has"), writing(directory) as archive:
+        settle(archive)
+    assert content(directory) == content(whole)
+
+
+@pytest.mark.parametrize("name", ["20261128.json", "0000002.json", "000005.json", "000000.json"])
+def test_a_file_that_is_none_of_the_chain_is_named_and_nothing_else(whole, tmp_path, name):
+    directory = shutil.copytree(whole, tmp_path / "a")
+    (directory / name).write_text("{}")
+    (problem,) = verify(directory).problems
+    assert problem.says.startswith(f"{name} stands outside of the chain, which ends with number 3: ")
+    with pytest.raises(Damaged, match=f"/{name}: {name} stands outside"):
+        Archive(directory)
+
+
+def test_a_head_far_behind_the_last_manifest_is_one_problem(whole, tmp_path):
+    directory = shutil.copytree(whole, tmp_path / "a")
+    (directory / HEAD).write_text('{"number": 987654321, "sha256": ""}')
+    assert [problem.says for problem in verify(directory).problems] == [
+        "000004.json to 987654321.json are missing, and HEAD.json names 987654321.json"
+    ]
+
+
+@pytest.mark.parametrize("name", ["000002.json", "000002-1.avro"])
+def test_a_directory_in_the_place_of_a_file_is_named(whole, tmp_path, name):
+    directory = shutil.copytree(whole, tmp_path / "a")
+    (directory / name).unlink()
+    (directory / name).mkdir()
+    assert any(name in problem.says for problem in verify(directory).problems)
 
 
 @given(st.data())
