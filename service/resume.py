@@ -32,7 +32,7 @@ LOCK_SECONDS: Final = 25.0
 """So long may the parts of a stack whose `up` was killed take to end."""
 FLYING: Final = 8
 """Batches of a partition that are sent and not acknowledged."""
-WHAT_TO_DO: Final = "Nothing was changed: put back what is missing, or have `--fresh` set the directory aside and start anew"
+WHAT_TO_DO: Final = "Put back what is missing, or `--fresh` sets the directory aside and starts anew"
 
 
 def settled(data_dir: Path) -> Archive:

@@ -84,7 +84,7 @@ def chain(directory: Path) -> Iterator[Link]:
         due = number + 1
     for path, number in sorted(found.items()):
         if number > last or number not in contents or path.name != manifest_name(number):
-            says = f"{path.name} stands outside of the chain, which ends with number {last}: if it is a stray, move it away"
+            says = f"{path.name} stands outside of the chain, which ends with number {last}: a stray? Move it away"
             yield Link(last, path.name, None, says)
     if head is None and (head_problem or last):
         yield Link(last, HEAD, None, head_problem or f"{HEAD} is missing")
