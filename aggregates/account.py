@@ -1,7 +1,7 @@
 """What an activity makes of a member's account: every decision about points, each a pure function.
 
-State and the meaning of events are in `account_state`, what a rule pays is in `rules`, which lots give in `spending`,
-what people and the settlement ask for in `commands`.
+State is in `account_state`, what events mean for it in `evolving`, what a rule pays in `rules`, which lots give in
+`spending`, what people and the settlement ask for in `commands`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from aggregates.account_state import Account, Balance, Order, PostKey, evolve, pay_off
+from aggregates.account_state import Account, Balance, Order, PostKey
 from aggregates.activity import Activity
 from aggregates.commands import command
 from aggregates.definitions import Campaign, Rule
@@ -30,6 +30,7 @@ from aggregates.events import (
     Refusal,
     UnitsUndone,
 )
+from aggregates.evolving import evolve, pay_off
 from aggregates.refusals import Refusal as Reason
 from aggregates.rules import entry_id, judge, matching
 from aggregates.spending import Reversing

@@ -312,7 +312,8 @@ class Ledger(EventSourcedProjection[str]):
                 left = left_of(activity, budgets)
             loaded = accounts[aggregate]
             for event in decide(loaded.state, activity, origin, left):
-                spend(activity, event, budgets)
+                if grants := getattr(event, "grants", ()):
+                    spend(value["brand_id"], grants, budgets, left)
                 evolve(loaded.state, event)
                 loaded.version += 1
                 events.append(encoded(aggregate, loaded.version, event))

@@ -18,7 +18,7 @@ CONNECTION: Final = ("PRAGMA cache_size = -65536", "PRAGMA wal_autocheckpoint = 
 written back to the file once in many batches instead of with each: a third less CPU and half the writing."""
 PARAMETERS: Final = 500
 """Parameters a statement may well have."""
-ROWS: Final = 500
+ROWS: Final = 1000
 """Rows that one statement inserts. The driver gives the interpreter up and takes it back for each statement, and for
 each row of `executemany`: beside a busy thread, that waits for it each time."""
 

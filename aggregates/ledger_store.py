@@ -17,7 +17,7 @@ from eventsourcing.persistence import EventStore, IntegrityError, Mapper, Stored
 from aggregates import events
 from aggregates.activity import Activity
 from aggregates.database import BUSY_SECONDS, is_postgres, sqlite_file
-from aggregates.events import AccountEvent, Grant, from_stored, to_stored
+from aggregates.events import Grant, from_stored, to_stored
 
 PLENTY: Final = 1 << 62
 """More points than any budget has."""
@@ -83,7 +83,8 @@ Encoded = tuple[str, int, str, bytes]
 
 def encoded(aggregate: str, version: int, event: events.StoredEvent) -> Encoded:
     """An event of an aggregate as it is stored."""
-    return (aggregate, version, *to_stored(event))
+    name, state = to_stored(event)
+    return aggregate, version, name, state
 
 
 class LedgerEventStore(EventStore[str]):
@@ -298,15 +299,14 @@ def left_of(activity: Activity, budgets: Mapping[CampaignKey, BudgetUse]) -> dic
     return left
 
 
-def spend(activity: Activity, event: AccountEvent, budgets: dict[CampaignKey, BudgetUse]) -> None:
-    """Count what the event grants as taken from the activity's campaigns."""
-    grants: Sequence[Grant] = getattr(event, "grants", ())
+def spend(brand: str, grants: Iterable[Grant], budgets: dict[CampaignKey, BudgetUse], left: dict[str, int]) -> None:
+    """Count grants of one activity as taken from their campaigns; `left` is what `left_of` says of it."""
     for grant in grants:
-        for campaign in activity.campaigns:
-            if campaign.id == grant.campaign:
-                use = budgets.get((campaign.brand, campaign.id))
-                if use is None:
-                    use = budgets[campaign.brand, campaign.id] = BudgetUse()
-                use.taken += grant.points
-                if campaign.budget is not None:
-                    use.room = min(use.room, campaign.budget - use.before - use.taken)
+        campaign, points = grant.campaign, grant.points
+        use = budgets.get((brand, campaign))
+        if use is None:
+            use = budgets[brand, campaign] = BudgetUse()
+        use.taken += points
+        if campaign in left:
+            left[campaign] -= points
+            use.room = min(use.room, left[campaign])

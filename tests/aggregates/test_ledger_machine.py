@@ -13,7 +13,7 @@ import pytest
 from hypothesis import Phase
 from ledger_machine import play
 
-from aggregates import account_state, spending
+from aggregates import account_state, evolving, spending
 from aggregates.account_state import Account, Lot, Paid
 from aggregates.definitions import Period
 from aggregates.events import Reversal
@@ -41,7 +41,7 @@ def a_reversal_forgets_what_it_could_not_take(patch: pytest.MonkeyPatch) -> None
 
 
 def a_reversal_gives_cap_room_back(patch: pytest.MonkeyPatch) -> None:
-    reverse = account_state._reverse
+    reverse = evolving._reverse
 
     def generous(account: Account, granted: Iterable[Paid], reversals: Iterable[Reversal]) -> None:
         granted = list(granted)
@@ -51,7 +51,7 @@ def a_reversal_gives_cap_room_back(patch: pytest.MonkeyPatch) -> None:
                 for counter in paid.grant.counters if paid.grant.entry_id == one.reverses else ():
                     account.used[counter] -= one.points
 
-    patch.setattr(account_state, "_reverse", generous)
+    patch.setattr(evolving, "_reverse", generous)
 
 
 def a_month_is_thirty_days(patch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def unlimited_points_are_spent_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_cancellation_forgets_what_was_given_up(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(account_state, "_give_up", lambda account, reversal: None)
+    patch.setattr(evolving, "_give_up", lambda account, reversal: None)
 
 
 def points_on_hold_never_pay_off_debt(patch: pytest.MonkeyPatch) -> None:
