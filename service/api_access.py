@@ -154,6 +154,8 @@ class KeyGate:
                 scope[KEY], scope[UNTIL] = self._signed_in(self._keys, scope)
             elif scope["path"] not in OPEN:
                 scope[KEY] = self._admitted(self._keys, _token(scope))
+            if scope["type"] == "websocket" and not _is_of_console(scope):
+                raise Refusal("not_found", f"No websocket is at {scope['path']}; the routes are described at /docs.")
         except Refusal as no:
             refused = api_errors.problem(no.code, no.detail, no.headers)
             if self._keys is not None and _is_of_console(scope) and scope.get("method") == "GET":
@@ -165,8 +167,6 @@ class KeyGate:
             )
         else:
             return await self._app(scope, receive, send)
-        if scope["type"] == "websocket":
-            return await send({"type": "websocket.close", "code": 1008})
         await refused(scope, receive, send)
 
     def _signed_in(self, keys: Keys, scope: Scope) -> sessions.Session:

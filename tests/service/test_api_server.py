@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,7 @@ from serving import serving
 
 from service import kafka, sessions
 from service.access import Key, Keys, Scope
+from service.problems import MEDIA_TYPE
 from service.settings import Settings
 from service.stack import free_port
 
@@ -115,7 +117,7 @@ def test_the_console_is_for_operators_who_have_signed_in(settings: Settings, tmp
         assert (page.url.path, page.status_code) == ("/console/login", 200)
         assert "API key of an operator" in page.text
         assert client.post("/console/audit").status_code == 401
-        assert upgraded(port, "") == 403
+        assert upgraded(port, "")[0] == 401
 
         assert client.post("/console/login", data={"key": "gsk_a_b"}).status_code == 401
         assert [client.post("/console/login", data={"key": one}).status_code for one in too_small] == [403, 403]
@@ -124,7 +126,7 @@ def test_the_console_is_for_operators_who_have_signed_in(settings: Settings, tmp
         cookie = client.cookies["groundswell_console"]
         assert token.split("_", 2)[2] not in cookie
         assert "Engagement over time" in client.get("/console", follow_redirects=True).text
-        assert upgraded(port, cookie) == 101
+        assert upgraded(port, cookie)[0] == 101
         for forged in (
             cookie[:-1] + ("0" if cookie[-1] != "0" else "1"),
             cookie.replace(operator.id, "0" * 12),
@@ -132,7 +134,7 @@ def test_the_console_is_for_operators_who_have_signed_in(settings: Settings, tmp
             "..",
             "é",
         ):
-            assert upgraded(port, forged) == 403
+            assert upgraded(port, forged)[0] == 401
             forger = {"Cookie": f"groundswell_console={forged}".encode()}
             found = httpx.get(f"http://127.0.0.1:{port}/console/audit", headers=forger)
             assert found.headers["location"] == "/console/login?to=%2Fconsole%2Faudit"
@@ -152,16 +154,29 @@ def test_the_console_is_for_operators_who_have_signed_in(settings: Settings, tmp
         client.close()
 
 
-def upgraded(port: int, cookie: str) -> int:
-    """The status with which a browser's live connection to the console is answered."""
+SOCKET = "/console/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+
+
+def upgraded(port: int, cookie: str, path: str = SOCKET) -> tuple[int, str | None, bytes]:
+    """Status, media type and body of the answer to a browser that asks for a websocket, such as the console's."""
     with socket.create_connection(("127.0.0.1", port), 10) as link:
         head = (
-            f"GET /console/_nicegui_ws/socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
             "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nCookie: groundswell_console={cookie}\r\n\r\n"
         )
         link.sendall(head.encode())
-        return int(link.recv(1_000).split()[1])
+        answer = HTTPResponse(link)
+        answer.begin()
+        return answer.status, answer.headers["Content-Type"], b"" if answer.status == 101 else answer.read()
+
+
+def test_a_websocket_where_there_is_none_gets_a_problem(shared_settings: Settings):
+    with serving(shared_settings) as client:
+        for path in ("/v1/brands/acme/campaigns", "/healthz", "/nowhere"):
+            status, media_type, body = upgraded(client.base_url.port or 0, "", path)
+            assert (status, media_type) == (404, MEDIA_TYPE)
+            assert f"No websocket is at {path};".encode() in body
 
 
 @given(st.text(), st.integers(0, 2**40))
