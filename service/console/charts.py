@@ -155,12 +155,12 @@ def tier_rates(tiers: Sequence[TierRate]) -> tuple[dict[str, Any], str, Markup]:
         "emphasis": {"disabled": True},
     }
     marks = {
-        "type": "scatter",
+        "type": "custom",
         "name": "Study of 2016 (likes)",
-        "symbol": "rect",
-        "symbolSize": [68, 3],
-        "itemStyle": {"color": COLOURS[1], "opacity": 1},
-        "data": marked,
+        ":renderItem": _MARK,
+        "itemStyle": {"color": COLOURS[1]},
+        "data": list(enumerate(marked)),
+        "encode": {"x": 0, "y": 1},
         "emphasis": {"disabled": True},
         "z": 5,
     }
@@ -192,6 +192,13 @@ def _distance(rate: float | None, mark: float | None, most: float) -> float:
     return 9 + (mark - rate) / most * PLOT_PIXELS
 
 
+_MARK: Final = (
+    "(_, api) => { const [x, y] = api.coord([api.value(0), api.value(1)]);"
+    " const width = Math.min(68, 0.9 * api.size([1, 0])[0]);"
+    " return Number.isFinite(y) && {type: 'rect', shape: {x: x - width / 2, y: y - 1.5, width, height: 3},"
+    " style: {fill: api.visual('color')}}; }"
+)
+"""A line across a tier's bar, a little wider than it."""
 _SHORT: Final = "v => v.split('\\n').map(t => t.length > 16 ? t.slice(0, 15) + '…' : t).join('\\n')"
 _VALUE: Final = "p => p.value == null ? '' : Number(p.value).toFixed(2) + ' %'"
 
