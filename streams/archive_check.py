@@ -74,8 +74,8 @@ def verify(directory: Path, told: Callable[[int], None] = lambda _: None) -> Che
                 says = f"{name}: partition {run.partition} goes on at offset {run.start}, and {due} was next"
                 checked.problems.append(Problem(name, run.partition, due, says))
             checked.journaled += run.records
-    for name, said_ends in accepted:
-        for one in lost([said_ends], ends):
+    for name, end_of in accepted:
+        for one in lost(end_of, ends):
             checked.problems.append(Problem(name, one.partition, one.has, f"{name}: {one}"))
     return checked
 

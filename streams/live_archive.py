@@ -60,14 +60,13 @@ class Lost(NamedTuple):
         )
 
 
-def lost(accepted: Iterable[Mapping[int, int]], ends: dict[Source, int]) -> Iterator[Lost]:
+def lost(accepted: Mapping[int, int], ends: dict[Source, int]) -> Iterator[Lost]:
     """What was said to be on disk and is not; `ends`: where the archive ends, its journals included."""
     epoch = next(reversed(ends)).epoch if ends else ""  # an archive with such files is of one log
-    for one in accepted:
-        for partition, end in one.items():
-            has = ends.get(Source(ACTIVITY, epoch, partition), 0)
-            if has < end:
-                yield Lost(partition, has, end)
+    for partition, end in accepted.items():
+        has = ends.get(Source(ACTIVITY, epoch, partition), 0)
+        if has < end:
+            yield Lost(partition, has, end)
 
 
 def beyond(frames: Iterable[Frame], ends: dict[Source, int]) -> Iterator[tuple[Run, int]]:
@@ -124,8 +123,9 @@ def settle(archive: Archive) -> int:
                 raise Damaged(f"{path}: it goes on behind increment {number - 1}, and the latest is {due - 1}")
             due += 1
         found.append(journal)
-    for one in lost(map(said, archive.directory.glob(ACCEPTED)), ends):
-        raise Damaged(f"{archive.directory}: {one}")
+    for path in archive.directory.glob(ACCEPTED):
+        for one in lost(said(path), ends):
+            raise Damaged(f"{archive.directory}: {one}")
     for journal in found:
         _file(archive, journal)
     return sum(journal.torn for journal in found)
