@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,7 +18,19 @@ class _Kept(msgspec.Struct, gc=False):
     """
 
 
-_NONE: Final[Any] = MappingProxyType({})
+class _Nothing(dict[Any, Any]):
+    """An empty mapping that stays empty."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError("it is of all accounts that have nothing: make one of the account's own first")
+
+    setdefault = update = __setitem__  # type: ignore[assignment]
+
+    def __reduce__(self) -> str:
+        return "_NONE"
+
+
+_NONE: Final = _Nothing()
 _NO_ONE: Final[Any] = frozenset()
 """What most accounts have of some things. What is first put in makes a container of the account's own: empty ones for
 all of them were a third of what the collector looks at, and as many bytes as a lot."""

@@ -117,10 +117,10 @@ def _sales(conn: Connection, brand: str, held: Bounds) -> dict[str, Sales]:
 
 
 def rate_of(counters: Mapping[str, int], min_posts: int) -> Fraction | None:
-    """The rate by followers; None with fewer posts than that, or when there are engagements and none was rated."""
+    """The rate by followers; None with fewer posts than that, or when no engagement was rated."""
     if rates.posts(counters) < max(1, min_posts):
         return None
-    if not counters.get("rate_ppb") and counters.get("unrated"):
+    if not counters.get("rate_ppb") and rates.engagements(counters) <= counters.get("unrated", 0):
         return None
     return rates.rate_by_followers(counters)
 

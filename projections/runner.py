@@ -167,6 +167,7 @@ class Runner:
 
     def step(self, stop_at: int | None = None) -> int:
         """Fold and write one page, of events up to `stop_at` (included). Returns how many events it handled."""
+        refused: Mapping[Projection, Kept] | None = None
         while True:
             known = self._known()
             at = {projection: there.position for projection, there in known.items()}
@@ -185,6 +186,11 @@ class Runner:
             try:
                 with self._engine.begin() as conn:
                     now = store(conn, work, known, reached)
+            except PositionMoved:  # also by a swap to a build that is at the same place: the next look finds that one
+                if self._known() == known == refused:
+                    raise
+                refused = known
+                continue
             except Exception:  # of tables of another shape that serve now, whatever the database says of it
                 if self._known() == known:
                     raise

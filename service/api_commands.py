@@ -44,14 +44,15 @@ async def _key(
         ),
     ] = None,
 ) -> str:
-    if not idempotency_key:
+    key = (idempotency_key or "").strip(" \t")  # white space around a header's value is none of it
+    if not key:
         raise Refusal(
             "idempotency_key_required",
             "A command needs an Idempotency-Key header, so that a retry does nothing twice.",
         )
     if len(request.headers.getlist("idempotency-key")) > 1:
         raise Refusal("invalid_request", "Idempotency-Key: send one; which of several counts would be a guess.")
-    return idempotency_key
+    return key
 
 
 CommandsOf = Annotated[Commands, Depends(_commands)]

@@ -236,6 +236,8 @@ def _usage_line(error: Any) -> str:
 def database_line(error: BaseException) -> str:
     """What a database error means to who runs the command."""
     cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+    if "permission denied" in cause or "must be owner" in cause:
+        return f"the database's user may not do that ({cause}): see PostgreSQL in docs/deployment.md"
     if "no such table" in cause or "does not exist" in cause:
         return f"the database has no tables of this release ({cause}): run `groundswell migrate` first"
     return f"the database does not answer ({cause}): check GROUNDSWELL_DATABASE"

@@ -54,6 +54,7 @@ async def settle(settings: Settings, brand: str, campaign: str, timeout: float, 
     Raises `Refusal` for one that is not over, a draft, or one that does not exist; `not_settled_yet` when it takes
     longer than `timeout` seconds: it then settles by itself. Raises `Unusable` while the database is away.
     """
+    settings.check_takes()
     ledger = Ledger(settings.database)
     try:
         await asyncio.to_thread(_close, ledger, brand, campaign, requested_by)

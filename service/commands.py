@@ -71,7 +71,8 @@ class Commands:
     @classmethod
     @asynccontextmanager
     async def opened(cls, settings: Settings) -> AsyncIterator[Self]:
-        """For the length of a block."""
+        """For the length of a block. Raises `Unusable` as `Settings.check_takes` does."""
+        settings.check_takes()
         made = cls(settings)
         try:
             yield made

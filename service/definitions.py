@@ -63,6 +63,7 @@ async def apply_documents(settings: Settings, definitions: list[Brand | Campaign
     Returns one line a definition. Raises `Refusal` for one that is refused, with nothing of them applied; `Unusable`
     when the database is away, or no projector broadcasts them.
     """
+    settings.check_takes()
     ledger = Ledger(settings.database)
     try:
         lines, last = await asyncio.to_thread(_define, ledger, definitions)

@@ -74,9 +74,15 @@ class Settings(BaseSettings):
         """The secret as bytes."""
         return self.secret.get_secret_value().encode()
 
+    def check_takes(self) -> None:
+        """Raises `Unusable` for a directory that is there to be read: nothing may be written to its database."""
+        if not self.kafka:
+            raise Unusable(f"{self.data_dir} was made by `replay known-at`: it is there to be read, and takes nothing")
+
     @cached_property
     def brokers(self) -> Brokers:
         """Kafka, as clients reach it. Raises `Unusable` for settings that do not fit together or cannot be used."""
+        self.check_takes()
         return kafka_security.brokers_of(self)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:

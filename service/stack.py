@@ -330,8 +330,9 @@ def _filled(settings: Settings, archive: Archive | None, told: Callable[[str], N
 def _wait_folded(stack: Stack, settings: Settings, ends: dict[int, int], told: Callable[[str], None]) -> None:
     """Wait until what came back from the archive is in every table again, however long that takes."""
     engine = open_database(settings.database, read_only=True)
+    target = waiting.Target(ends)
     try:
-        while ends and (behind := waiting.behind_of(engine, ends)):
+        while ends and (behind := waiting.behind_of(engine, target)):
             stack.check()
             told(f"the log is folded again: {behind}")
             time.sleep(0.1)

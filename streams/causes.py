@@ -17,6 +17,7 @@ from aggregates.events import (
     from_stored,
 )
 from aggregates.ledger_store import CampaignKey
+from aggregates.parsing import from_content
 from schemas.dead_letters import Reason
 from streams.decided import DefinitionKey, definition_key
 from streams.rederive import DUPLICATE, NO_RECORD, Rederivation, Step, granted_of
@@ -95,8 +96,8 @@ class _Granted(NamedTuple):
     """What one decision took from a budget."""
 
     id: int
-    left_at_most: int
-    """The budget's size, by the version that paid."""
+    left_at_most: int | None
+    """The budget's size, by the version that paid; None: that had none, and what it paid counts for those that have."""
     points: int
     cut: bool
     step: tuple[int, int, str, str]
@@ -116,6 +117,8 @@ class Comparison:
         self._diverged: set[str] = set()
         self._headless: dict[int, bool] = {}
         self._granted: dict[CampaignKey, list[_Granted]] = {}
+        definitions = map(from_content, run.decided.contents.values())
+        self._limited = {(c.brand, c.id) for c in definitions if isinstance(c, Campaign) and c.budget is not None}
 
     def take(self, step: Step) -> None:
         """Compare one step."""
@@ -144,11 +147,13 @@ class Comparison:
         elsewhere = self._granted_elsewhere() if self._granted else set()
         for key, granted in sorted(self._granted.items()):
             if key in elsewhere:
-                continue  # nobody knows which of that came from the budget: a version may have had none
+                continue  # that is not in sight here
             spent = 0
             for one in sorted(granted):
-                left = max(0, one.left_at_most - spent)
-                spent += one.points
+                before, spent = spent, spent + one.points
+                if one.left_at_most is None:
+                    continue
+                left = max(0, one.left_at_most - before)
                 if one.points > left or (one.cut and one.points != left):
                     said = f"{one.points} points of the {left} that were left of the budget of {key[0]}/{key[1]}"
                     place = Divergence(Cause.BUDGET, *one.step, "budget", said, f"at most {left}", one.points, left)
@@ -246,12 +251,12 @@ class Comparison:
         assert activity is not None
         assert row is not None
         for campaign in activity.campaigns:
-            if campaign.budget is None:
+            key = campaign.brand, campaign.id
+            if key not in self._limited:
                 continue
             points, cut = granted_of(step.recorded, campaign.id)
             if points or cut:
                 place = (step.partition, step.offset, activity.value["event_id"], step.account)
-                key = campaign.brand, campaign.id
                 self._granted.setdefault(key, []).append(_Granted(row.id, campaign.budget, points, cut, place))
 
     def _granted_elsewhere(self) -> set[CampaignKey]:

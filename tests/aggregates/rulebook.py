@@ -33,7 +33,8 @@ SECTIONS = {
     "owed or given up.",
     "Referrals": "A purchase that names a referrer is judged a second time, on the referrer's account.",
     "Redemptions": "Spending, by a command with an idempotency key, as all commands are.",
-    "Cancellations": "A cancelled redemption ends as if it had not been made.",
+    "Cancellations": "A cancelled redemption ends as if it had not been made, but that what it gives back pays "
+    "debt first.",
     "Adjustments": "A person adds points or takes some, and says why.",
     "Prizes": "What the settlement of a campaign pays.",
     "Debt": "What a member owes is paid off by the next points that become active: without a hold when they come in, "

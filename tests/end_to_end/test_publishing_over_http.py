@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import httpx
@@ -84,6 +86,24 @@ def test_what_is_accepted_is_in_the_archive(client: httpx.Client, up: Running):
     for at in answer["position"].split(","):
         partition, offset = at.split(":")
         assert ends[partition] > int(offset)
+
+
+def test_wait_returns_while_others_go_on_publishing(client: httpx.Client, up: Running):
+    stop, sent = Event(), 0
+
+    def publish() -> None:
+        nonlocal sent
+        while not stop.is_set():
+            client.post("/v1/activity/interactions", json=share(f"w-{sent}", f"m{sent % 7}")).raise_for_status()
+            sent += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(publish)
+        until(lambda: sent > 3)
+        up.run("wait", "--timeout", "30")
+        assert not going.done()
+        stop.set()
+        going.result(20)
 
 
 def test_a_revoked_key_publishes_nothing_more_and_the_command_line_needs_none(client: httpx.Client, up: Running):

@@ -223,8 +223,18 @@ def test_what_was_known_at_an_instant_is_read_from_a_directory_of_its_own(runnin
     for question, answer in zip(QUESTIONS, answers, strict=True):
         done = command(*question, "--json", "--data-dir", str(then))
         assert json.loads(done.stdout) == answer, done.stderr
-    refused = command("publish", "interactions", str(file), "--data-dir", str(then))
-    assert (refused.returncode, "replay known-at" in refused.stderr) == (2, True)
+    brand = tmp_path / "brand.yaml"
+    brand.write_text("brand: another\ncurrency: EUR\n")
+    member = (BRAND, "m00001")
+    before = (then / "groundswell.db").read_bytes()
+    for writes in (
+        ("publish", "interactions", str(file)), ("apply", str(brand)), ("simulate", "--members", "2", "--days", "1"),
+        ("settle", BRAND, "spring-tide"), ("redeem", *member, "5"), ("adjust", *member, "5", "--reason", "x"),
+        ("cancel", *member, "abc"), ("wait",), ("dlt", "list"), ("replay", "verify"),
+    ):  # fmt: skip
+        refused = command(*writes, "--data-dir", str(then))
+        assert (refused.returncode, "was made by `replay known-at`" in refused.stderr) == (2, True), refused.stderr
+    assert (then / "groundswell.db").read_bytes() == before
     assert running.run("replay", "known-at", known, str(then), code=2) == ""
 
 

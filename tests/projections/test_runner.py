@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from ledger_stream import Stream, long_stream
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, inspect, select
 
 from aggregates.ledger import Recorded
 from projections import balances
@@ -61,6 +62,28 @@ def test_two_runners_at_once_do_not_double_apply(fresh: Fresh, sqlite_engine: Fr
         thread.join(60)
     assert not failed
     assert digests(engine) == clean(sqlite_engine(), stream)
+
+
+def test_a_swap_to_a_build_at_the_same_place_is_no_reason_to_stop(postgresql_engine: Fresh) -> None:
+    """The runner's page waits for the swap's transaction, and then finds rows of the names that the swap gave."""
+    stream = long_stream(40)
+    engine = postgresql_engine()
+    prepare(engine, LEDGER)
+    runner = Runner(engine, stream.source, LEDGER, page=10)
+    runner.step()
+    with ThreadPoolExecutor(1) as pool, engine.connect() as swap:
+        for table in ("projection_positions", "projection_digests"):
+            columns = ", ".join(column["name"] for column in inspect(engine).get_columns(table))
+            there = columns.replace("name", "'balances'")
+            swap.exec_driver_sql(f"UPDATE {table} SET name = 'balances__old' WHERE name = 'balances'")
+            swap.exec_driver_sql(f"INSERT INTO {table} SELECT {there} FROM {table} WHERE name = 'balances__old'")
+        step = pool.submit(runner.step)
+        assert not wait({step}, timeout=0.5).done, "it waits for the swap"
+        swap.commit()
+        assert step.result(20) > 0
+    runner.catch_up()
+    with snapshot(engine) as conn:
+        assert set(positions(conn, LEDGER).values()) == {stream.events[-1].id}
 
 
 def test_a_page_that_fails_leaves_neither_rows_nor_position(sqlite_engine: Fresh) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import Request
 from serving import serving
 
 from aggregates.database import open_database
-from service import api_positions, reads_access
+from service import api_commands, api_positions, reads_access
 from service.problems import MEDIA_TYPE, PROBLEMS
 from service.settings import Settings
 
@@ -202,6 +204,13 @@ def redemption(client: httpx.Client, body: object, key: str | None = "k1", membe
 
 def test_a_redemption_without_a_key_is_refused(client: httpx.Client) -> None:
     problem(redemption(client, {"points": 5}, key=None), 400, "idempotency_key_required")
+
+
+@pytest.mark.parametrize("sent", ["k1", "k1 ", " k1\t"])
+def test_white_space_around_a_key_is_none_of_it(sent: str) -> None:
+    """A proxy may take it off, and then a retry would be another command."""
+    request = Request({"type": "http", "headers": [(b"idempotency-key", sent.encode())]})
+    assert asyncio.run(api_commands._key(request, sent)) == "k1"
 
 
 @pytest.mark.parametrize(

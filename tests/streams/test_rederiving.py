@@ -190,6 +190,20 @@ def test_a_grant_of_more_than_was_left_of_the_budget_is_found_in_the_order_of_de
     assert (account.recorded_points, account.derived_points) == (40, 41)
 
 
+@pytest.mark.parametrize("limited", [1, 2])
+def test_what_versions_without_a_budget_have_paid_counts_for_those_that_have_one(limited):
+    tight = {**LIMITED, "earn": [{"rule": "like", "on": "interaction", "kind": ["like"], "points": 3}]}
+    free = {key: value for key, value in tight.items() if key != "budget"}
+    versions = [{**(tight if number == limited else free), "version": number, "effective_at": NOW + 10 * number}
+                for number in (1, 2, 3)]  # fmt: skip
+    made = [like(f"m{n % 3}", f"e{n}", 2, post_id=f"p{n}", campaign_id="tight", occurred_at=NOW + n * 2)
+            for n in range(5, 25)]  # fmt: skip
+    documents = [BRAND, *versions]
+    with lived(log_of(made, 2, documents), [(n % 2, 1) for n in range(60)], documents=documents) as live:
+        assert live.ledger.store.spent([("acme", "tight")])[("acme", "tight")] > 40
+        assert compared(live).listed == []
+
+
 def test_code_that_decides_otherwise_is_named_at_the_first_record_and_what_follows_from_it_after_that(monkeypatch):
     made = [like("m1", "e1", 2), like("m1", "e2", 1, post_id="r"), buy("m2", "e3")]
     with lived(log_of(made, 1, [BRAND, CAMPAIGN]), documents=[BRAND, CAMPAIGN]) as live:
