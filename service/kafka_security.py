@@ -26,6 +26,10 @@ IN_THE_CLEAR: Final = {
 
 def brokers_of(settings: Settings) -> Brokers:
     """What the settings say of Kafka. Raises `Unusable` for what does not fit together or cannot be read."""
+    for server in settings.kafka.split(","):
+        _, colon, port = server.rpartition(":")
+        if colon and not port.strip().isdecimal() and not port.endswith("]"):  # that is the end of an IPv6 address
+            raise Unusable(f"GROUNDSWELL_KAFKA: the port of `{server}` is no number; give `host:port,host:port`")
     security = settings.kafka_security
     files = {
         "CA_FILE": settings.kafka_ca_file,

@@ -52,7 +52,9 @@ class CampaignReads(Access):
             now = self.clock()
             metric = queries.campaign_definition(conn, brand, campaign, now if at is None else at).standings
             if metric == standings_queries.POINTS and at is None and known is None:
-                return _with_prizes(conn, standings_queries.points_page(conn, brand, campaign, limit, cursor), None)
+                return _with_prizes(
+                    conn, standings_queries.points_page(conn, brand, campaign, limit, cursor), None, None
+                )
             if metric == standings_queries.POINTS:
                 paid = standings_queries.points_scores(conn, brand, campaign, at, known)
                 return _page(conn, brand, campaign, metric, paid, limit, cursor, at, known)
@@ -132,14 +134,16 @@ def _page(
     """A page of the ranking of these scores, each member with its tier."""
     page = standings_queries.standings(conn, brand, campaign, metric, scores, {}, limit, cursor)
     entries = campaign_queries.with_tiers(conn, brand, page.entries, as_of)
-    return _with_prizes(conn, page.model_copy(update={"entries": entries}), known_at)
+    return _with_prizes(conn, page.model_copy(update={"entries": entries}), as_of, known_at)
 
 
-def _with_prizes(conn: Connection, page: Standings, known_at: int | None) -> Standings:
-    """The page, with prizes once the campaign is settled."""
+def _with_prizes(conn: Connection, page: Standings, as_of: int | None, known_at: int | None) -> Standings:
+    """The page, with prizes once the campaign is settled: they are as of its closing, and known from then on."""
     brand, campaign = page.brand, page.campaign
     end = settlement_queries.settlement(conn, brand, campaign)
     if end is None or end.settled_at is None or (known_at is not None and known_at < end.settled_at):
+        return page
+    if as_of is not None and as_of < end.closed_at:
         return page
     won = settlement_queries.prizes(conn, brand, campaign, [place.member_id for place in page.entries])
     entries = tuple(place.model_copy(update={"prize": won.get(place.member_id)}) for place in page.entries)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -171,5 +172,9 @@ def load(data_dir: Path | None = None) -> Settings:
             f"GROUNDSWELL_DATABASE: {settings.database.split(':', 1)[0]} is not supported, use sqlite:///FILE or "
             "postgresql://USER:PASSWORD@HOST/NAME"
         )
+    try:
+        _ = urlsplit(settings.database).port
+    except ValueError as error:
+        raise Unusable(f"GROUNDSWELL_DATABASE: {error}; use postgresql://USER:PASSWORD@HOST:PORT/NAME") from None
     _ = settings.brokers  # what is wrong with them is said before anything begins
     return settings

@@ -101,6 +101,9 @@ def test_standings_of_a_settled_campaign_are_live_and_final_and_the_settled_ones
         ]  # fmt: skip
         before = client.get(path, params={"known_at": "2026-04-01T01:30:00Z"}).json()
         assert before["final"] is False
+        for as_of, final in (("2026-04-01T00:59:59.999Z", False), ("2026-04-01T01:00:00Z", True)):
+            then = client.get(path, params={"as_of": as_of}).json()
+            assert (then["final"], then["entries"][1]["prize"]) == (final, 500 if final else None)
         first = client.get(path, params={"settled": True, "limit": 3}).json()
         rest = client.get(path, params={"settled": True, "cursor": first["next_cursor"]}).json()
         entries = first["entries"] + rest["entries"]

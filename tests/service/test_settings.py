@@ -55,6 +55,13 @@ def test_settings_without_a_secret_or_on_another_database_are_refused(tmp_path, 
         load()
     monkeypatch.setenv("GROUNDSWELL_DATABASE", "postgresql://someone:hidden@localhost/x")
     assert load().database == "postgresql://someone:hidden@localhost/x"
+    monkeypatch.setenv("GROUNDSWELL_DATABASE", "postgresql://someone:hidden@localhost:port/x")
+    with pytest.raises(Unusable, match=r"^GROUNDSWELL_DATABASE: Port .* 'port'; use postgresql://"):
+        load()
+    monkeypatch.setenv("GROUNDSWELL_DATABASE", "sqlite:///x.db")
+    monkeypatch.setenv("GROUNDSWELL_KAFKA", "127.0.0.1:9092,kafka:nine")
+    with pytest.raises(Unusable, match=r"^GROUNDSWELL_KAFKA: the port of `kafka:nine` is no number"):
+        load()
 
 
 def test_a_database_that_cannot_be_reached_is_said_so_without_its_password(tmp_path):
