@@ -189,9 +189,12 @@ def wait(
 
 def status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Show settings (secrets hidden), roles, positions, and counts of what was taken and refused."""
+    import asyncio
+
     from service import condition, render
 
-    found = condition.status(settings_of(data_dir))
+    settings = settings_of(data_dir)
+    found = condition.status(settings, asyncio.run(condition.look_at_log(settings)))
     show_data(found, as_json, render.status)
     for line in found["missing"] if not as_json else ():
         note(f"not ready: {line}")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from aggregates.database import open_database, without_password
 from projections import queries, registry
 from projections.runner import positions as projection_positions
-from service import heartbeats, outbound, outbox
+from schemas.topics import ACTIVITY
+from service import heartbeats, kafka, outbound, outbox
 from service.settings import Settings
 from streams import readstate
 
@@ -39,8 +42,17 @@ def readiness(settings: Settings, *, worker: bool = True) -> list[str]:
     return missing
 
 
-def status(settings: Settings) -> dict[str, Any]:
-    """The state for people: settings (secrets hidden), roles, positions, counts of what was refused."""
+class Log(NamedTuple):
+    """The activity log as it is found: nothing of it where it is not looked for."""
+
+    missing: Sequence[str] = ()
+    """What keeps us from it."""
+    ends: Mapping[int, int] = MappingProxyType({})
+    """Partition → the offset after its last record."""
+
+
+def status(settings: Settings, log: Log = Log()) -> dict[str, Any]:
+    """The state for people: settings (secrets hidden), roles, positions, counts of what was refused; ends of `log`."""
     engine = open_database(settings.database, read_only=True)
     try:
         with engine.connect() as connection:
@@ -56,14 +68,28 @@ def status(settings: Settings) -> dict[str, Any]:
     for row in rows:
         for name, count in json.loads(row.counts).items():
             counts[name] = counts.get(name, 0) + count
+    missing = [*readiness(settings), *log.missing]
     return {
         "settings": {**settings.model_dump(mode="json"), "database": without_password(settings.database)},
-        "ready": not readiness(settings),
-        "missing": readiness(settings),
+        "ready": not missing,
+        "missing": missing,
         "roles": alive,
         "ledger": {"position": last, "outbox": sent, "topics": topics, "projections": projections},
         "activity": {
             "positions": {str(row.partition): row.position for row in rows},
+            "ends": {str(partition): end for partition, end in log.ends.items()},
             "counts": dict(sorted(counts.items())),
         },
     }
+
+
+async def look_at_log(settings: Settings) -> Log:
+    """Ask Kafka; of what was known once (`replay known-at`) there is no log."""
+    if not settings.kafka:
+        return Log()
+    contact = kafka.Contact(settings)
+    try:
+        missing = await contact.missing()
+        return Log(missing) if missing else Log(ends=await kafka.log_ends(settings.brokers, ACTIVITY))
+    finally:
+        await contact.close()

@@ -177,6 +177,9 @@ def status(found: Mapping[str, Any]) -> RenderableType:
     made = table(("read model",), ("position", "behind"))
     for name, position in ledger["projections"].items():
         row(made, (name, position, ledger["position"] - position))
+    log = table(("partition",), ("next offset", "behind"))
+    for name, position in activity["positions"].items():
+        row(log, (name, position, activity["ends"][name] - position if name in activity["ends"] else None))
     roles = ", ".join(f"{role} ({owned} partitions)" if owned else role for role, owned in found["roles"].items())
     return Group(
         Text("ready" if found["ready"] else "not ready", style="bold"),
@@ -189,10 +192,7 @@ def status(found: Mapping[str, Any]) -> RenderableType:
             }
         ),
         made,
-        _facts(
-            {f"partition {name}": position for name, position in activity["positions"].items()},
-            "Activity log, next offset",
-        ),
+        titled("Activity log", log),
         _facts(activity["counts"], "Records"),
         _facts(
             {f"GROUNDSWELL_{name.upper()}": str(value or "") for name, value in found["settings"].items()}, "Settings"

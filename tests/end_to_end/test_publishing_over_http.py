@@ -116,6 +116,10 @@ def test_a_revoked_key_publishes_nothing_more_and_the_command_line_needs_none(cl
     up.run("adjust", "acme", "eve", "5", "--reason", "by hand")
     up.run("wait")
     assert up.json("balance", "acme", "eve")["active"] == 15
+    status = up.json("status")
+    assert (status["ready"], status["missing"]) == (True, [])
+    assert sum(status["activity"]["ends"].values()) > 0
+    until(lambda: (told := up.json("status")["activity"])["positions"] == told["ends"])
 
 
 def test_a_command_over_http_says_whose_key_asked(client: httpx.Client, up: Running):

@@ -167,6 +167,13 @@ def test_digest_lists_balances_statements_and_standings_first(run: Run) -> None:
     assert {"name", "version", "position", "rows", "digest"} <= body["projections"][0].keys()
 
 
+def test_status_asks_kafka_too(run: Run) -> None:
+    body = json.loads(run("status", "--json").out)
+    assert body["ready"] is False
+    assert any("127.0.0.1:1 does not answer" in line for line in body["missing"])
+    assert body["activity"]["ends"] == {}
+
+
 def test_status_hides_the_secret(run: Run) -> None:
     for arguments in (["status"], ["status", "--json"]):
         assert "very-secret" not in run(*arguments).out
