@@ -27,6 +27,11 @@ LEDGER_POSITION: Final = Gauge(
 PROJECTION_POSITION: Final = Gauge(
     "groundswell_projection_position", "Last notification id that a read model includes.", ("projection",)
 )
+PANES_BEHIND: Final = Gauge(
+    "groundswell_engagement_behind_records",
+    "Records of a pane topic that the engagement tables do not include yet.",
+    ("topic", "partition"),
+)
 DATABASE_UP: Final = Gauge("groundswell_database_up", "1 when the positions could be read for this scrape, else 0.")
 LIVE_READERS: Final = Gauge("groundswell_live_readers", "Readers of live events that are connected.")
 LIVE_DROPPED: Final = Counter(
@@ -38,6 +43,7 @@ def page(reads: Reads) -> bytes:
     """The text a scrape gets, with the positions as they are now."""
     try:
         last, positions = reads.positions()
+        behind = reads.panes_behind()
     except SQLAlchemyError:
         DATABASE_UP.set(0)
     else:
@@ -45,6 +51,8 @@ def page(reads: Reads) -> bytes:
         LEDGER_POSITION.set(last)
         for name, position in positions.items():
             PROJECTION_POSITION.labels(name).set(position)
+        for (topic, partition), records in behind.items():
+            PANES_BEHIND.labels(topic, str(partition)).set(records)
     return generate_latest(REGISTRY)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -252,6 +253,7 @@ def test_metrics_have_requests_by_route_and_positions(client: httpx.Client) -> N
     assert 'route="/v1/brands/{brand}/members/{member}/balance"' in text
     assert 'groundswell_projection_position{projection="balances"} 6.0' in text
     assert "groundswell_ledger_position 6.0" in text
+    assert re.search(r'groundswell_engagement_behind_records\{partition="0",topic="engagement.windows.v1"\} \d', text)
 
 
 def test_an_address_with_nothing_there_and_a_wrong_method_are_problems(client: httpx.Client) -> None:
