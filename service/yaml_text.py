@@ -1,8 +1,12 @@
-"""YAML as people write it by hand: a key that is there twice is a mistake, and one of them would be lost silently."""
+"""YAML as people write it by hand: what it would read as something else, without a word, is a mistake.
+
+A key that is there twice, of which one would be lost; a number that is another one in YAML.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import yaml
 
@@ -14,10 +18,27 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
                 continue
             if (key.tag, key.value) in seen:
-                where = f"line {key.start_mark.line + 1}, column {key.start_mark.column + 1}"
-                raise ValueError(f"{where}: the key `{key.value}` is there twice")
+                raise ValueError(f"{_where(key)}: the key `{key.value}` is there twice")
             seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        """YAML 1.1 has `010` for 8, `0x10` for 16 and `1:30` for 90: whoever wrote that meant something else."""
+        if not _DECIMAL.fullmatch(node.value):
+            raise ValueError(
+                f"{_where(node)}: YAML reads `{node.value}` as another number: write it plainly, or in quotes as a text"
+            )
+        return self.construct_yaml_int(node) if node.tag == _INT else self.construct_yaml_float(node)
+
+
+_INT: Final = "tag:yaml.org,2002:int"
+_DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*)?(\.[0-9_]*)?([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", re.IGNORECASE)
+for _tag in (_INT, "tag:yaml.org,2002:float"):
+    _Loader.add_constructor(_tag, _Loader.construct_number)
+
+
+def _where(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}, column {node.start_mark.column + 1}"
 
 
 def documents(text: str) -> list[Any]:

@@ -297,6 +297,11 @@ def test_a_definition_that_is_refused_ends_with_1_and_its_reason(
         (b"brand: acme\ncurrency: EUR\nplan: free\nplan: pro\n", "line 4, column 1: the key `plan` is there twice"),
         (b"campaign: c\nbrand: acme\nearn:\n  - {rule: a, points: 1, rule: b}\n", "line 4, column 26: the key `rule`"),
         (b"brand: " + b"[" * 5_000, "it is nested too deep"),
+        (b"points: 010\n", "line 1, column 9: YAML reads `010` as another number"),
+        (b"hold: 1:30\n", "`1:30` as another number"),
+        (b"points: [0x10]\n", "`0x10`"),
+        (b"tier_multiplier: {nano: 1:30.5}\n", "`1:30.5`"),
+        (b"prizes: {01: 5}\n", "`01`"),
     ],
 )
 def test_a_file_that_is_no_yaml_ends_with_2(run: Run, tmp_path: Path, content: bytes, said: str) -> None:
