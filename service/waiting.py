@@ -42,7 +42,8 @@ class Target:
 async def wait(settings: Settings, timeout: float, on_progress: Callable[[str], None] = lambda _: None) -> None:
     """Return when everything published so far, and all that is derived from it, is in every table.
 
-    Raises `Unusable` with what is behind when that takes longer than `timeout` seconds.
+    What others publish meanwhile is not waited for. Raises `Unusable` with what is behind when that takes longer than
+    `timeout` seconds.
     """
     engine = open_database(settings.database, read_only=True)
     deadline = time.monotonic() + timeout

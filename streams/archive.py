@@ -83,7 +83,7 @@ def chain(directory: Path) -> Iterator[Link]:
             yield Link(number, manifest_name(number), manifests[number], problem)
         due = number + 1
     for path, number in sorted(found.items()):
-        if number > last or number not in contents or path.name != manifest_name(number):
+        if not (0 < number <= last and path.name == manifest_name(number)):
             says = f"{path.name} stands outside of the chain, which ends with number {last}: a stray? Move it away"
             yield Link(last, path.name, None, says)
     if head is None and (head_problem or last):

@@ -11,7 +11,7 @@ from aggregates.ledger import Source
 from streams.archive import chain, leftovers, manifest_name
 from streams.archive_files import Damaged, FileEntry, read_blocks
 from streams.journal import Frame, journals, read_frames
-from streams.live_archive import ACCEPTED, beyond, lost, said
+from streams.live_archive import ACCEPTED, beyond, hole, lost, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,8 @@ def verify(directory: Path, told: Callable[[int], None] = lambda _: None) -> Che
     checked.problems += [Problem(name, None, None, f"{name} is in no manifest") for name in sorted(extra)]
     for name, frames in journaled:
         for run, due in beyond(frames, ends):
-            if run.start != due:
-                says = f"{name}: partition {run.partition} goes on at offset {run.start}, and {due} was next"
-                checked.problems.append(Problem(name, run.partition, due, says))
+            if wrong := hole(run, due):
+                checked.problems.append(Problem(name, run.partition, due, f"{name}: {wrong}"))
             checked.journaled += run.records
     for name, end_of in accepted:
         for one in lost(end_of, ends):

@@ -6,7 +6,6 @@ its number; it is removed after that, so at every moment each record stands in a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -29,7 +28,7 @@ ACCEPTED: Final = "archived-*.json"
 def say(path: Path, ends: Mapping[int, int]) -> None:
     """Say that everything before these offsets is on disk. It need not be on disk itself: the archive knows."""
     part = path.with_name(f"{path.name}.new")
-    part.write_text(json.dumps(ends))
+    part.write_bytes(msgspec.json.encode(ends))
     part.replace(path)
 
 
@@ -80,6 +79,11 @@ def beyond(frames: Iterable[Frame], ends: dict[Source, int]) -> Iterator[tuple[R
                 yield run, due
 
 
+def hole(run: Run, due: int) -> str:
+    """What is wrong with a run that does not begin at the offset that was due; empty when it does."""
+    return "" if run.start == due else f"partition {run.partition} goes on at offset {run.start}, and {due} was next"
+
+
 class _Unfiled(NamedTuple):
     """A journal, and what of it is in no archive file."""
 
@@ -94,8 +98,8 @@ def _unfiled(path: Path, ends: dict[Source, int]) -> _Unfiled:
     frames, torn = read_frames(path)
     runs = []
     for run, due in beyond(frames, ends):
-        if run.start != due:
-            raise Damaged(f"{path}: partition {run.partition} goes on at offset {run.start}, and {due} was next")
+        if wrong := hole(run, due):
+            raise Damaged(f"{path}: {wrong}")
         runs.append(run)
     return _Unfiled(path, frames[0] if frames else None, runs, torn)
 
