@@ -244,3 +244,9 @@ class Programs:
         for campaign in slot.live.values():
             (taking_part if campaign.join == "open" or joined(campaign.id) else left_out).append(campaign)
         return Judgement("", slot.brand, tuple(taking_part), False, tuple(left_out))
+
+    def named(self, brand_id: str, campaign_ids: Iterable[str], at: int) -> tuple[Campaign, ...]:
+        """Those of the campaigns that are defined, in the versions in force at `at`, live or not; else in the last."""
+        campaigns = self._brands[brand_id].campaigns
+        known = [campaigns[one] for one in campaign_ids if one in campaigns]
+        return tuple(campaign_in_force(versions.values(), at) or versions[max(versions)] for versions in known)

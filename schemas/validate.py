@@ -272,5 +272,6 @@ _OWN: Final[Mapping[tuple[str, str], Check]] = {
     ("EngagementPane", "post_id"): _LABEL,
     ("EngagementPane", "epoch"): _LABEL,
     ("MemberTier", "epoch"): _LABEL,
+    ("ReferralDue", "counted_for"): Check(_is_text(MAX_CONTENT), "ids of campaigns divided by '/'"),
     ("MemberTier", "changes"): Check(_is_text(MAX_CONTENT), f"JSON of at most {MAX_CONTENT} characters"),
 }

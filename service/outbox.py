@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -77,8 +77,8 @@ class SentPosition:
             return connection.execute(sa.update(POSITION).where(here).values(position=new)).rowcount == 1
 
 
-def messages(recorded: Recorded, secret: bytes, partitions: int) -> Iterator[Message]:
-    """What follows from one ledger event."""
+def messages(recorded: Recorded, secret: bytes, partitions: int, ledger: Ledger | None = None) -> Iterator[Message]:
+    """What follows from one ledger event; with a ledger, a friend's refund says what its order counted for."""
     event = recorded.event
     if isinstance(event, BrandDefined | CampaignDefined):
         yield from _definition(event, secret, partitions)
@@ -87,9 +87,9 @@ def messages(recorded: Recorded, secret: bytes, partitions: int) -> Iterator[Mes
     elif isinstance(event, StandingsKept):
         yield from _prizes(event, secret)
     elif isinstance(event, PurchaseRecorded) and event.referral == "due":
-        yield _referral(recorded, event, "completed", secret)
+        yield _referral(recorded, event, secret)
     elif isinstance(event, RefundRecorded) and event.referrer_id is not None:
-        yield _referral(recorded, event, "refunded", secret)
+        yield _referral(recorded, event, secret, ledger)
 
 
 def _definition(event: BrandDefined | CampaignDefined, secret: bytes, partitions: int) -> Iterator[Message]:
@@ -151,10 +151,16 @@ def _prizes(event: StandingsKept, secret: bytes) -> Iterator[Message]:
         yield Message(ACTIVITY, None, key, data, headers)
 
 
-def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind: str, secret: bytes) -> Message:
+def _referral(
+    recorded: Recorded, event: PurchaseRecorded | RefundRecorded, secret: bytes, ledger: Ledger | None = None
+) -> Message:
     brand, _, buyer = recorded.originator.removeprefix("account:").partition("/")
-    # What was refunded before the purchase came named no referrer: the referrer is judged on the net.
-    refunded = event.refunded_minor if isinstance(event, PurchaseRecorded) else 0
+    if isinstance(event, PurchaseRecorded):
+        # What was refunded before the purchase came named no referrer: the referrer is judged on the net.
+        kind, refunded, ordered_at, counted_for = "completed", event.refunded_minor, None, None
+    else:
+        kind, refunded, ordered_at = "refunded", 0, event.ordered_at
+        counted_for = _counted_for(ledger, brand, buyer, event) if ledger else None
     value = {
         "event_id": record_id("referral", buyer, event.origin.event_id),
         "occurred_at": event.origin.occurred_at,
@@ -167,11 +173,20 @@ def _referral(recorded: Recorded, event: PurchaseRecorded | RefundRecorded, kind
         "currency": event.currency,
         "campaign_id": event.campaign_id,
         "new_customer": event.new_customer,
-        "ordered_at": event.ordered_at if isinstance(event, RefundRecorded) else None,
+        "ordered_at": ordered_at,
+        "counted_for": counted_for,
     }
     _check("ReferralDue", value)
     key, data, headers = record(secret, "ReferralDue", value)
     return Message(ACTIVITY, None, key, data, headers)
+
+
+def _counted_for(ledger: Ledger, brand: str, buyer: str, refund: RefundRecorded) -> str | None:
+    """The campaigns that an order counted for on the referrer's account; None where it is not judged there yet."""
+    assert refund.referrer_id is not None
+    assert refund.order_id is not None
+    order = ledger.account(brand, refund.referrer_id).referrals.get((buyer, refund.order_id))
+    return "/".join(order.campaigns) if order and order.known else None
 
 
 def _check(record_type: str, value: dict[str, Any]) -> None:
@@ -238,7 +253,7 @@ async def send_lost_again(
         await client.send(m.topic, m.value, key=m.key, partition=m.partition, headers=m.headers)
         sent[kind] += 1
 
-    undecided: dict[str, tuple[Message, str]] = {}
+    undecided: dict[str, tuple[Message, str, Recorded]] = {}
     after = 0
     while after < reached and (page := await asyncio.to_thread(ledger.notifications, after, PAGE, reached)):
         for recorded in page:
@@ -249,11 +264,13 @@ async def send_lost_again(
                 if m.topic != ACTIVITY:
                     await send(m, kind)
                 elif m.partition is None:
-                    undecided[value["event_id"]] = m, kind
+                    undecided[value["event_id"]] = m, kind, recorded
                 elif m.partition not in read or not read[m.partition].includes(kind, value):
                     await send(m, kind)
         after = page[-1].id
-    for m, kind in undecided.values():
+    for m, kind, recorded in undecided.values():
+        if isinstance(recorded.event, RefundRecorded):
+            (m,) = await asyncio.to_thread(lambda refund: list(messages(refund, secret, partitions, ledger)), recorded)
         await send(m, kind)
     await client.flush()
     return sent
@@ -267,24 +284,27 @@ class Outbox:
     ) -> None:
         self._ledger = ledger
         self._client = client
-        self._messages: Callable[[Recorded], Iterator[Message]] = lambda r: messages(r, secret, partitions)
+        self._secret = secret
+        self._partitions = partitions
         self._sent = SentPosition(engine, NAME)
         self._position = self._sent.read()
 
     async def step(self) -> int:
         """Send one page, wait for the acknowledgements, then store the position. Returns how many events it read."""
-        page = await asyncio.to_thread(self._ledger.notifications, self._position, PAGE)
+        page, following = await asyncio.to_thread(self._read)
         if not page:
             return 0
-        sent = []
-        for recorded in page:
-            for m in self._messages(recorded):
-                sent.append(
-                    await self._client.send(m.topic, m.value, key=m.key, partition=m.partition, headers=m.headers)
-                )
+        sent = [
+            await self._client.send(m.topic, m.value, key=m.key, partition=m.partition, headers=m.headers)
+            for m in following
+        ]
         await asyncio.gather(*sent)
         await asyncio.to_thread(self._store, page[-1].id)
         return len(page)
+
+    def _read(self) -> tuple[list[Recorded], list[Message]]:
+        page = self._ledger.notifications(self._position, PAGE)
+        return page, [m for one in page for m in messages(one, self._secret, self._partitions, self._ledger)]
 
     def _store(self, reached: int) -> None:
         if not self._sent.move(self._position, reached):

@@ -80,14 +80,23 @@ class Intake:
     """The intake of one partition."""
 
     def __init__(
-        self, partition: int, partitions: int, state: ReadState, recent: Recent, secret: bytes, limits: Limits
+        self,
+        partition: int,
+        partitions: int,
+        state: ReadState,
+        recent: Recent,
+        secret: bytes,
+        limits: Limits,
+        anew: bool = False,
     ) -> None:
+        """`anew`: other definitions stand for those of the log, so nothing is taken over of what these made of it."""
         self.partition = partition
         self.partitions = partitions
         self.state = state
         self.recent = recent
         self.secret = secret
         self.limits = limits
+        self._anew = anew
         self.changed_members: dict[MemberKey, None] = {}
         """Members whose followers changed, or whose brand's tiers did, since they were last told; in that order."""
         self._bands_ahead = state.programs.bands_after(state.greatest_record_time)
@@ -198,13 +207,14 @@ class Intake:
 
     def _judge(self, kind: str, value: dict[str, Any], brand: str, member: str) -> Judgement:
         occurred_at: int = value["occurred_at"]
-        at = (value.get("ordered_at") or occurred_at) if kind == "ReferralDue" else occurred_at
+        ordered_at = value.get("ordered_at") if kind == "ReferralDue" else None
+        at = occurred_at if ordered_at is None else ordered_at
         named = value.get("campaign_id")
         judged = self.state.programs.judge(
             brand, named, at, lambda campaign: self.state.is_member((brand, member, campaign), at)
         )
-        if at != occurred_at:  # it counts for the campaigns that its order counted for
-            judged = judged._replace(brand=self.state.programs.brand(brand, occurred_at))
+        if ordered_at is not None:
+            judged = self._as_the_order(value, judged, ordered_at)
         if judged.problem:
             subject = brand if judged.problem == Reason.UNKNOWN_BRAND else f"{brand}/{named}"
             raise Rejected(judged.problem, f"{subject} is not defined before this record")
@@ -213,6 +223,19 @@ class Intake:
         if currency is not None and currency != judged.brand.currency:
             raise Rejected(Reason.WRONG_CURRENCY, f"currency {currency}: {brand} has {judged.brand.currency}")
         return judged
+
+    def _as_the_order(self, refund: dict[str, Any], judged: Judgement, ordered_at: int) -> Judgement:
+        """A friend's refund, judged by when its order occurred: it counts for the campaigns that this counted for.
+
+        The order names them, since more may be known of the past by now than when it came.
+        """
+        programs, brand = self.state.programs, refund["brand_id"]
+        judged = judged._replace(brand=programs.brand(brand, refund["occurred_at"]))
+        counted_for: str | None = refund["counted_for"]
+        if counted_for is None or self._anew:
+            return judged
+        campaigns = programs.named(brand, filter(None, counted_for.split("/")), ordered_at)
+        return judged._replace(campaigns=campaigns, not_live=judged.not_live and not campaigns)
 
     def _broadcast(self, kind: str, value: dict[str, Any], offset: int) -> Activity | None:
         state = self.state

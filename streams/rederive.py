@@ -176,7 +176,9 @@ class Rederivation:
         """A partition's records as the intake makes activities of them, each with what was decided on it."""
         start, end = self.bounds(partition)
         state = self.states[partition] = self._state_at(partition, start)
-        intake = Intake(partition, self.log.partitions, state, Recent(), self._secret, NO_LIMITS)
+        intake = Intake(
+            partition, self.log.partitions, state, Recent(), self._secret, NO_LIMITS, anew=bool(self.candidate)
+        )
         at = start
         for chunk in self.log.read(partition, start, end):
             records = self._until_then(partition, state, chunk)

@@ -215,13 +215,15 @@ class Model:
         ]
         if value.get("surface") == "member_post" and value["post_id"]:
             keys.append(("post", brand, "", "", member, platform, value["post_id"], hour))
-        for campaign in live if named is None else [named]:
-            if self._takes_part(brand, campaign, member, counted):
-                keys += [
-                    ("campaign", brand, campaign, "", "", platform, "", minutes),
-                    ("campaign_tier", brand, campaign, tier, "", platform, "", minutes),
-                    ("campaign_member", brand, campaign, "", member, platform, "", hour),
-                ]
+        taking_part = [c for c in (live if named is None else [named]) if self._takes_part(brand, c, member, counted)]
+        if value.get("counted_for") is not None:  # the order was judged by what was known then
+            taking_part = value["counted_for"].split("/") if value["counted_for"] else []
+        for campaign in taking_part:
+            keys += [
+                ("campaign", brand, campaign, "", "", platform, "", minutes),
+                ("campaign_tier", brand, campaign, tier, "", platform, "", minutes),
+                ("campaign_member", brand, campaign, "", member, platform, "", hour),
+            ]
         for key in keys:
             counters = self.panes[key]
             for name, amount in adds.items():

@@ -169,6 +169,12 @@ class World:
             self.parts[number] = bench.worker()
         return sent
 
+    def go_on(self) -> None:
+        """Workers and outbox, until both have nothing left to do."""
+        while any(part.next < len(log) for part, log in zip(self.parts, self.logs, strict=True)) or self.send():
+            for number in range(PARTITIONS):
+                self.work(number, len(self.logs[number]))
+
     def finish(self) -> None:
         """Go on until nothing is left to do."""
         ends: list[int] = []

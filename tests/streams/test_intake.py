@@ -253,5 +253,14 @@ def test_a_friends_refund_counts_for_what_the_order_counted_for_though_it_comes_
     assert ([c.id for c in named.campaigns], named.not_live) == (["short"], False)
     of_before = one(made, "ReferralDue", {**refund, "event_id": "r3", "ordered_at": None})
     assert [c.id for c in of_before.campaigns] == ["spring"]
+    none = one(made, "ReferralDue", {**refund, "event_id": "r5", "counted_for": ""})
+    assert (none.campaigns, none.not_live) == ((), False), "neither campaign was known when the order came"
+    one_of_them = {**refund, "event_id": "r6", "counted_for": "short/gone"}
+    assert [c.id for c in one(made, "ReferralDue", one_of_them).campaigns] == ["short"]
+    moved = {**CAMPAIGN, "version": 2, "effective_at": 0, "starts_at": NOW}
+    made.take([definition(3, moved)])
+    was_live = {**refund, "event_id": "r7", "campaign_id": "spring", "counted_for": "spring"}
+    found = one(made, "ReferralDue", was_live)
+    assert ([c.id for c in found.campaigns], found.not_live) == (["spring"], False)
     early = {**refund, "event_id": "r4", "campaign_id": "short", "ordered_at": start - 1, "occurred_at": start}
     assert one(made, "ReferralDue", early).not_live

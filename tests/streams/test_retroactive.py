@@ -108,6 +108,23 @@ def score(metric: str, counters: Counter[str]) -> Score:
     return (Decimal(exact.numerator) / Decimal(exact.denominator)).quantize(Decimal("1e-9"), ROUND_HALF_EVEN)
 
 
+def test_a_friends_refund_counts_for_the_campaign_though_its_order_came_before_that_was_defined():
+    """The refund says that its order counted for nothing: for a replay with the campaign that is no answer."""
+    campaign = {**LATE, "standings": "referred_revenue"}
+    order = {"order_id": "o", "amount_minor": 900}
+    back = {**order, "kind": "refunded", "amount_minor": 300, "ordered_at": NOW, "counted_for": ""}
+    made = [referral("m1", "e1", "m2", **order), referral("m1", "e2", "m2", **back)]
+    log = log_of([*made, ("Definition", campaign)], 1, [BRAND])
+    with (
+        lived(log, documents=[BRAND, campaign]) as live,
+        replayed(live, candidate_of=accepted("acme", "late")) as run,
+    ):
+        outcome = Outcome(run)
+        for step in run.steps():
+            outcome.take(step)
+    assert [(one.member, one.score) for one in outcome.ranking(("acme", "late"), 1)] == [("m1", 600)]
+
+
 @pytest.mark.parametrize("metric", ["points", "interactions", "engagement_rate", "referred_revenue"])
 @settings(max_examples=12)
 @given(made=actions(), partitions=st.integers(1, 3))

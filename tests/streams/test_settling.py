@@ -230,6 +230,26 @@ def test_dead_letters_keep_no_campaign_from_its_settlement(tmp_path):
     world.ledger.close()
 
 
+@pytest.mark.parametrize("joins", ["first", "in between"])
+def test_a_friends_refund_counts_for_what_its_order_counted_for_whatever_the_referrer_joins_meanwhile(tmp_path, joins):
+    """Both enrolments are dated before the order."""
+    world = World(tmp_path, earn=RULES, standings="referred_revenue", prizes=PRIZES, join="opt_in")
+    enrolment = {"event_id": "j", "occurred_at": START, "brand_id": "acme", "member_id": "bob", "kind": "joined"}
+    order = {"member_id": "ann", "order_id": "o", "amount_minor": 5_000, "occurred_at": START + HOUR}
+    bought = ("Purchase", purchase(**order, event_id="b", referrer_id="bob"))
+    joined = ("Enrolment", {**enrolment, "campaign_id": "spring"})
+    for record in [joined, bought] if joins == "first" else [bought, joined]:
+        world.publish(*record)
+        world.go_on()
+    world.publish("Purchase", purchase(**{**order, "amount_minor": 2_000}, event_id="r", kind="refunded"))
+    world.go_on()
+    world.close()
+    world.finish()
+    expected = [("bob", 3_000)] if joins == "first" else []
+    assert [(one.member_id, one.score) for one in world.places()] == expected
+    world.ledger.close()
+
+
 def test_a_campaign_is_settled_while_the_engagement_tables_are_always_a_flush_behind(tmp_path):
     world = World(tmp_path, earn=RULES, standings="interactions", prizes=PRIZES)
     world.publish(*record_of(0, "like", "ann", 1, START))
