@@ -28,7 +28,10 @@ from pydantic import SecretStr
 from benchmarks import steady
 from benchmarks.contest import Row, merge
 from benchmarks.steady import READY
-from service import condition, definitions, simulation, stack, topic_admin, waiting
+from service import condition, definitions, waiting
+from service.broker import topic_admin
+from service.embedded import stack
+from service.feeds import simulation
 from service.migrate import migrate
 from service.settings import Settings, from_environment, load
 from tests.real.kafka import Kafka

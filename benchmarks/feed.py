@@ -14,8 +14,8 @@ from aggregates.parsing import parse
 from aggregates.programs import Campaign, content_of
 from schemas.codec import decode, encode
 from schemas.signing import SIGNATURE_HEADER, sign
-from service.publisher import record
-from service.simulation import BRAND, START, Broken, community
+from service.broker.publisher import record
+from service.feeds.simulation import BRAND, START, Broken, community
 from streams.intake import Intake, Limits
 from streams.readstate import ReadState
 from streams.recent import Recent

@@ -40,7 +40,7 @@ from benchmarks.ledger_mix import END, activities
 from benchmarks.ledger_stock import stock_ledger
 from schemas.topics import ACTIVITY
 from service import process
-from service.worker import COLLECT_AFTER
+from service.roles.worker import COLLECT_AFTER
 from streams.commits import Commits
 from streams.rewards import WAITING
 

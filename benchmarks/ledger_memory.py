@@ -27,7 +27,7 @@ from benchmarks.late import resident_mb
 from benchmarks.ledger import BATCH, SOURCE
 from benchmarks.ledger_mix import END, activities
 from service import process
-from service.worker import COLLECT_AFTER
+from service.roles.worker import COLLECT_AFTER
 
 SAMPLED: Final = 100
 """One account in so many."""

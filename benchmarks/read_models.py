@@ -30,7 +30,7 @@ from projections.digest import digest, snapshot
 from projections.projection import Projection
 from projections.rebuild import Rebuild
 from projections.runner import CACHE_KIB, PAGE, Runner, prepare
-from service.rebuilding import without_garbage
+from service.replay.rebuilding import without_garbage
 
 RESULTS: Final = Path(__file__).parent / "results.json"
 STOCK_EVENTS: Final = 1_500

@@ -26,10 +26,10 @@ from benchmarks import databases
 from benchmarks.contest import Contest, merge, play, table
 from benchmarks.feed import SECRET, LogRecord, log_of
 from schemas.topics import ACTIVITY
-from service.candidates import what_if
-from service.rebuilding import without_garbage
-from service.rederiving import compare
-from service.simulation import START, community
+from service.feeds.simulation import START, community
+from service.replay.candidates import what_if
+from service.replay.rebuilding import without_garbage
+from service.replay.rederiving import compare
 from streams import readstate
 from streams.decided import Decided, Scratch
 from streams.intake import Intake

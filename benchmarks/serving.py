@@ -34,8 +34,8 @@ from benchmarks.databases import postgres
 from projections import registry
 from projections.runner import Runner
 from schemas.topics import ACTIVITY
+from service.embedded.stack import free_port
 from service.migrate import migrate
-from service.stack import free_port
 
 TARGET: Final = 0.4
 CONNECTIONS: Final = 64

@@ -15,7 +15,9 @@ from typing import Annotated, Final
 import typer
 
 from schemas.topics import ACTIVITY
-from service import kafka, publisher, simulation, waiting
+from service import waiting
+from service.broker import kafka, publisher
+from service.feeds import simulation
 from service.instants import now_ms
 from service.settings import Settings, from_environment
 

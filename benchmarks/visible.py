@@ -25,7 +25,8 @@ from benchmarks.commands import CATCH_UP_SECONDS, WARM_UP_SECONDS, Wrong, _embed
 from benchmarks.contest import Row, merge
 from benchmarks.steady import READY
 from schemas.topics import ACTIVITY
-from service import definitions, kafka, publisher, waiting
+from service import definitions, waiting
+from service.broker import kafka, publisher
 from service.instants import now_ms
 from service.settings import Settings
 

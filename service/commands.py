@@ -14,11 +14,11 @@ from aggregates.refusals import Refusal as Reason
 from projections import queries
 from projections.answers import iso
 from projections.decisions import Key, Outcome
+from service.broker.publisher import Sender
 from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 from service.deciding import Deciding
 from service.instants import now_ms
 from service.problems import Refusal
-from service.publisher import Sender
 from service.requests import check_command, check_enrolment
 from service.settings import Settings
 

@@ -13,7 +13,8 @@ from aggregates.database import open_database, without_password
 from projections import queries, registry
 from projections.runner import positions as projection_positions
 from schemas.topics import ACTIVITY
-from service import heartbeats, kafka, outbound, outbox
+from service.broker import kafka
+from service.roles import heartbeats, outbound, outbox
 from service.settings import Settings
 from streams import readstate
 

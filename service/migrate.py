@@ -5,8 +5,9 @@ from __future__ import annotations
 from aggregates.database import Exclusive, Lock, is_unavailable, open_database
 from aggregates.ledger import Ledger
 from projections import engagement_tables, registry, retroactive, runner
-from service import dead_letters, heartbeats, outbox
+from service.dead_letters import listing
 from service.problems import Unusable
+from service.roles import heartbeats, outbox
 from streams import epochs, readstate
 
 
@@ -33,7 +34,7 @@ def _create(database: str) -> None:
     epochs.METADATA.create_all(engine)
     outbox.METADATA.create_all(engine)
     heartbeats.METADATA.create_all(engine)
-    dead_letters.METADATA.create_all(engine)
+    listing.METADATA.create_all(engine)
     retroactive.METADATA.create_all(engine)
     runner.prepare(engine, registry.LEDGER)
     with engine.begin() as connection:

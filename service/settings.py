@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service import kafka_security
+from service.broker import security
 from service.problems import Unusable
 from streams.connection import Brokers
 
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     def brokers(self) -> Brokers:
         """Kafka, as clients reach it. Raises `Unusable` for settings that do not fit together or cannot be used."""
         self.check_takes()
-        return kafka_security.brokers_of(self)
+        return security.brokers_of(self)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with some settings replaced; how to reach Kafka is worked out from them anew."""
@@ -152,10 +152,10 @@ def load(data_dir: Path | None = None) -> Settings:
         said |= {name: stack.get(name) for name in ("archived", "api_keys_file")}
         if os.getppid() == stack["pid"]:
             said["metrics_port"] = 0  # the roles that it starts would fight for one
-        return from_environment(data_dir=where, **kafka_security.IN_THE_CLEAR, **said)
+        return from_environment(data_dir=where, **security.IN_THE_CLEAR, **said)
     if data_dir is not None and (data_dir / KNOWN_FILE).exists():
         database = f"sqlite:///{data_dir.absolute() / 'groundswell.db'}"
-        return from_environment(data_dir=data_dir, kafka="", database=database, **kafka_security.IN_THE_CLEAR)
+        return from_environment(data_dir=data_dir, kafka="", database=database, **security.IN_THE_CLEAR)
     missing = [name for name in ("kafka", "database") if not getattr(settings, name)]
     if len(missing) == 1:
         raise Unusable(f"GROUNDSWELL_{missing[0].upper()} is not set, and no stack runs on {where}")

@@ -27,7 +27,7 @@ STORAGE = {"aggregates/database.py", "aggregates/ledger.py", "aggregates/ledger_
            "aggregates/ledger_postgres.py", "aggregates/ledger_sqlite.py"}  # fmt: skip
 """The only files of aggregates/ that know that a database exists."""
 DATABASES = {"eventsourcing", "psycopg", "sqlalchemy", "sqlite3"}
-ENVIRONMENT_READERS = {"service/settings.py", "service/cli.py", "service/cli_common.py"}
+ENVIRONMENT_READERS = {"service/settings.py", "service/cli/__init__.py", "service/cli/command.py"}
 """Settings; how a defect is shown, before there are settings; the terminal's width."""
 
 LONGEST_FILE = 400

@@ -20,7 +20,7 @@ from benchmarks.peers.subject import PANE_MS, PARTITIONS, Interval, arguments, d
 from schemas.codec import decode, picker
 from schemas.topics import BY_NAME, WINDOWS
 from service import process
-from service.worker import COLLECT_AFTER
+from service.roles.worker import COLLECT_AFTER
 from streams import broker, outputs, readstate
 from streams.app import make_app
 from streams.connection import Brokers

@@ -28,7 +28,7 @@ from aggregates.database import open_database
 from benchmarks.peers.subject import PARTITIONS, arguments
 from benchmarks.peers.workload import BRAND, CAMPAIGNS, START, WORKLOADS, send
 from schemas.topics import ACTIVITY
-from service.stack import free_port
+from service.embedded.stack import free_port
 from streams.readstate_tables import POSITIONS
 
 ROOT = Path(__file__).parents[2]

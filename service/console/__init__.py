@@ -7,7 +7,7 @@ from fastapi.responses import RedirectResponse
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from service.api_access import CONSOLE
+from service.api.access import CONSOLE
 from service.console import ambassadors, audit, campaign, community, login, member
 from service.console.shell import MARK
 
@@ -22,7 +22,7 @@ ICON = (
 
 
 def install(app: FastAPI) -> None:
-    """Serve the console from an application of `service.api`, once in a process: NiceGUI has one application."""
+    """Serve the console from the application of the API, once in a process: NiceGUI has one application."""
     nicegui_app.state.reads = app.state.reads
     nicegui_app.state.settings = app.state.settings
     nicegui_app.state.keys = app.state.keys

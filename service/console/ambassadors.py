@@ -23,7 +23,7 @@ from service.console.markup import (
     whole_money,
 )
 from service.reads import Reads
-from service.reads_browsing import Edge
+from service.reads.browsing import Edge
 
 WINDOWS: Final = {"7d": "7 days", "30d": "30 days", "all": "Everything"}
 SHOWN: Final = 25

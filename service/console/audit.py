@@ -9,10 +9,12 @@ from nicegui import ui
 
 from projections.digest import DigestReport
 from schemas.topics import ACTIVITY
-from service import condition, kafka, verification
+from service import condition
+from service.broker import kafka
 from service.console import audit_building, audit_letters, audit_whatif, shell
 from service.console.markup import NOTHING, Child, count, empty, join, loading, table, tag, unseen
 from service.reads import Reads
+from service.replay import verification
 from service.settings import Settings
 
 STATUS_SECONDS: Final = 2.0

@@ -13,10 +13,10 @@ from nicegui.events import GenericEventArguments
 from projections import registry
 from projections.engagement_digest import TOPIC_OF
 from projections.verify import Progress, Report
-from service import rebuilding, verification
 from service.console import apart, shell
 from service.console.markup import count, join, tag
-from service.rebuilding import RebuildReport
+from service.replay import rebuilding, verification
+from service.replay.rebuilding import RebuildReport
 from service.settings import Settings
 
 SHOW_PROGRESS_SECONDS: Final = 0.2

@@ -10,12 +10,12 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from schemas.dead_letters import Reason
-from service import dead_letter_answers, dead_letters, redrive
 from service.console import shell
 from service.console.markup import NOTHING, Child, count, empty, join, loading, moment, table, tag, unseen
-from service.dead_letter_answers import Count, DeadLetter, DeadLetterInFull
-from service.dead_letters import OPEN, Letter, Selection
-from service.redrive import Plan, Refused
+from service.dead_letters import answers, listing, redrive
+from service.dead_letters.answers import Count, DeadLetter, DeadLetterInFull
+from service.dead_letters.listing import OPEN, Letter, Selection
+from service.dead_letters.redrive import Plan, Refused
 from service.settings import Settings
 
 SHOWN: Final = 10
@@ -49,15 +49,15 @@ def build(frame: shell.Frame) -> None:
     detail = shell.block()
 
     def draw() -> None:
-        summary.content = str(summed(dead_letter_answers.counts(letters.all), letters))
+        summary.content = str(summed(answers.counts(letters.all), letters))
         chosen = letters.chosen()
         actions.content = str(buttons(chosen, letters)) if letters.all else ""
-        listed.content = str(rows([dead_letter_answers.described(one) for one in chosen[:SHOWN]], len(chosen)))
+        listed.content = str(rows([answers.described(one) for one in chosen[:SHOWN]], len(chosen)))
 
     async def load() -> None:
         if frame.paused:
             return
-        found = await frame.attempt_async(lambda: dead_letters.load(shell.settings()), LETTERS)
+        found = await frame.attempt_async(lambda: listing.load(shell.settings()), LETTERS)
         if found is not None:
             letters.all = found.letters
             draw()
@@ -74,9 +74,7 @@ def build(frame: shell.Frame) -> None:
             said = await frame.attempt_async(lambda: redrive.verdicts(shell.settings(), found), LETTERS)
             if said is not None:
                 no = said[0][1]
-                detail.content = str(
-                    in_full(dead_letter_answers.described_in_full(found[0], f"{no[0]}: {no[1]}" if no else ""))
-                )
+                detail.content = str(in_full(answers.described_in_full(found[0], f"{no[0]}: {no[1]}" if no else "")))
 
     async def send(event: GenericEventArguments) -> None:
         settings, chosen = shell.settings(), letters.chosen()

@@ -33,7 +33,7 @@ from service.console.markup import (
     whole_money,
 )
 from service.reads import Reads
-from service.reads_browsing import HOUR_MS, Edge, News
+from service.reads.browsing import HOUR_MS, Edge, News
 
 WINDOWS: Final = {"24h": "24 hours", "7d": "7 days", "30d": "30 days", "all": "Everything"}
 

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from markupsafe import escape
 
-from service import sessions
-from service.access import Keys
-from service.api_access import CONSOLE, LOGIN
+from service.api import sessions
+from service.api.access import CONSOLE, LOGIN
+from service.api_keys import Keys
 from service.console.shell import MARK, STYLE
 from service.instants import now_ms
 from service.problems import Unusable

@@ -14,10 +14,10 @@ from markupsafe import Markup
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from service import sessions
-from service.access import NOBODYS, Key, Keys
-from service.api_access import KEY, UNTIL
-from service.cli_common import failure
+from service.api import sessions
+from service.api.access import KEY, UNTIL
+from service.api_keys import NOBODYS, Key, Keys
+from service.cli.command import failure
 from service.console.markup import Child, address, empty, join, link, tag
 from service.instants import now_ms
 from service.problems import Refusal

@@ -22,7 +22,7 @@ import typer
 import yaml
 
 from service import cli
-from service.access import is_loopback
+from service.api_keys import is_loopback
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,10 @@ from typing import Any
 from running import DAYS, MEMBERS, SEED
 
 from schemas.topics import ACTIVITY
-from service import definitions, kafka, publisher, settings, simulation
-from service.broken import Broken
+from service import definitions, settings
+from service.broker import kafka, publisher
+from service.feeds import simulation
+from service.feeds.broken import Broken
 
 
 def main(directory: Path) -> None:

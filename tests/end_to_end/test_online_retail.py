@@ -13,7 +13,7 @@ import httpx
 import pytest
 from running import COMMAND, ENVIRONMENT, stack
 
-from service import online_retail
+from service.feeds import online_retail
 
 REBUILD = [*COMMAND, "replay", "rebuild", "all", "--data-dir"]
 INTERRUPTIONS = 10

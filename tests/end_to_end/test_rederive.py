@@ -15,8 +15,8 @@ import pytest
 from running import Running, command, stack
 
 from schemas.topics import ACTIVITY
-from service import kafka
-from service.simulation import definitions
+from service.broker import kafka
+from service.feeds.simulation import definitions
 from streams.archive import Archive
 from streams.archive_files import encode_run
 from streams.connection import Brokers

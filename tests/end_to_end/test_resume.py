@@ -17,7 +17,8 @@ from running import COMMAND, ENVIRONMENT, SIMULATION, Running, command, free_por
 
 from aggregates.ledger import Source
 from schemas.topics import ACTIVITY
-from service import kafka, resume
+from service.broker import kafka
+from service.embedded import resume
 from streams.connection import Brokers
 
 ROUNDS = 3

@@ -13,9 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from aggregates.ledger import Source
 from schemas.topics import ACTIVITY
-from service import archiving
 from service.migrate import migrate
 from service.problems import Unusable
+from service.replay import archiving
 from service.settings import Settings
 from streams import broker, outputs
 from streams.archive import Archive

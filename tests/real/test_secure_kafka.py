@@ -17,7 +17,7 @@ from deployment import Deployment, finished
 from kafka import free_port
 from secure_kafka import SecureKafka
 
-from service import topic_admin
+from service.broker import topic_admin
 from service.problems import Unusable
 from service.settings import Settings
 

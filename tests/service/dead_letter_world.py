@@ -22,11 +22,12 @@ from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import content_of, parse
 from schemas.codec import encode
 from schemas.topics import ACTIVITY, DEAD_LETTERS, activity_key
-from service import cli, kafka
-from service.dead_letters import REDRIVES
+from service import cli
+from service.broker import kafka
+from service.broker.topic_admin import create
+from service.dead_letters.listing import REDRIVES
 from service.migrate import migrate
 from service.settings import Settings
-from service.topic_admin import create
 from streams import outputs
 from streams.intake import Intake, Limits
 from streams.readstate import ReadState

@@ -14,8 +14,8 @@ from aggregates.ledger_store import encoded
 from projections import registry
 from projections.runner import Runner
 from schemas.topics import ACTIVITY
-from service.live import LiveEvents
-from service.live_readers import Batch, Interest, Subscription
+from service.api.live import LiveEvents
+from service.api.live_readers import Batch, Interest, Subscription
 
 MARCH = 1_772_323_200_000
 """2026-03-01T00:00:00Z."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 from fastapi import FastAPI
 
-from service.api_server import Server
+from service.api.server import Server
 from service.settings import Settings
 
 

@@ -20,11 +20,12 @@ from aggregates.program_events import BrandDefined
 from projections import engagement, engagement_rebuild
 from projections.rebuild import Busy, NothingToGoBackTo
 from schemas.topics import ACTIVITY, WINDOWS
-from service import accept, kafka, outbox
+from service.broker import accept, kafka
+from service.broker.topic_admin import create
 from service.migrate import migrate
 from service.problems import Unusable
+from service.roles import outbox
 from service.settings import Settings
-from service.topic_admin import create
 from streams import broker, epochs, outputs, readstate
 
 

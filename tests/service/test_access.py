@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.access import Keys, Scope, is_loopback, known_keys
+from service.api.rate_limit import SECOND_NS, RateLimit
+from service.api_keys import Keys, Scope, is_loopback, known_keys
 from service.problems import Unusable
-from service.rate_limit import SECOND_NS, RateLimit
 from service.settings import Settings
 
 AT = "2026-03-01T00:00:00.000Z"

@@ -21,10 +21,11 @@ from serving import serving
 
 from schemas.codec import decode
 from schemas.topics import ACTIVITY
-from service import api_activity, kafka, publisher, publishing, topic_admin
-from service.access import Keys, Scope
-from service.activity_bodies import EVENTS
-from service.api_errors import MAX_ACTIVITY
+from service.api import activity, publishing
+from service.api.activity_bodies import EVENTS
+from service.api.errors import MAX_ACTIVITY
+from service.api_keys import Keys, Scope
+from service.broker import kafka, publisher, topic_admin
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
 from streams import live_archive
@@ -276,7 +277,7 @@ def test_without_a_broker_nothing_is_sent_and_each_record_says_so(shared_setting
 def test_when_the_broker_dies_each_record_says_that_nobody_knows(
     shared_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(api_activity, "PUBLISH_SECONDS", 2.0)
+    monkeypatch.setattr(activity, "PUBLISH_SECONDS", 2.0)
     monkeypatch.setattr(publisher, "GIVE_UP_MS", 3_000)
     with ExitStack() as broker:
         address = broker.enter_context(own_broker.running())

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from service.activity_bodies import EVENT, EVENTS, JSON, MAX_RECORDS, plain, records
+from service.api.activity_bodies import EVENT, EVENTS, JSON, MAX_RECORDS, plain, records
+from service.feeds.reading import Line, Refused, read
 from service.problems import Refusal
-from service.reading import Line, Refused, read
 
 NOW = 1_772_445_600_000
 """2026-03-02T10:00:00Z."""

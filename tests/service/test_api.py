@@ -16,8 +16,9 @@ from fastapi import Request
 from serving import serving
 
 from aggregates.database import open_database
-from service import api_commands, api_positions, reads_access
+from service.api import commands, positions
 from service.problems import MEDIA_TYPE, PROBLEMS
+from service.reads import access
 from service.settings import Settings
 
 ANN = "/v1/brands/acme/members/ann"
@@ -177,7 +178,7 @@ def test_min_position_is_met_by_what_the_read_models_include(client: httpx.Clien
 def test_min_position_gives_up_with_a_problem_after_a_while(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, position: str
 ) -> None:
-    monkeypatch.setattr(reads_access, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(access, "WAIT_SECONDS", 0.1)
     problem(client.get(f"{ANN}/balance", params={"min_position": position}), 504, "position_not_reached")
     problem(client.get("/v1/brands/acme/tiers", params={"min_position": position}), 504, "position_not_reached")
 
@@ -211,7 +212,7 @@ def test_a_redemption_without_a_key_is_refused(client: httpx.Client) -> None:
 def test_white_space_around_a_key_is_none_of_it(sent: str) -> None:
     """A proxy may take it off, and then a retry would be another command."""
     request = Request({"type": "http", "headers": [(b"idempotency-key", sent.encode())]})
-    assert asyncio.run(api_commands._key(request, sent)) == "k1"
+    assert asyncio.run(commands._key(request, sent)) == "k1"
 
 
 @pytest.mark.parametrize(
@@ -286,14 +287,12 @@ def test_every_problem_has_a_status_for_http_and_an_exit_code_for_commands() -> 
         assert kind.exit_code in (1, 2), code
 
 
-@pytest.mark.parametrize(
-    ("limited", "path"), [(reads_access, "/v1/brands/acme/tiers"), (api_positions, f"{ANN}/balance")]
-)
+@pytest.mark.parametrize(("limited", "path"), [(access, "/v1/brands/acme/tiers"), (positions, f"{ANN}/balance")])
 def test_reads_that_wait_leave_room_for_those_that_need_not(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, limited: ModuleType, path: str
 ) -> None:
     monkeypatch.setattr(limited, "WAITERS", 2)
-    monkeypatch.setattr(reads_access, "WAIT_SECONDS", 3.0)
+    monkeypatch.setattr(access, "WAIT_SECONDS", 3.0)
     with serving(settings) as client, ThreadPoolExecutor(5) as threads:
         asked = [threads.submit(client.get, path, params={"min_position": "7"}) for _ in range(5)]
         while sum(one.done() for one in asked) < 3:

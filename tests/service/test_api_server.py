@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from serving import serving
 
-from service import kafka, sessions
-from service.access import Key, Keys, Scope
+from service.api import sessions
+from service.api_keys import Key, Keys, Scope
+from service.broker import kafka
+from service.embedded.stack import free_port
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
-from service.stack import free_port
 
 
 @contextmanager

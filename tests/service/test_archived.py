@@ -9,7 +9,8 @@ import own_broker
 import pytest
 
 from schemas.topics import ACTIVITY, DEAD_LETTERS
-from service import archived, kafka, topic_admin
+from service.broker import kafka, topic_admin
+from service.embedded import archived
 from service.problems import Unusable
 from service.settings import Settings
 from streams import live_archive

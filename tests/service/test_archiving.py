@@ -17,9 +17,10 @@ import pytest
 
 from aggregates.ledger import Source
 from schemas.topics import ACTIVITY
-from service import archiving, kafka, topic_admin
+from service.broker import kafka, topic_admin
 from service.migrate import migrate
 from service.problems import Unusable
+from service.replay import archiving
 from service.settings import Settings
 from streams import broker, outputs
 from streams.archive import Archive

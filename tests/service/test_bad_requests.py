@@ -21,7 +21,7 @@ from serving import serving
 from aggregates.ledger import brand_aggregate
 from aggregates.program_events import BrandDefined
 from aggregates.programs import content_of, parse
-from service.api_errors import MAX_BODY
+from service.api.errors import MAX_BODY
 from service.problems import MEDIA_TYPE
 from service.requests import REASON_PATTERN
 from service.settings import Settings

@@ -16,7 +16,7 @@ import pytest
 import typer.main
 
 from service import cli
-from service.access import Keys
+from service.api_keys import Keys
 from service.reads import Reads
 from service.settings import Settings
 

@@ -16,7 +16,7 @@ from serving import serving
 from projections.answers import Standing
 from projections.browsing import Bucket, Lot
 from service import console
-from service.access import Keys, Scope
+from service.api_keys import Keys, Scope
 from service.console import ambassadors, audit, audit_whatif, campaign, charts, community, markup, member, shell
 from service.instants import now_ms
 from service.problems import Refusal

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from serving import serving
 
-from service.access import Keys, Scope
+from service.api_keys import Keys, Scope
 from service.console import login
 from service.settings import Settings
 

@@ -14,7 +14,7 @@ from test_whatif import SHARE, World, interaction
 from aggregates.rules import record_id
 from projections.answers import iso
 from projections.effects_answers import Effects
-from service import render_explain
+from service.render import explain
 
 DAY = 86_400_000
 MARCH = 1_772_323_200_000
@@ -139,7 +139,7 @@ def printed(world: World, member: str, event: str) -> str:
     answer = world.client.get(f"/v1/brands/acme/members/{member}/effects", params={"event": event})
     console = Console(width=160)
     with console.capture() as said:
-        console.print(render_explain.effects(Effects.model_validate(answer.json())))
+        console.print(explain.effects(Effects.model_validate(answer.json())))
     return said.get()
 
 

@@ -14,8 +14,8 @@ import yaml
 
 from aggregates.programs import Brand, Campaign, parse
 from schemas.validate import problem
-from service import online_retail, tweets
-from service.reading import InputError, Line, Refused
+from service.feeds import online_retail, tweets
+from service.feeds.reading import InputError, Line, Refused
 
 RETAIL_HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
 

@@ -14,9 +14,9 @@ import pytest
 import structlog
 from serving import serving
 
-from service import api, api_access, api_events, live
-from service.access import Keys, Scope
-from service.api_access import NEEDS, OPEN, Whose
+from service.api import access, application, events, live
+from service.api.access import NEEDS, OPEN, Whose
+from service.api_keys import Keys, Scope
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
 
@@ -34,7 +34,7 @@ BODIES: dict[str, Any] = {
     "profiles": {**MEMBER, "platform": "x", "followers": 700},
     "enrolments": {**MEMBER, "campaign_id": "spring", "kind": "joined"},
 }
-ROUTES = sorted(name for subject in api.SUBJECTS for name in api_access.names_of(subject.routes))
+ROUTES = sorted(name for subject in application.SUBJECTS for name in access.names_of(subject.routes))
 CALLERS: dict[str, tuple[str, Scope] | None] = {
     "nobody": None,
     "somebody with a made-up key": None,
@@ -105,7 +105,7 @@ def test_every_route_says_what_it_needs_and_nothing_else_does():
 
 
 def test_what_the_application_has_beside_them_is_open_on_purpose(secured: Settings):
-    paths = {getattr(route, "path", None) for route in api.create_app(secured).routes} - {None}
+    paths = {getattr(route, "path", None) for route in application.create_app(secured).routes} - {None}
     assert paths <= OPEN | {name.partition(" ")[2] for name in NEEDS}
 
 
@@ -118,9 +118,9 @@ def test_no_route_that_changes_something_is_open_to_readers():
 
 
 def test_a_route_that_says_nothing_cannot_be_added(secured: Settings, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(api_access, "NEEDS", {k: v for k, v in NEEDS.items() if not k.endswith("/balance")})
+    monkeypatch.setattr(access, "NEEDS", {k: v for k, v in NEEDS.items() if not k.endswith("/balance")})
     with pytest.raises(LookupError, match="balance"):
-        api.create_app(secured)
+        application.create_app(secured)
 
 
 @pytest.mark.parametrize("caller", CALLERS)
@@ -184,7 +184,7 @@ def test_a_revoked_key_is_refused_from_the_next_request_on(client: httpx.Client,
 
 
 def test_live_events_end_with_their_key(client: httpx.Client, keys: Keys, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(api_events, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.05)
     key, token = keys.create("acme", Scope.READ, AT)
     with client.stream("GET", "/v1/events", headers={"Authorization": f"Bearer {token}"}, timeout=20) as answer:
         assert answer.status_code == 200
@@ -219,7 +219,7 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back_and_others_are_not(
 ):
     keys = Keys(tmp_path / "keys.json")
     tokens = [keys.create("acme", Scope.READ, AT)[1] for _ in range(2)]
-    monkeypatch.setattr(api_access.time, "monotonic_ns", lambda: 7)  # the clock stands still
+    monkeypatch.setattr(access.time, "monotonic_ns", lambda: 7)  # the clock stands still
     path = "/v1/brands/acme/members/ann/balance"
     with serving(secured.model_copy(update={"api_keys_file": keys.path, "requests_per_second": 3})) as client:
         said = [client.get(path, headers={"Authorization": f"Bearer {tokens[0]}"}) for _ in range(5)]
@@ -257,7 +257,7 @@ def test_the_description_tells_of_keys_only_where_they_are_asked_for(client: htt
     assert balance["security"]
     assert {"401", "403", "429"} <= balance["responses"].keys()
     assert "security" not in described["paths"]["/healthz"]["get"]
-    assert "security" not in json.dumps(api.create_app(shared_settings).openapi())
+    assert "security" not in json.dumps(application.create_app(shared_settings).openapi())
 
 
 # The audit
@@ -297,4 +297,4 @@ def test_a_command_names_the_key_as_who_asked(client: httpx.Client, tokens: dict
     key = keys.authenticate(tokens["a redeemer"])
     assert key is not None
     assert key.asker == f"api/{key.id}"
-    assert api_access.NOBODYS.asker == "api"
+    assert access.NOBODYS.asker == "api"

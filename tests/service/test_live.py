@@ -16,11 +16,11 @@ from live_world import Client, World
 
 from aggregates.database import open_database
 from projections import queries, standings_queries
-from service import live as live_module
-from service import live_changes, live_readers, metrics
-from service.live import LiveEvents
-from service.live_changes import BALANCE, STANDING
-from service.live_readers import Dropped, Ended, Interest
+from service.api import live as live_module
+from service.api import live_changes, live_readers, metrics
+from service.api.live import LiveEvents
+from service.api.live_changes import BALANCE, STANDING
+from service.api.live_readers import Dropped, Ended, Interest
 from service.migrate import migrate
 from service.problems import Refusal
 from service.settings import Settings

@@ -16,7 +16,9 @@ from live_world import World, parsed, rewarded
 from serving import running
 
 from aggregates.ledger import account_id
-from service import api_events, api_server, live_readers
+from service.api import events as api_events
+from service.api import live_readers
+from service.api import server as api_server
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
 

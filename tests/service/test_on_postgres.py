@@ -24,12 +24,13 @@ from aggregates.definitions import Brand, Campaign
 from aggregates.ledger import Batch, Ledger, Source
 from projections import queries
 from schemas.topics import ACTIVITY
-from service import condition, definitions, instants, kafka, publisher, waiting
+from service import condition, definitions, instants, waiting
+from service.broker import kafka, publisher
+from service.broker.topic_admin import create
 from service.commands import Command, Commands
 from service.problems import Refusal
-from service.projector import SESSION_NAME
+from service.roles.projector import SESSION_NAME
 from service.settings import Settings
-from service.topic_admin import create
 
 DEADLINE = 60
 DEFINITIONS = """

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openapi_changes import breaking
 
-from service.api import create_app
+from service.api.application import create_app
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
 

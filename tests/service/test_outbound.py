@@ -20,10 +20,11 @@ from projections.runner import Runner
 from projections.statements import STATEMENTS
 from schemas.codec import decode
 from schemas.topics import ACTIVITY, BALANCES, LEDGER, STANDINGS
-from service import kafka, outbound, outbox
-from service.outbound import Outbound, republish, whole
+from service.broker import kafka
+from service.broker.topic_admin import create
+from service.roles import outbound, outbox
+from service.roles.outbound import Outbound, republish, whole
 from service.settings import Settings
-from service.topic_admin import create
 from streams import outputs
 
 HOUR = 3_600_000

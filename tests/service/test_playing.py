@@ -10,9 +10,9 @@ import yaml
 
 from aggregates.programs import parse
 from schemas.validate import problem
-from service.playing import split
-from service.reading import Line
-from service.simulation import DAY, NEXT_DAYS, START, Broken, community, next_campaign_of, next_definitions
+from service.feeds.playing import split
+from service.feeds.reading import Line
+from service.feeds.simulation import DAY, NEXT_DAYS, START, Broken, community, next_campaign_of, next_definitions
 
 SEED, MEMBERS, DAYS = 3, 60, 7
 

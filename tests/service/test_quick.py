@@ -16,8 +16,8 @@ from serving import serving
 from aggregates.ledger import account_id
 from projections import engagement_tables, standings_queries
 from projections.campaign_queries import with_tiers
-from service import api_quick
-from service.gathered import Gathered
+from service.api import quick as api_quick
+from service.api.gathered import Gathered
 from service.problems import Refusal
 from service.settings import Settings
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.catalogue import current
-from service.reading import InputError, Line, Refused, instant, load_mapping, read, rows
+from service.feeds.reading import InputError, Line, Refused, instant, load_mapping, read, rows
 
 NOW = 1_772_366_400_000  # 2026-03-01T12:00:00Z
 PURCHASE = {

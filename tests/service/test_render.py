@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from projections.answers import Entry, EntrySource, Explained, Explanation
-from service import render_explain
-from service.terminal import Terminal
+from service.render import explain
+from service.render.terminal import Terminal
 
 
 def told(kind: str, points: int, campaign: str | None = None, rule: str | None = None, **why: Any) -> list[str]:
@@ -26,9 +26,7 @@ def told(kind: str, points: int, campaign: str | None = None, rule: str | None =
     console = Console(width=200)
     with console.capture() as said:
         console.print(
-            render_explain.explanation(
-                Explanation(brand="b", member_id="m", entries=(explained,), unpaid=(), position=1)
-            )
+            explain.explanation(Explanation(brand="b", member_id="m", entries=(explained,), unpaid=(), position=1))
         )
     return [line.strip(" │├└─") for line in said.get().splitlines()]
 

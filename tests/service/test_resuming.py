@@ -9,7 +9,7 @@ import pytest
 from aggregates.database import open_database
 from aggregates.ledger import Source
 from schemas.topics import ACTIVITY
-from service import resume
+from service.embedded import resume
 from service.migrate import migrate
 from service.problems import Unusable
 from streams import readstate

@@ -8,10 +8,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from service import role_port
+from service.embedded.stack import free_port
 from service.problems import Unusable
-from service.role_port import RolePort
-from service.stack import free_port
+from service.roles import role_port
+from service.roles.role_port import RolePort
 
 
 def asked(port: int, path: str) -> tuple[int, str]:

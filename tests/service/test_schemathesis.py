@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from serving import running
 
-from service import api_campaigns, reads_access
+from service.api import campaigns
+from service.reads import access
 from service.settings import Settings
 
 HERE = Path(__file__).parent
@@ -24,8 +25,8 @@ PHASES = "examples,coverage,fuzzing"
 def test_the_api_does_what_its_description_says(
     filled_settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(reads_access, "WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(api_campaigns, "SETTLEMENT_SECONDS", 0.1)
+    monkeypatch.setattr(access, "WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(campaigns, "SETTLEMENT_SECONDS", 0.1)
     with running(filled_settings) as (_, port):
         done = subprocess.run(
             [

@@ -12,9 +12,9 @@ from aggregates.programs import Brand, Campaign, parse
 from schemas.codec import DecodeError, decode
 from schemas.topics import TRUSTED, activity_key
 from schemas.validate import problem
-from service.community import RATES
-from service.reading import Line
-from service.simulation import BRAND, START, Broken, Simulation, community, definitions
+from service.feeds.community import RATES
+from service.feeds.reading import Line
+from service.feeds.simulation import BRAND, START, Broken, Simulation, community, definitions
 
 DAY = 86_400_000
 LIKE_RATES = (0.0803, 0.0404, 0.0237, 0.0178)

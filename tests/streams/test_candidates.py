@@ -11,9 +11,9 @@ from rederive_world import LIMITED, buy, followers, like, lived, log_of, redeem,
 
 from aggregates.definitions import Campaign
 from aggregates.parsing import parse
-from service.candidates import candidate_of, what_if
 from service.problems import Unusable
-from service.rederive_answers import CandidateReport
+from service.replay.candidates import candidate_of, what_if
+from service.replay.rederive_answers import CandidateReport
 
 DAY = 86_400_000
 BEFORE = {"occurred_at": NOW - 2 * DAY}

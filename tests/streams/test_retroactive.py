@@ -17,9 +17,9 @@ from rederive_world import DOCUMENTS, MemoryLog, buy, followers, like, lived, lo
 
 from aggregates.ledger import Ledger
 from aggregates.settlement import Score
-from service.candidates import Outcome
 from service.problems import Refusal
-from service.retroactive import accepted
+from service.replay.candidates import Outcome
+from service.replay.retroactive import accepted
 
 HOUR = 3_600_000
 LATE: dict[str, Any] = {

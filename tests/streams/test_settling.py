@@ -21,7 +21,7 @@ from aggregates.ledger import Ledger
 from projections.engagement_tables import ENGAGEMENT
 from schemas.codec import decode
 from schemas.topics import activity_key
-from service.settlement import Settlements
+from service.roles.settlement import Settlements
 
 MEMBERS = ("ann", "bob", "cat", "dan", "eve")
 RULES = [

@@ -1,0 +1,1 @@
+"""The HTTP API: routes by subject, what stands in front of them, and live events."""

@@ -1,0 +1,1 @@
+"""What is asked of Kafka: clients, topics, and the writing of records."""

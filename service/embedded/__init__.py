@@ -1,0 +1,1 @@
+"""The embedded stack: all roles and the broker in one command, and its archive."""

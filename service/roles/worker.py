@@ -1,0 +1,139 @@
+"""The worker role: the Faust app of `streams/` as a process of its own; any number of them share the partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from pathlib import Path
+
+import faust
+import structlog
+from aiokafka.errors import KafkaError
+from sqlalchemy import Engine
+
+from aggregates.database import is_unavailable, open_database
+from aggregates.ledger import Ledger
+from schemas.topics import ACTIVITY, TIERS, WINDOWS
+from service import process
+from service.broker import kafka, refusal
+from service.embedded.archived import Ends
+from service.problems import Unusable
+from service.roles import heartbeats
+from service.roles.role_port import RolePort
+from service.settings import Settings
+from streams import broker, epochs
+from streams.app import GROUP, make_app
+from streams.commits import Commits
+from streams.intake import Limits
+from streams.ownership import StageConfig
+from streams.recovery import ActivityFolds
+from streams.stage import Stage
+
+log = structlog.get_logger()
+COLLECT_AFTER = 1_000_000
+"""Panes and accounts live long and hold no cycles: with Python's defaults the collector took a third of the time."""
+
+
+def _clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _surroundings(settings: Settings) -> tuple[int, broker.Broker, dict[str, str]]:
+    """Partitions of the activity log, what the broker says of it, and what it calls the output topics."""
+    async with kafka.producer(settings) as client:
+        partitions = await kafka.partition_count(client)
+    try:
+        found = await broker.describe(settings.brokers, ACTIVITY)
+        ids = {topic: (await broker.describe(settings.brokers, topic)).epoch for topic in (WINDOWS, TIERS)}
+    except KafkaError as error:
+        raise await refusal.unusable(settings.brokers, error) from None
+    if not found.epoch:
+        raise Unusable(f"Kafka at {settings.kafka} tells no topic ids: version 2.8 or later is needed")
+    for topic, name in ids.items():
+        if not name:
+            raise Unusable(f"the topic {topic} does not exist: run `groundswell topics create`")
+    return partitions, found, ids
+
+
+def run(settings: Settings) -> int:
+    """Work until a signal; the exit code. A failure of the stage ends it with 1, said in its log."""
+    partitions, found, output_ids = asyncio.run(_surroundings(settings))
+    engine = open_database(settings.database)
+    ledger = Ledger(settings.database)
+    name = uuid.uuid4().hex
+    config = StageConfig(
+        brokers=settings.brokers,
+        group=GROUP,
+        topic=ACTIVITY,
+        outputs=(WINDOWS, TIERS),
+        epoch=epochs.epoch_of(engine, ACTIVITY, found.epoch),
+        topic_id=found.epoch,
+        output_ids=output_ids,
+        has_transactions=found.has_transactions,
+        worker=name,
+        flush_seconds=settings.flush_interval_ms / 1000,
+        patience_seconds=settings.session_seconds / 2,
+        readable=None if settings.archived is None else Ends(settings.archived).of,
+    )
+    folds = ActivityFolds(
+        brokers=settings.brokers,
+        ledger=ledger,
+        commits=Commits(ledger),
+        partitions=partitions,
+        secret=settings.signing_key,
+        clock=_clock,
+        grace_ms=settings.grace_hours * 3_600_000,
+        limits=Limits(run=settings.dead_letter_run, percent=settings.dead_letter_percent),
+    )
+    datadir = Path(settings.data_dir) / "faust" / name[:8]
+    datadir.mkdir(parents=True, exist_ok=True)
+    app, stage = make_app(engine, folds, config, partitions, datadir, session_seconds=settings.session_seconds)
+    port = RolePort(settings.metrics_port, lambda: "" if stage.is_ready else "partitions are being recovered")
+    failed: list[BaseException] = []
+    stage.on_failure = failed.append
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def alive() -> None:
+        while not app.should_stop:
+            port.turned()
+            if stage.is_ready:
+                await _beat(stage)
+            await asyncio.sleep(heartbeats.EVERY_SECONDS)
+
+    process.set_up(COLLECT_AFTER)
+    worker = faust.Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
+    worker.spinner = None  # it draws to a terminal, and this is a log
+    with folds.commits:
+        try:
+            worker.execute_from_commandline()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        else:
+            code = 0
+        finally:
+            stage.give_up()
+    port.close()
+    for error in failed:
+        print(f"worker stopped: {type(error).__name__}: {error}", flush=True)
+    _leave(engine)
+    return 1 if failed else code
+
+
+async def _beat(stage: Stage) -> None:
+    """Say that we are at work; a database that is away does not end the worker."""
+    try:
+        await asyncio.to_thread(heartbeats.beat, stage.engine, "worker", len(stage.owned))
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+
+
+def _leave(engine: Engine) -> None:
+    try:
+        heartbeats.leave(engine, "worker")
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        log.warning("the database is away: the heartbeat is left to expire", error=str(error))
