@@ -25,15 +25,17 @@ from aggregates.parsing import parse
 from aggregates.program_events import BrandDefined, CampaignDefined
 from benchmarks import databases
 from benchmarks.contest import Contest, merge, play, rate, table
-from projections import books_queries, queries, snapshotting, standings_queries
-from projections.digest import snapshot
-from projections.holdings import Cut
+from projections import queries
 from projections.lots import LOTS
 from projections.projection import ReadTable
+from projections.queries import books, standings
+from projections.queries.holdings import Cut
 from projections.registry import LEDGER
-from projections.runner import CACHE_KIB, Runner, prepare
 from projections.standings import STANDINGS
 from projections.statements import STATEMENTS
+from projections.upkeep import snapshotting
+from projections.upkeep.digest import snapshot
+from projections.upkeep.runner import CACHE_KIB, Runner, prepare
 
 RESULTS: Final = Path(__file__).parent / "results.json"
 ENTRIES: Final = 1_000_000
@@ -78,11 +80,11 @@ def contests(stack: ExitStack, entries: int = ENTRIES) -> Iterator[Contest]:
     at = START + DAYS * DAY // 2 + 12_345_678
     reads: dict[str, Callable[[Connection], Any]] = {
         "balance": lambda conn: queries.balance(conn, "acme", "m7", at, as_of=at),
-        "standings": lambda conn: standings_queries.standings(
-            conn, "acme", "always", "points", standings_queries.points_scores(conn, "acme", "always", at), {}
+        "standings": lambda conn: standings.standings(
+            conn, "acme", "always", "points", standings.points_scores(conn, "acme", "always", at), {}
         ),
-        "books": lambda conn: books_queries.brand_books(conn, "acme", at, Cut(at)),
-        "liability": lambda conn: books_queries.liability(conn, "acme", at, Cut(at)),
+        "books": lambda conn: books.brand_books(conn, "acme", at, Cut(at)),
+        "liability": lambda conn: books.liability(conn, "acme", at, Cut(at)),
     }
     for name, read in reads.items():
         yield Contest(

@@ -25,7 +25,7 @@ from benchmarks.commands import Wrong, percentile
 from benchmarks.contest import Row, merge
 from benchmarks.serving import _environment, _server, fill, rewarded
 from projections import registry
-from projections.runner import Runner
+from projections.upkeep.runner import Runner
 
 LIMIT_MS: Final = 1_000.0
 PORTIONS: Final = 10

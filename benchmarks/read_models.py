@@ -26,10 +26,10 @@ from benchmarks.contest import Contest, merge, play, rate, table
 from benchmarks.ledger_mix import activities
 from benchmarks.read_models_stock import THREE, stock_runner
 from projections import registry
-from projections.digest import digest, snapshot
 from projections.projection import Projection
-from projections.rebuild import Rebuild
-from projections.runner import CACHE_KIB, PAGE, Runner, prepare
+from projections.upkeep.digest import digest, snapshot
+from projections.upkeep.rebuild import Rebuild
+from projections.upkeep.runner import CACHE_KIB, PAGE, Runner, prepare
 from service.replay.rebuilding import without_garbage
 
 RESULTS: Final = Path(__file__).parent / "results.json"

@@ -31,11 +31,11 @@ from service.replay.candidates import what_if
 from service.replay.rebuilding import without_garbage
 from service.replay.rederiving import compare
 from streams import readstate
-from streams.decided import Decided, Scratch
 from streams.intake import Intake
 from streams.readstate import ReadState
 from streams.recent import Recent
 from streams.rederive import NO_LIMITS, Rederivation
+from streams.rederive.decided import Decided, Scratch
 from streams.rewards import Rewards
 
 RESULTS: Final = Path(__file__).parent / "results.json"

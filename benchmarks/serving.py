@@ -32,7 +32,7 @@ from aggregates.programs import content_of, parse
 from benchmarks.contest import Row, merge, table
 from benchmarks.databases import postgres
 from projections import registry
-from projections.runner import Runner
+from projections.upkeep.runner import Runner
 from schemas.topics import ACTIVITY
 from service.embedded.stack import free_port
 from service.migrate import migrate

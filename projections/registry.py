@@ -17,8 +17,8 @@ from projections import (
     standings,
     statements,
 )
-from projections.digest import DigestSource, of_projection
 from projections.projection import Projection
+from projections.upkeep.digest import DigestSource, of_projection
 
 LEDGER: Final[tuple[Projection, ...]] = (
     balances.PROJECTION,

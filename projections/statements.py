@@ -29,7 +29,7 @@ from aggregates.events import (
 from projections.balances import COUNTED, Holding, LotLeft, Totals
 from projections.movements import Movement, movements
 from projections.projection import Held, Projection, ReadTable, Row, fold_of, number, read_table, text
-from projections.snapshots import forget
+from projections.upkeep.snapshots import forget
 
 if TYPE_CHECKING:
     from aggregates.ledger import Recorded

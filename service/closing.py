@@ -13,8 +13,8 @@ from aggregates.ledger import Ledger, campaign_aggregate
 from aggregates.program_decisions import CampaignState, evolve_campaign
 from aggregates.program_events import CampaignClosed, CampaignSettled, StandingsKept
 from aggregates.settlement import CloseRefused, close
-from projections import campaign_queries
 from projections.answers import Settlement
+from projections.queries import campaigns
 from service.instants import now_ms
 from service.problems import Refusal, Unusable
 from service.settings import Settings
@@ -69,7 +69,7 @@ async def settle(settings: Settings, brand: str, campaign: str, timeout: float, 
 
     def look() -> Settlement | None:
         with engine.connect() as conn:
-            return campaign_queries.settled(conn, brand, campaign)
+            return campaigns.settled(conn, brand, campaign)
 
     try:
         while (found := await asyncio.to_thread(look)) is None:

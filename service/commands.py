@@ -13,7 +13,7 @@ from aggregates.database import glancing, open_database
 from aggregates.refusals import Refusal as Reason
 from projections import queries
 from projections.answers import iso
-from projections.decisions import Key, Outcome
+from projections.queries.decisions import Key, Outcome
 from service.broker.publisher import Sender
 from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 from service.deciding import Deciding

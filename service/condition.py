@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from aggregates.database import open_database, without_password
 from projections import queries, registry
-from projections.runner import positions as projection_positions
+from projections.upkeep.runner import positions as projection_positions
 from schemas.topics import ACTIVITY
 from service.broker import kafka
 from service.roles import heartbeats, outbound, outbox

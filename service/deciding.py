@@ -10,8 +10,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from projections import decisions, queries
-from projections.decisions import Key, Outcome
+from projections import queries
+from projections.queries import decisions
+from projections.queries.decisions import Key, Outcome
 
 POLL_SECONDS: Final = 0.02
 

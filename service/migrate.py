@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from aggregates.database import Exclusive, Lock, is_unavailable, open_database
 from aggregates.ledger import Ledger
-from projections import engagement_tables, registry, retroactive, runner
+from projections import registry, retroactive
+from projections.engagement import tables
+from projections.upkeep import runner
 from service.dead_letters import listing
 from service.problems import Unusable
 from service.roles import heartbeats, outbox
@@ -38,5 +40,5 @@ def _create(database: str) -> None:
     retroactive.METADATA.create_all(engine)
     runner.prepare(engine, registry.LEDGER)
     with engine.begin() as connection:
-        engagement_tables.create_tables(connection)
+        tables.create_tables(connection)
     engine.dispose()

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, select, text
 
 from aggregates.ledger_store import LAST_NOTIFICATION
 from projections import registry
-from projections.engagement_tables import POSITIONS as CONSUMED
-from projections.runner import POSITIONS as FOLLOWED
+from projections.engagement.tables import POSITIONS as CONSUMED
+from projections.upkeep.runner import POSITIONS as FOLLOWED
 from schemas.topics import TIERS, WINDOWS
 from streams.readstate_tables import POSITIONS as FOLDED
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from aggregates.database import open_database
 from projections import engagement, queries, registry
-from projections.runner import positions as projection_positions
+from projections.upkeep.runner import positions as projection_positions
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service.broker import kafka
 from service.problems import Unusable

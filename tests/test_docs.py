@@ -264,9 +264,7 @@ def broken_by(new: str) -> list[str]:
 
 
 def test_the_apis_description_is_up_to_date_and_breaks_nobody():
-    assert not broken_by(openapi()), (
-        "an incompatible change needs a new version of the API (service/api/)"
-    )
+    assert not broken_by(openapi()), "an incompatible change needs a new version of the API (service/api/)"
     assert openapi() == text_of(OPENAPI), "write it anew: python tests/test_docs.py"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from projections.books_answers import BrandBooks, Liability
+from projections.answers.books import BrandBooks, Liability
 from service.api import errors
 from service.api.params import AsOf, BrandId, KnownAt, ReadsOf, answer
 from service.api.positions import LedgerIncludes

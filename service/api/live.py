@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from aggregates.database import is_unavailable
-from projections.changes import Touched
+from projections.queries.changes import Touched
 from service.api import metrics
 from service.api.live_changes import PAGE, Change, LiveChanges
 from service.api.live_readers import AWAY_SECONDS, Batch, Ended, Interest, Subscription, batches

@@ -7,11 +7,12 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from aggregates.database import open_database
-from projections import changes, queries
+from projections import queries
 from projections.answers import Balance, StandingChange
-from projections.changes import BalanceChange, ScoreChange, Touched
-from projections.digest import snapshot
 from projections.projection import Page
+from projections.queries import changes
+from projections.queries.changes import BalanceChange, ScoreChange, Touched
+from projections.upkeep.digest import snapshot
 
 PAGE: Final = 2_000
 """Ledger events a look."""

@@ -10,7 +10,7 @@ from itertools import islice, zip_longest
 from typing import Final, NamedTuple, Protocol
 
 from aggregates.database import is_unavailable
-from projections.changes import Touched
+from projections.queries.changes import Touched
 from service.api import metrics
 from service.api.live_changes import BALANCE, STANDING, Change
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from projections.answers import Balance, Explanation, Statement
-from projections.effects_answers import Effects
+from projections.answers.effects import Effects
 from service.api import errors
 from service.api.errors import TOO_LARGE
 from service.api.gathered import Gathering

@@ -9,7 +9,7 @@ from fastapi import Depends, HTTPException, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from projections.rates import Window
+from projections.engagement.rates import Window
 from schemas.validate import MAX_ID
 from service.feeds.formats import FormatError, json_body
 from service.reads import Reads

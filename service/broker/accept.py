@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from aggregates.database import open_database
 from aggregates.ledger import Ledger, Source
-from projections import engagement_rebuild
-from projections.rebuild import Busy
+from projections.engagement import rebuild
+from projections.upkeep.rebuild import Busy
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service.broker import kafka
 from service.problems import Unusable
@@ -177,11 +177,11 @@ def accept(settings: Settings, wanted: Changes) -> None:
     try:
         if lost or wanted.anew:  # first: whoever is interrupted finds the changes again
             try:
-                engagement_rebuild.forget(engine, settings.database)
+                rebuild.forget(engine, settings.database)
             except Busy as busy:
                 raise Unusable(f"{busy}; nothing was accepted. Run it again") from busy
         with engine.begin() as connection:
-            engagement_rebuild.read_anew(connection, lost, wanted.anew)
+            rebuild.read_anew(connection, lost, wanted.anew)
             for change in wanted.of_partitions:
                 kept = {"anew": change.anew, "lost": change.lost}
                 readstate.accept(connection, change.old, change.new, change.position, **kept)

@@ -10,7 +10,7 @@ import typer
 from service.cli.command import AsJson, DataDir, command, group, progress, refused, show_data
 
 if TYPE_CHECKING:
-    from streams.archive_check import Checked
+    from streams.archive.check import Checked
 
 Directory = Annotated[
     Path | None, typer.Argument(metavar="[DIR]", help="The archive; default: `archive` in the data directory.")
@@ -61,16 +61,16 @@ def verify(
     """Read every byte again: ends with 1, and names file, partition and offset, where it is not what was written."""
     from service.problems import Unusable
     from service.settings import from_environment
-    from streams import archive_check
+    from streams.archive import check
 
     where = directory or (data_dir or from_environment().data_dir) / "archive"
     if not where.is_dir():
         raise Unusable(f"{where} is not there: `groundswell archive create {where}` makes one")
     with progress("checking") as done:
-        checked = archive_check.verify(where, done)
+        checked = check.verify(where, done)
     if head is not None and head not in checked.hashes:
         says = f"no manifest has the hash {head}: the chain was rewritten, or it is another archive"
-        checked.problems.append(archive_check.Problem(str(where), None, None, says))
+        checked.problems.append(check.Problem(str(where), None, None, says))
     show_data(_body(where, checked), as_json, lambda _: _said(where, checked))
     refused(bool(checked.problems))
 

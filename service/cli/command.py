@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
 
 import typer
 
-from projections.rates import Window
+from projections.engagement.rates import Window
 from service.problems import COULD_NOT_RUN, REFUSED, Refusal, Unusable
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ _SAYS = {
     "streams.outputs.LogLost": COULD_NOT_RUN,
     "aggregates.database.Unavailable": COULD_NOT_RUN,
     "aggregates.events.UnknownEvent": COULD_NOT_RUN,
-    "projections.runner.NewerProjection": COULD_NOT_RUN,
-    "projections.runner.NotPrepared": COULD_NOT_RUN,
+    "projections.upkeep.runner.NewerProjection": COULD_NOT_RUN,
+    "projections.upkeep.runner.NotPrepared": COULD_NOT_RUN,
     "aggregates.definitions.DefinitionError": REFUSED,
 }
 """Errors whose message is the line to print, by name (so that none is imported before it is needed) → exit code."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from projections.report_answers import Ambassador, Ambassadors
+from projections.answers.reports import Ambassador, Ambassadors
 from service.console import shell
 from service.console.community import until
 from service.console.markup import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeVar
 
-from projections.verify import Progress
+from projections.upkeep.verify import Progress
 from service.problems import Unusable
 from service.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from markupsafe import Markup
 from nicegui import ui
 
-from projections.digest import DigestReport
+from projections.upkeep.digest import DigestReport
 from schemas.topics import ACTIVITY
 from service import condition
 from service.broker import kafka

@@ -11,8 +11,8 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from projections import registry
-from projections.engagement_digest import TOPIC_OF
-from projections.verify import Progress, Report
+from projections.engagement.digest import TOPIC_OF
+from projections.upkeep.verify import Progress, Report
 from service.console import apart, shell
 from service.console.markup import count, join, tag
 from service.replay import rebuilding, verification

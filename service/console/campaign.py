@@ -10,8 +10,8 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from projections.answers import CampaignSummary, Standing, Standings, iso
-from projections.rates import DAY_MS
-from projections.report_answers import CampaignReport
+from projections.answers.reports import CampaignReport
+from projections.engagement.rates import DAY_MS
 from service.console import charts, shell
 from service.console.charts import Chart, TierRate
 from service.console.markup import (

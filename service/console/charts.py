@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 from markupsafe import Markup
 from nicegui import ui
 
-from projections.browsing import Bucket
-from projections.engagement_models import Distribution
-from projections.report_answers import DayResults
+from projections.answers.reports import DayResults
+from projections.engagement.models import Distribution
+from projections.queries.browsing import Bucket
 from service.console.markup import NOTHING, Child, compact, count, day, join, percent, table, tag
 from service.console.shell import block
 

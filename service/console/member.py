@@ -10,8 +10,8 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from projections.answers import Balance, Explained, Explanation, Unpaid
-from projections.browsing import Lot
-from projections.engagement_models import MemberEngagement, MemberTierAnswer
+from projections.engagement.models import MemberEngagement, MemberTierAnswer
+from projections.queries.browsing import Lot
 from service.console import shell
 from service.console.markup import (
     NOTHING,

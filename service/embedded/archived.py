@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.topics import ACTIVITY
 from service.problems import Unusable
-from streams.live_archive import said
+from streams.archive.live import said
 
 POLL_SECONDS: Final = 0.005
 PATIENCE_SECONDS: Final = 30.0

@@ -18,10 +18,11 @@ from service.broker import kafka
 from service.problems import Unusable
 from service.replay.archiving import directory_of
 from service.settings import Settings
-from streams import live_archive, outputs
+from streams import outputs
 from streams.archive import Locked, writing
-from streams.archive_files import Damaged
-from streams.live_archive import LiveArchive
+from streams.archive import live as live_archive
+from streams.archive.files import Damaged
+from streams.archive.live import LiveArchive
 
 FETCH_WAIT_MS: Final = 40
 """How long the broker may wait for a record; the embedded one answers after half of it."""

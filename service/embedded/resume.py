@@ -26,8 +26,8 @@ from service.roles import heartbeats, outbound, outbox
 from service.settings import Settings
 from streams import broker, epochs, readstate
 from streams.archive import Archive, Locked, writing
-from streams.archive_files import Archived, Damaged
-from streams.live_archive import settle
+from streams.archive.files import Archived, Damaged
+from streams.archive.live import settle
 
 LOCK_SECONDS: Final = 25.0
 """So long may the parts of a stack whose `up` was killed take to end."""

@@ -30,9 +30,8 @@ from service.embedded import resume
 from service.migrate import migrate
 from service.problems import Unusable
 from service.settings import Settings, from_environment, load, running_stack, stack_file, started
-from streams import live_archive
-from streams.archive import Archive
-from streams.archive_files import sync
+from streams.archive import Archive, live
+from streams.archive.files import sync
 
 DATABASE: Final = "groundswell.db"
 SECRET: Final = "secret"
@@ -263,7 +262,7 @@ def running(
         "secret": _secret(data_dir),
         "partitions": (archive.partitions if archive is not None else 0) or STACK_PARTITIONS,
         "api_keys_file": None if keys_file is None else str(keys_file.absolute()),
-        "archived": str(data_dir / "archive" / live_archive.ACCEPTED.replace("*", secrets.token_hex(4))),
+        "archived": str(data_dir / "archive" / live.ACCEPTED.replace("*", secrets.token_hex(4))),
     }
     try:
         listener = f"tcp://{address}"
@@ -321,11 +320,11 @@ def _filled(settings: Settings, archive: Archive | None, told: Callable[[str], N
     if archive is not None:
         resume.check_positions(settings.database, archive)
         ends = asyncio.run(resume.restore(settings, archive, told))
-        for path in archive.directory.glob(live_archive.ACCEPTED):
+        for path in archive.directory.glob(live.ACCEPTED):
             path.unlink()
     assert settings.archived is not None
     settings.archived.parent.mkdir(exist_ok=True)
-    live_archive.say(settings.archived, ends)
+    live.say(settings.archived, ends)
     return ends
 
 

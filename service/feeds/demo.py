@@ -17,9 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aggregates.database import open_database
 from aggregates.refusals import Refusal
-from projections import books_queries, queries
+from projections import queries
 from projections.answers import iso
-from projections.engagement_models import EngagementReport
+from projections.engagement.models import EngagementReport
+from projections.queries import books
 from projections.refusals import REFUSALS
 from schemas.dead_letters import Reason
 from service import condition, definitions, waiting
@@ -282,7 +283,7 @@ def _verify(console: Console, settings: Settings) -> bool:
     console.rule("[bold]Verification")
     report = asyncio.run(verification.verify(settings))
     console.print(replay.verification(report))
-    total: int = _read(settings, books_queries.trial_balance)
+    total: int = _read(settings, books.trial_balance)
     console.print(f"Every account of every brand's books added up: {total} (it must be 0).")
     return bool(report.same) and total == 0
 

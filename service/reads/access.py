@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from aggregates.database import glancing, open_database
 from aggregates.ledger import Ledger
 from projections import engagement, queries, registry
-from projections.rates import UnknownWindow
-from projections.runner import positions as projection_positions
+from projections.engagement.rates import UnknownWindow
+from projections.upkeep.runner import positions as projection_positions
 from schemas.topics import TIERS, WINDOWS
 from service.instants import instant, now_ms, wanted
 from service.lookout import Lookout, Seen

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from projections import books_queries, queries
-from projections.books_answers import BrandBooks, Liability
-from projections.holdings import Cut
+from projections import queries
+from projections.answers.books import BrandBooks, Liability
+from projections.queries import books as books_queries
+from projections.queries.holdings import Cut
 from service.problems import Refusal
 from service.reads.access import Access, instants
 

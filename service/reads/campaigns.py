@@ -7,9 +7,13 @@ from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from projections import campaign_queries, engagement_queries, queries, settlement_queries, standings_queries
+from projections import queries
 from projections import retroactive as derived
 from projections.answers import Campaigns, Standings
+from projections.engagement import queries as engagement_queries
+from projections.queries import campaigns as campaign_queries
+from projections.queries import settlement
+from projections.queries import standings as standings_queries
 from service.problems import Refusal
 from service.reads.access import Access, check, effective, instants
 
@@ -78,11 +82,11 @@ class CampaignReads(Access):
             raise Refusal("invalid_request", "settled: these standings never change; ask without as_of and known_at.")
         with self.ledger(min_position) as conn:
             check(conn, brand, campaign)
-            end = settlement_queries.settlement(conn, brand, campaign)
+            end = settlement.settlement(conn, brand, campaign)
             if end is None or end.settled_at is None:
                 raise Refusal("not_settled", f"The campaign {brand}/{campaign} is not settled.")
             start = standings_queries.start_of(cursor)
-            places = settlement_queries.settled_places(conn, brand, campaign, start, limit)
+            places = settlement.settled_places(conn, brand, campaign, start, limit)
             following = start + len(places)
             return Standings(
                 brand=brand,
@@ -140,11 +144,11 @@ def _page(
 def _with_prizes(conn: Connection, page: Standings, as_of: int | None, known_at: int | None) -> Standings:
     """The page, with prizes once the campaign is settled: they are as of its closing, and known from then on."""
     brand, campaign = page.brand, page.campaign
-    end = settlement_queries.settlement(conn, brand, campaign)
+    end = settlement.settlement(conn, brand, campaign)
     if end is None or end.settled_at is None or (known_at is not None and known_at < end.settled_at):
         return page
     if as_of is not None and as_of < end.closed_at:
         return page
-    won = settlement_queries.prizes(conn, brand, campaign, [place.member_id for place in page.entries])
+    won = settlement.prizes(conn, brand, campaign, [place.member_id for place in page.entries])
     entries = tuple(place.model_copy(update={"prize": won.get(place.member_id)}) for place in page.entries)
     return page.model_copy(update={"entries": entries, "final": True})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from projections import engagement_queries, queries, tier_queries
-from projections.engagement_models import EngagementReport, MemberEngagement, MemberTierAnswer, PostReport, TierReport
+from projections import queries
+from projections.engagement import queries as engagement_queries
+from projections.engagement import tier_queries
+from projections.engagement.models import EngagementReport, MemberEngagement, MemberTierAnswer, PostReport, TierReport
 from service.reads.access import Access, effective
 
 

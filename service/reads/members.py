@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from projections import effects, explain_queries, queries
+from projections import queries
 from projections.answers import Balance, Explanation, Statement
+from projections.answers.effects import Effects
 from projections.balances import NOTHING_HELD
-from projections.effects_answers import Effects
-from projections.holdings import members_hold
+from projections.queries import effects
+from projections.queries import explain as explain_queries
+from projections.queries.holdings import members_hold
 from service import whatif
 from service.problems import Refusal
 from service.reads.access import Access, instants

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 
 from aggregates.definitions import UNKNOWN_TIER
-from projections import ambassadors, queries, rates, report_queries
-from projections.report_answers import Ambassadors, CampaignReport
+from projections import queries
+from projections.answers.reports import Ambassadors, CampaignReport
+from projections.engagement import rates
+from projections.queries import ambassadors, reports
 from service.problems import Refusal
 from service.reads.access import Access, effective
 
@@ -31,9 +33,7 @@ class ReportReads(Access):
         with self._both(min_position, brand, campaign) as (conn, positions):
             when = self.clock() if at is None else at
             defined = queries.campaign_definition(conn, brand, campaign, when)
-            return report_queries.campaign_report(
-                conn, queries.brand_definition(conn, brand, when), defined, at, positions
-            )
+            return reports.campaign_report(conn, queries.brand_definition(conn, brand, when), defined, at, positions)
 
     def ambassadors(
         self,

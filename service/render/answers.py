@@ -12,14 +12,14 @@ from service.render.tables import NOTHING, bar, more, number, percent, plain, ro
 
 if TYPE_CHECKING:
     from projections.answers import Balance, Statement
-    from projections.digest import DigestReport
-    from projections.engagement_models import (
+    from projections.engagement.models import (
         EngagementReport,
         MemberEngagement,
         MemberTierAnswer,
         PostReport,
         TierReport,
     )
+    from projections.upkeep.digest import DigestReport
     from service.checking import Checked
     from service.command_answers import AdjustmentAnswer, CancellationAnswer, EnrolmentAnswer, RedemptionAnswer
 

@@ -13,7 +13,7 @@ from service.render.tables import number, row, table, titled
 
 if TYPE_CHECKING:
     from projections.answers import Explained, Explanation, Unpaid
-    from projections.effects_answers import Caused, Effects, Judged, LotNow, Prize, Traced
+    from projections.answers.effects import Caused, Effects, Judged, LotNow, Prize, Traced
 
 
 def explanation(found: Explanation) -> RenderableType:

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from service.render.tables import NOTHING, number, row, table, titled
-from streams.causes import Cause
+from streams.rederive.causes import Cause
 
 if TYPE_CHECKING:
     from service.replay.known import Known

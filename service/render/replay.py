@@ -11,7 +11,7 @@ from rich.text import Text
 from service.render.tables import NOTHING, number, row, table, titled
 
 if TYPE_CHECKING:
-    from projections.verify import Behind, Difference, Report, Verified
+    from projections.upkeep.verify import Behind, Difference, Report, Verified
     from service.replay.rebuilding import RebuildReport, Rebuilt
     from service.roles.outbound import Republished
 

@@ -11,8 +11,8 @@ from rich.text import Text
 from service.render.tables import NOTHING, bar, number, percent, row, table, titled
 
 if TYPE_CHECKING:
-    from projections.books_answers import BrandBooks, Liability
-    from projections.report_answers import Ambassadors, CampaignReport, Results
+    from projections.answers.books import BrandBooks, Liability
+    from projections.answers.reports import Ambassadors, CampaignReport, Results
 
 
 def books(found: BrandBooks) -> RenderableType:

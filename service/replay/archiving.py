@@ -19,7 +19,7 @@ from service.problems import Unusable
 from service.settings import Settings
 from streams import broker, outputs
 from streams.archive import Archive, Locked, writing
-from streams.archive_files import Damaged, Run, encode_run
+from streams.archive.files import Damaged, Run, encode_run
 
 INCREMENT_OFFSETS: Final = 100_000
 """Offsets of one increment, over all partitions: what is in memory, and what a crash makes one read again."""

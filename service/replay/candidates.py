@@ -21,8 +21,8 @@ from aggregates.local_time import local_day
 from aggregates.programs import Brand, Campaign, brand_in_force, from_content, unknown_tiers
 from aggregates.settlement import Ranked, last_live, ranked
 from projections.answers import iso
-from projections.engagement_queries import score_of
-from projections.standings_queries import POINTS
+from projections.engagement.queries import score_of
+from projections.queries.standings import POINTS
 from service.definitions import name_of, read_definitions
 from service.problems import Unusable
 from service.replay.rederive_answers import (
@@ -36,9 +36,9 @@ from service.replay.rederive_answers import (
     WouldStandings,
 )
 from service.replay.rederiving import Candidate, Told, missing_input, partitions, steps
-from streams.causes import LISTED, Comparison, brand_of
-from streams.decided import Decided, DefinitionKey, definition_key
 from streams.rederive import Rederivation, Step
+from streams.rederive.causes import LISTED, Comparison, brand_of
+from streams.rederive.decided import Decided, DefinitionKey, definition_key
 
 CampaignKey = tuple[str, str]
 """Brand and campaign."""

@@ -21,7 +21,7 @@ from aggregates.ledger import Ledger, Source
 from aggregates.ledger_store import EVENTS, Encoded
 from projections import engagement, registry
 from projections.answers import iso
-from projections.runner import CACHE_KIB, Runner
+from projections.upkeep.runner import CACHE_KIB, Runner
 from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
 from service.migrate import migrate

@@ -17,8 +17,8 @@ from service.replay import archiving
 from service.settings import Settings
 from streams import outputs
 from streams.archive import Archive
-from streams.archive_files import Damaged, Run, decode_run
-from streams.journal import journals, read_frames
+from streams.archive.files import Damaged, Run, decode_run
+from streams.archive.journal import journals, read_frames
 
 TOPICS: Final = "topics"
 

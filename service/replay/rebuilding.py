@@ -13,12 +13,14 @@ from sqlalchemy import Engine
 
 from aggregates.database import Exclusive, Lock, open_database
 from aggregates.ledger import Ledger
-from projections import engagement_rebuild, rebuild, registry
-from projections.engagement_digest import TOPIC_OF
+from projections import registry
+from projections.engagement import rebuild as engagement_rebuild
+from projections.engagement.digest import TOPIC_OF
 from projections.projection import Projection
-from projections.rebuild import Busy, NothingToGoBackTo, Rebuild, Swapped
-from projections.runner import CACHE_KIB, Kept
-from projections.verify import Progress, Verified
+from projections.upkeep import rebuild
+from projections.upkeep.rebuild import Busy, NothingToGoBackTo, Rebuild, Swapped
+from projections.upkeep.runner import CACHE_KIB, Kept
+from projections.upkeep.verify import Progress, Verified
 from service.problems import Unusable
 from service.replay import rebuilding_engagement
 from service.settings import Settings

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
 
-from projections import engagement, engagement_digest
-from projections.digest import DigestSource, digest_of, snapshot
-from projections.engagement_rebuild import Build, Positions, positions_of
-from projections.verify import Progress, Verified
+from projections import engagement
+from projections.engagement import digest as engagement_digest
+from projections.engagement.rebuild import Build, Positions, positions_of
+from projections.upkeep.digest import DigestSource, digest_of, snapshot
+from projections.upkeep.verify import Progress, Verified
 from schemas.codec import decode
 from service.settings import Settings
 from streams import outputs

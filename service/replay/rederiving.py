@@ -23,9 +23,9 @@ from service.replay.rebuilding import without_garbage
 from service.replay.rederive_answers import Diverged, MissingInput, PartitionRun, RederiveReport
 from service.settings import Settings
 from streams import readstate
-from streams.causes import Cause, Comparison, Divergence, Missing
-from streams.decided import Decided, Scratch
 from streams.rederive import Rederivation, Step, WrongSecret
+from streams.rederive.causes import Cause, Comparison, Divergence, Missing
+from streams.rederive.decided import Decided, Scratch
 
 TELL: Final = 2_000
 """Steps between two words on how far it is."""

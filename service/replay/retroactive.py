@@ -16,9 +16,9 @@ from service.replay.candidates import Outcome
 from service.replay.rederive_answers import MissingInput
 from service.replay.rederiving import Candidate, Told, missing_input, steps
 from service.settings import Settings
-from streams.causes import Comparison
-from streams.decided import Decided
 from streams.rederive import Rederivation
+from streams.rederive.causes import Comparison
+from streams.rederive.decided import Decided
 
 
 def accepted(brand: str, campaign: str) -> Candidate:

@@ -10,13 +10,14 @@ from sqlalchemy import Connection
 
 from aggregates.database import open_database
 from aggregates.ledger import Ledger
-from projections import engagement_digest, registry
-from projections.digest import DigestReport, DigestSource, snapshot
-from projections.digest import digest as digests
+from projections import registry
 from projections.engagement import Batch, positions
-from projections.engagement_digest import TOPIC_OF
-from projections.verify import Extra, Progress, Report, Verified
-from projections.verify import verify as verify_ledger
+from projections.engagement import digest as engagement_digest
+from projections.engagement.digest import TOPIC_OF
+from projections.upkeep.digest import DigestReport, DigestSource, snapshot
+from projections.upkeep.digest import digest as digests
+from projections.upkeep.verify import Extra, Progress, Report, Verified
+from projections.upkeep.verify import verify as verify_ledger
 from schemas.codec import decode
 from service.settings import Settings
 from streams import outputs

@@ -16,13 +16,12 @@ from aiokafka import AIOKafkaProducer
 from pydantic import BaseModel, ConfigDict, Field
 
 from aggregates.ledger import Ledger, Recorded
-from projections import changes
-from projections.changes import BalanceChange, ScoreChange
-from projections.digest import snapshot
 from projections.movements import Movement, movements
 from projections.projection import Page
-from projections.queries import read_position
+from projections.queries import changes, read_position
+from projections.queries.changes import BalanceChange, ScoreChange
 from projections.statements import statement_row
+from projections.upkeep.digest import snapshot
 from schemas.codec import encode
 from schemas.topics import BALANCES, LEDGER, STANDINGS, activity_key
 from service.roles.outbox import Message, SentPosition

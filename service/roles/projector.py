@@ -17,8 +17,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 
 from aggregates.database import Exclusive, Lock, end_former, is_unavailable, open_database
 from aggregates.ledger import Ledger
-from projections import engagement, registry, snapshotting
-from projections.runner import CACHE_KIB, Runner
+from projections import engagement, registry
+from projections.upkeep import snapshotting
+from projections.upkeep.runner import CACHE_KIB, Runner
 from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
 from service import process

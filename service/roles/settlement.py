@@ -16,7 +16,8 @@ import structlog
 from aggregates.ledger import Ledger
 from aggregates.program_decisions import CampaignState
 from aggregates.settlement import Score, close, closes_at, settle
-from projections import engagement, queries, settlement_queries
+from projections import engagement, queries
+from projections.queries import settlement
 from schemas.topics import TIERS, WINDOWS
 from service.closing import load, store
 from service.instants import now_ms
@@ -59,17 +60,17 @@ class Settlements:
         due = [key for key, at in self._due.items() if at <= now]
         closed = sum(self._close(*key) for key in due)
         with self._engine.connect() as conn:  # of one instant: what passed the markers is what the scores are read from
-            self._ends = {key: self._ends_behind(conn, *key) for key in settlement_queries.unsettled(conn)}
+            self._ends = {key: self._ends_behind(conn, *key) for key in settlement.unsettled(conn)}
             return closed + sum(self._settle(conn, *key) for key in self._ends if self._is_ready(conn, *key))
 
     def _look(self, now: int) -> None:
         """Note when open campaigns are due, again whenever a definition came."""
         with self._engine.connect() as conn:
-            latest = settlement_queries.last_definition(conn)
+            latest = settlement.last_definition(conn)
             if latest == self._seen:
                 return
             states: dict[tuple[str, str], CampaignState] = {}
-            for one in settlement_queries.open_campaigns(conn):
+            for one in settlement.open_campaigns(conn):
                 state = states.setdefault((one.brand, one.campaign), CampaignState())
                 state.contents[one.version] = one.content
                 state.accepted_at[one.version] = one.accepted_at
@@ -90,7 +91,7 @@ class Settlements:
 
     def _is_ready(self, conn: sa.Connection, brand: str, campaign: str) -> bool:
         """Whether the read models of the ledger, and the engagement tables, have passed every marker."""
-        markers = settlement_queries.markers(conn, brand, campaign)
+        markers = settlement.markers(conn, brand, campaign)
         if len(markers) < self._partitions or queries.read_position(conn) < max(markers.values()):
             return False
         ends = self._ends[brand, campaign]
@@ -120,4 +121,4 @@ class Settlements:
         closed = state.closed
         assert closed is not None
         metric = next(one.standings for one in state.versions() if one.version == closed.version)
-        return settlement_queries.scores_before_markers(conn, closed.brand, closed.campaign, metric, self._min_posts)
+        return settlement.scores_before_markers(conn, closed.brand, closed.campaign, metric, self._min_posts)

@@ -21,9 +21,9 @@ from running import ENVIRONMENT, Running, stack
 
 from aggregates.database import open_database
 from projections import engagement
-from projections.engagement_queries import engagement as engagement_of
-from projections.engagement_queries import tiers as tiers_of
-from projections.engagement_tables import create_tables
+from projections.engagement.queries import engagement as engagement_of
+from projections.engagement.queries import tiers as tiers_of
+from projections.engagement.tables import create_tables
 from schemas import codec
 from schemas.codec import decode, encode
 from schemas.topics import TIERS, WINDOWS, new_topics

@@ -18,7 +18,7 @@ from schemas.topics import ACTIVITY
 from service.broker import kafka
 from service.feeds.simulation import definitions
 from streams.archive import Archive
-from streams.archive_files import encode_run
+from streams.archive.files import encode_run
 from streams.connection import Brokers
 
 SIMULATION = ("simulate", "--seed", "4", "--members", "60", "--days", "6")

@@ -27,9 +27,9 @@ from sqlalchemy import Engine  # noqa: E402
 
 from aggregates.database import open_database  # noqa: E402
 from aggregates.ledger import Ledger  # noqa: E402
-from projections.digest import digest  # noqa: E402
 from projections.registry import DIGESTED, LEDGER  # noqa: E402
-from projections.runner import Runner, prepare  # noqa: E402
+from projections.upkeep.digest import digest  # noqa: E402
+from projections.upkeep.runner import Runner, prepare  # noqa: E402
 
 GOLDEN = HERE / "golden"
 PINNED = GOLDEN / "digests.json"

@@ -19,14 +19,14 @@ from aggregates.definitions import content_of
 from aggregates.events import BrandDefined
 from aggregates.parsing import parse
 from projections import books, queries
+from projections.answers.books import BrandBooks, Liability
 from projections.balances import Totals
-from projections.books_answers import BrandBooks, Liability
-from projections.books_queries import brand_books, liability, trial_balance
-from projections.digest import snapshot
-from projections.holdings import Cut, held
 from projections.lots import LOTS
+from projections.queries.books import brand_books, liability, trial_balance
+from projections.queries.holdings import Cut, held
 from projections.registry import LEDGER
-from projections.runner import Runner, prepare
+from projections.upkeep.digest import snapshot
+from projections.upkeep.runner import Runner, prepare
 
 INSTANTS = st.integers(-2, 60).map(lambda hours: START + hours * HOUR)
 

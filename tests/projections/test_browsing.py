@@ -10,14 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aggregates.database import open_database
-from projections import browsing, engagement, registry
+from projections import engagement, registry
 from projections.balances import BALANCES
-from projections.engagement_sums import series_totals
-from projections.engagement_tables import create_tables
+from projections.engagement.rates import DAY_MS, MEMBER_PANE_MS
+from projections.engagement.sums import series_totals
+from projections.engagement.tables import create_tables
 from projections.lots import LOTS
 from projections.programs import PROGRAMS
-from projections.rates import DAY_MS, MEMBER_PANE_MS
-from projections.runner import prepare
+from projections.queries import browsing
+from projections.upkeep.runner import prepare
 
 HOUR, DAY = MEMBER_PANE_MS, DAY_MS
 modest = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

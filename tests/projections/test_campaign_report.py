@@ -34,13 +34,13 @@ from aggregates.events import (
 from aggregates.ledger import Recorded
 from aggregates.parsing import parse
 from projections import engagement, referrals
-from projections.ambassadors import Candidate, Sales, ambassadors, median_rates, places, ranked, rate_of
-from projections.engagement_tables import create_tables
-from projections.rates import Window, rounded
+from projections.answers.reports import CampaignReport
+from projections.engagement.rates import Window, rounded
+from projections.engagement.tables import create_tables
+from projections.queries.ambassadors import Candidate, Sales, ambassadors, median_rates, places, ranked, rate_of
+from projections.queries.reports import campaign_report, day_of
 from projections.registry import LEDGER
-from projections.report_answers import CampaignReport
-from projections.report_queries import campaign_report, day_of
-from projections.runner import Runner, prepare
+from projections.upkeep.runner import Runner, prepare
 
 HOUR, DAY, MINUTES_5 = 3_600_000, 86_400_000, 300_000
 START = 1_774_137_600_000  # 2026-03-22: the clocks of Paris go forward on the 29th

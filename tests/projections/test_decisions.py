@@ -12,9 +12,10 @@ from aggregates.database import open_database
 from aggregates.events import CommandRefused, Origin, PointsRedeemed
 from aggregates.ledger import Ledger, account_id
 from aggregates.ledger_store import encoded
-from projections import decisions, registry
-from projections.decisions import Key
-from projections.runner import Runner, prepare
+from projections import registry
+from projections.queries import decisions
+from projections.queries.decisions import Key
+from projections.upkeep.runner import Runner, prepare
 
 
 def origin(key: str) -> Origin:

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, create_engine
 
 from aggregates.events import Origin, PurchaseRecorded, ReferralJudged, RefundRecorded, StoredEvent
 from aggregates.rules import record_id
-from projections.effects import effects
-from projections.effects_answers import Effects
+from projections.answers.effects import Effects
 from projections.queries import NotFound
+from projections.queries.effects import effects
 from projections.registry import LEDGER
-from projections.runner import Runner, prepare
+from projections.upkeep.runner import Runner, prepare
 
 LATER = START + 10_000 * HOUR
 NEVER = 10**15

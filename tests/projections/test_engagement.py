@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from aggregates.database import open_database
-from projections import engagement, engagement_digest
-from projections.digest import of_canonical
-from projections.engagement import Applied, Batch, PositionMoved, UnknownRecord
-from projections.engagement_digest import digest_rows
-from projections.engagement_kept import kept
-from projections.engagement_tables import ENGAGEMENT, MEMBERS, POSITIONS, TIERS, create_tables
+from projections import engagement
+from projections.engagement import Applied, Batch, PositionMoved, UnknownRecord, digest
+from projections.engagement.digest import digest_rows
+from projections.engagement.kept import kept
+from projections.engagement.tables import ENGAGEMENT, MEMBERS, POSITIONS, TIERS, create_tables
+from projections.upkeep.digest import of_canonical
 from schemas import codec
 from schemas.codec import decode, encode
 
@@ -59,10 +59,7 @@ def likes(conn):
 
 
 def bag(conn):
-    return {
-        table: Counter(tuple(sorted(row.items())) for row in digest_rows(conn, table))
-        for table in engagement_digest.TOPIC_OF
-    }
+    return {table: Counter(tuple(sorted(row.items())) for row in digest_rows(conn, table)) for table in digest.TOPIC_OF}
 
 
 def test_a_pane_becomes_a_row_with_a_column_for_each_counter(conn):
@@ -244,9 +241,9 @@ def test_a_digest_row_merges_segments_partitions_and_epochs_and_leaves_zeros_out
 def test_digests_name_the_tables_and_how_far_their_topic_is(conn):
     engagement.apply(conn, TOPIC, 1, 0, 40, [model.pane(counters={"purchases": 1})])
     engagement.apply(conn, "tiers.aggregates.v1", 0, 0, 7, [model.profile(tok=1)])
-    found = [engagement_digest.DIGESTED[number].position(conn) for number in range(3)]
+    found = [digest.DIGESTED[number].position(conn) for number in range(3)]
     assert found == ["1:40", "0:7", "0:7"]
-    assert [source.name for source in engagement_digest.DIGESTED] == ["engagement", "tiers", "members"]
+    assert [source.name for source in digest.DIGESTED] == ["engagement", "tiers", "members"]
 
 
 @modest
@@ -263,7 +260,7 @@ def test_partitions_that_are_written_together_give_what_they_give_one_after_the_
         with engine.connect() as conn:
             for step in steps:
                 engagement.apply_all(conn, step)
-            kept = [source.content(conn) for source in engagement_digest.DIGESTED]
+            kept = [source.content(conn) for source in digest.DIGESTED]
             tables = (ENGAGEMENT, TIERS, MEMBERS, POSITIONS)
             found.append((kept, [sorted(map(tuple, conn.execute(select(table)))) for table in tables]))
     assert found[0] == found[1]
@@ -280,9 +277,9 @@ def test_any_order_any_batches_and_any_redelivery_give_the_same_rows(engine, rec
             size = data.draw(st.integers(1, len(shuffled)))
             applied(conn, *shuffled[:size])
             shuffled = shuffled[size:]
-        with engagement_digest.rebuild([Batch(TOPIC, 0, 0, len(records), records)]) as scratch:
+        with digest.rebuild([Batch(TOPIC, 0, 0, len(records), records)]) as scratch:
             assert bag(conn) == bag(scratch)
-        for table in engagement_digest.TOPIC_OF:
+        for table in digest.TOPIC_OF:
             assert kept(conn, table) == of_canonical(digest_rows(conn, table))
 
 

@@ -15,8 +15,8 @@ from sqlalchemy import event
 from aggregates.database import open_database
 from projections import engagement as projection
 from projections.answers import iso
-from projections.engagement_people import active_members
-from projections.engagement_queries import (
+from projections.engagement.people import active_members
+from projections.engagement.queries import (
     Score,
     UnknownMetric,
     campaign_scores,
@@ -25,11 +25,11 @@ from projections.engagement_queries import (
     posts,
     tiers,
 )
-from projections.engagement_sums import group_totals
-from projections.engagement_tables import create_tables
+from projections.engagement.rates import Bounds, UnknownWindow
+from projections.engagement.sums import group_totals
+from projections.engagement.tables import create_tables
+from projections.engagement.tier_queries import member_tier, member_tiers
 from projections.queries import NotFound
-from projections.rates import Bounds, UnknownWindow
-from projections.tier_queries import member_tier, member_tiers
 
 BANDS = (("nano", 0), ("micro", 1000), ("macro", 100_000))
 NOW = model.BASE + 3 * 60_000

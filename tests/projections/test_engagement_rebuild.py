@@ -12,14 +12,15 @@ from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from aggregates.database import open_database
-from projections import engagement, engagement_rebuild
-from projections.digest import ProjectionDigest, digest_of, of_canonical, snapshot
-from projections.engagement_digest import DIGESTED, compare, digest_rows
-from projections.engagement_kept import kept
-from projections.engagement_rebuild import Behind, Build, go_back
-from projections.engagement_tables import METADATA, VERSIONS, create_tables
-from projections.rebuild import NothingToGoBackTo
-from projections.verify import Verified
+from projections import engagement
+from projections.engagement import rebuild
+from projections.engagement.digest import DIGESTED, compare, digest_rows
+from projections.engagement.kept import kept
+from projections.engagement.rebuild import Behind, Build, go_back
+from projections.engagement.tables import METADATA, VERSIONS, create_tables
+from projections.upkeep.digest import ProjectionDigest, digest_of, of_canonical, snapshot
+from projections.upkeep.rebuild import NothingToGoBackTo
+from projections.upkeep.verify import Verified
 from schemas.topics import TIERS, WINDOWS
 
 Fresh = Callable[[], Engine]
@@ -59,7 +60,7 @@ def serving(fresh: Fresh) -> Engine:
     engine = fresh()
     with engine.begin() as conn:
         if conn.dialect.name == "postgresql":
-            for schema in (engagement_rebuild.NEXT, engagement_rebuild.OLD):
+            for schema in (rebuild.NEXT, rebuild.OLD):
                 conn.execute(text(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
         create_tables(conn)
     apply(engine, WINDOWS, PANES)
@@ -119,13 +120,13 @@ def test_builds_of_topics_that_are_gone_are_forgotten(serving: Engine, build: Ca
         work.start(ALL)
         apply(work.engine, WINDOWS, PANES, 50)
     before = digests(serving)
-    engagement_rebuild.forget(serving, address(serving))
+    rebuild.forget(serving, address(serving))
     with pytest.raises(NothingToGoBackTo, match="nothing that served before"):
         go_back(serving)
     with closing(build()) as work:
         assert work.start(ALL) == {}
     assert digests(serving) == before
-    engagement_rebuild.forget(serving, address(serving))
+    rebuild.forget(serving, address(serving))
 
 
 def test_damage_is_named_mended_and_can_be_had_back(serving: Engine, build: Callable[[], Build]) -> None:
@@ -227,7 +228,7 @@ def test_there_is_nothing_to_go_back_to_without_a_rebuild_or_of_another_version(
         go_back(serving)
     with closing(whole(build())) as work:
         work.swap()
-    old = f"{VERSIONS.name}__old" if serving.dialect.name == "sqlite" else f"{engagement_rebuild.OLD}.{VERSIONS.name}"
+    old = f"{VERSIONS.name}__old" if serving.dialect.name == "sqlite" else f"{rebuild.OLD}.{VERSIONS.name}"
     with serving.begin() as conn:
         conn.execute(text(f"UPDATE {old} SET version = 1"))
     with pytest.raises(NothingToGoBackTo, match="version 1 only"):

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from aggregates.database import open_database
-from projections import engagement, engagement_tables
-from projections.engagement import Batch
-from projections.engagement_digest import DIGESTED, compare, rebuild
-from projections.engagement_people import active_members
-from projections.engagement_sums import group_totals, panes_of, totals
-from projections.engagement_tables import ACTIVE, ENGAGEMENT, ROLLUPS, TIERS, VERSIONS, create_tables
-from projections.rates import DAY_MS, GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, cover
-from projections.runner import NewerProjection
+from projections import engagement
+from projections.engagement import Batch, tables
+from projections.engagement.digest import DIGESTED, compare, rebuild
+from projections.engagement.people import active_members
+from projections.engagement.rates import DAY_MS, GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, cover
+from projections.engagement.sums import group_totals, panes_of, totals
+from projections.engagement.tables import ACTIVE, ENGAGEMENT, ROLLUPS, TIERS, VERSIONS, create_tables
+from projections.upkeep.runner import NewerProjection
 
 FIVE, HOUR, DAY = GROUP_PANE_MS, MEMBER_PANE_MS, DAY_MS
 MIDNIGHT = model.BASE
@@ -205,7 +205,7 @@ def test_tables_of_a_newer_release_are_left_alone(tmp_path):
     opened = open_database(f"sqlite:///{tmp_path}/new.db")
     with opened.begin() as conn:
         create_tables(conn)
-        conn.execute(VERSIONS.update().values(version=engagement_tables.VERSION + 1))
+        conn.execute(VERSIONS.update().values(version=tables.VERSION + 1))
     with opened.begin() as conn, pytest.raises(NewerProjection, match="Run the newer release"):
         create_tables(conn)
     opened.dispose()

@@ -16,11 +16,11 @@ from sqlalchemy import Engine
 from aggregates.database import open_database
 from aggregates.events import UnknownEvent, to_stored
 from aggregates.ledger import Ledger
-from projections import load
-from projections.folding import PROCESSES, Start, folded_beside
-from projections.rebuild import Rebuild
 from projections.registry import LEDGER
-from projections.runner import NEXT, Kept, Runner, digest_of, kept, prepare
+from projections.upkeep import load
+from projections.upkeep.folding import PROCESSES, Start, folded_beside
+from projections.upkeep.rebuild import Rebuild
+from projections.upkeep.runner import NEXT, Kept, Runner, digest_of, kept, prepare
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -117,8 +117,8 @@ import sys
 sys.path[:0] = [{root!r}]
 from aggregates.database import open_database
 from aggregates.ledger import Ledger
-from projections import load
-from projections.rebuild import Rebuild
+from projections.upkeep import load
+from projections.upkeep.rebuild import Rebuild
 from projections.registry import LEDGER
 load.FAR = 1
 address = {address!r}

@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 
 from aggregates.database import open_database
 from aggregates.events import STORED_NAMES, from_stored, to_stored
-from projections.books_queries import trial_balance
-from projections.rebuild import Rebuild
+from projections.queries.books import trial_balance
 from projections.registry import LEDGER
-from projections.runner import Runner, prepare
-from projections.verify import verify
+from projections.upkeep.rebuild import Rebuild
+from projections.upkeep.runner import Runner, prepare
+from projections.upkeep.verify import verify
 
 PIN = "python tests/projections/golden_ledger.py pin"
 

@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 
 from aggregates.database import open_database
 from projections.registry import LEDGER
-from projections.rows import Digest
-from projections.runner import DIGESTS, Runner, digest_of, kept, prepare
 from projections.standings import STANDINGS
 from projections.statements import STATEMENTS
-from projections.verify import verify
+from projections.upkeep.rows import Digest
+from projections.upkeep.runner import DIGESTS, Runner, digest_of, kept, prepare
+from projections.upkeep.verify import verify
 
 Fresh = Callable[[], Engine]
 

@@ -15,15 +15,15 @@ from sqlalchemy import Engine, func, select
 
 from aggregates.database import open_database
 from projections.balances import BALANCES, Holding, LotLeft, Totals, judge
-from projections.digest import DigestReport, digest, snapshot
 from projections.lots import LOTS
 from projections.outcomes import OUTCOMES
+from projections.queries.settlement import settled_places, unsettled
 from projections.refusals import REFUSALS
 from projections.registry import DIGESTED, LEDGER
-from projections.runner import Runner, prepare
-from projections.settlement_queries import settled_places, unsettled
 from projections.standings import STANDINGS
 from projections.statements import STATEMENTS, holding_of
+from projections.upkeep.digest import DigestReport, digest, snapshot
+from projections.upkeep.runner import Runner, prepare
 
 
 @contextmanager

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from ledger_stream import HOUR, START, Stream, long_stream
 from sqlalchemy import Connection, Engine
 
-from projections import browsing, explain_queries, queries, standings_queries
+from projections import queries
 from projections.answers import iso
 from projections.balances import judge
-from projections.digest import snapshot
-from projections.holdings import members_hold
+from projections.queries import browsing, explain, standings
+from projections.queries.holdings import members_hold
 from projections.registry import LEDGER
-from projections.runner import Runner, prepare
+from projections.upkeep.digest import snapshot
+from projections.upkeep.runner import Runner, prepare
 
 LATER = START + 10_000 * HOUR
 
@@ -77,18 +78,18 @@ def test_pages_of_a_statement_follow_each_other_to_the_end(read: tuple[Stream, C
 def test_standings_by_points_are_the_grants_less_the_reversals(read: tuple[Stream, Connection]) -> None:
     stream, conn = read
     for known_at in (None, LATER):
-        scores = dict(standings_queries.points_scores(conn, "acme", "spring", known_at=known_at))
+        scores = dict(standings.points_scores(conn, "acme", "spring", known_at=known_at))
         expected = {key[2]: points for key, points in stream.standings.items() if key[:2] == ("acme", "spring")}
         assert scores == expected
 
 
 def test_an_explanation_names_the_record_and_every_reversal(read: tuple[Stream, Connection]) -> None:
     stream, conn = read
-    whole = {key: explain_queries.explain(conn, *key) for key in stream.members}
+    whole = {key: explain.explain(conn, *key) for key in stream.members}
     taken_back = [(key, one) for key, said in whole.items() for one in said.entries if one.entry.kind == "reversed"]
     assert len(taken_back) == sum(len(r.event.reversals) for r in stream.events if hasattr(r.event, "reversals"))
     for key, reversal in taken_back:
-        one = explain_queries.explain(conn, *key, reversal.reverses)
+        one = explain.explain(conn, *key, reversal.reverses)
         assert reversal in one.entries
         assert one.entries[0].entry.entry_id == reversal.reverses
         assert one.entries[0].entry.source.event_id.startswith("event-")
@@ -97,11 +98,11 @@ def test_an_explanation_names_the_record_and_every_reversal(read: tuple[Stream, 
 
 def test_an_explanation_is_of_what_had_occurred_and_was_recorded_by_then(read: tuple[Stream, Connection]) -> None:
     _, conn = read
-    whole = explain_queries.explain(conn, "acme", "ann")
+    whole = explain.explain(conn, "acme", "ann")
     for hours in (0, 20, 70, 400):
         for name in ("as_of", "known_at"):
             until = iso(START + hours * HOUR)
-            some = explain_queries.explain(conn, "acme", "ann", **{name: START + hours * HOUR})
+            some = explain.explain(conn, "acme", "ann", **{name: START + hours * HOUR})
             if name == "as_of":
                 assert some.unpaid == tuple(one for one in whole.unpaid if one.occurred_at <= until)
                 assert some.entries == tuple(one for one in whole.entries if one.entry.occurred_at <= until)
@@ -109,7 +110,7 @@ def test_an_explanation_is_of_what_had_occurred_and_was_recorded_by_then(read: t
                 assert some.entries == tuple(one for one in whole.entries if one.entry.recorded_at <= until)
     late = whole.entries[-1].entry
     with pytest.raises(queries.NotFound, match="that had occurred by"):
-        explain_queries.explain(conn, "acme", "ann", late.entry_id, as_of=START - 1)
+        explain.explain(conn, "acme", "ann", late.entry_id, as_of=START - 1)
 
 
 def test_what_is_not_there_is_named(read: tuple[Stream, Connection]) -> None:
@@ -117,7 +118,7 @@ def test_what_is_not_there_is_named(read: tuple[Stream, Connection]) -> None:
     with pytest.raises(queries.NotFound, match="There is no brand `nobody`"):
         queries.balance(conn, "nobody", "ann", LATER)
     with pytest.raises(queries.NotFound, match="has no statement entry"):
-        explain_queries.explain(conn, "acme", "ann", "no-such-entry")
+        explain.explain(conn, "acme", "ann", "no-such-entry")
     with pytest.raises(queries.NotFound, match="not one that an answer gave"):
         queries.statement(conn, "acme", "ann", cursor="?")
     unseen = queries.balance(conn, "acme", "never-seen", LATER)
@@ -126,7 +127,7 @@ def test_what_is_not_there_is_named(read: tuple[Stream, Connection]) -> None:
 
 @given(st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.none() | st.integers(-2, 2)))
 def test_equal_scores_share_a_rank_and_the_next_is_left_out(scores: dict[str, int | None]) -> None:
-    places = standings_queries.ranked(list(scores.items()), {})
+    places = standings.ranked(list(scores.items()), {})
     for place in places:
         if place.score is None:
             better = [score for score in scores.values() if score is not None]

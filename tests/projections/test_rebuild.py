@@ -23,13 +23,13 @@ from aggregates.database import open_database
 from aggregates.ledger import Recorded
 from projections import balances
 from projections.balances import BALANCES
-from projections.digest import snapshot
 from projections.projection import Projection
-from projections.rebuild import Busy, NothingToGoBackTo, Rebuild, Swapped, go_back
 from projections.registry import LEDGER
-from projections.runner import DIGESTS, NEXT, POSITIONS, Kept, NewerProjection, Runner, digest_of, kept, prepare
-from projections.shadows import has_keys
 from projections.statements import STATEMENTS
+from projections.upkeep.digest import snapshot
+from projections.upkeep.rebuild import Busy, NothingToGoBackTo, Rebuild, Swapped, go_back
+from projections.upkeep.runner import DIGESTS, NEXT, POSITIONS, Kept, NewerProjection, Runner, digest_of, kept, prepare
+from projections.upkeep.shadows import has_keys
 
 Fresh = Callable[[], Engine]
 SOME = LEDGER[:3]
@@ -352,7 +352,7 @@ import sys
 sys.path[:0] = [{tests!r}, {root!r}]
 from ledger_stream import long_stream
 from aggregates.database import open_database
-from projections.rebuild import Rebuild
+from projections.upkeep.rebuild import Rebuild
 from projections.registry import LEDGER
 stream = long_stream(400)
 url = {url!r}

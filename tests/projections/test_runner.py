@@ -13,10 +13,10 @@ from sqlalchemy import Engine, inspect, select
 from aggregates.ledger import Recorded
 from projections import balances
 from projections.balances import BALANCES
-from projections.digest import DigestReport, digest, snapshot
 from projections.projection import Projection
 from projections.registry import DIGESTED, LEDGER
-from projections.runner import NewerProjection, Runner, positions, prepare
+from projections.upkeep.digest import DigestReport, digest, snapshot
+from projections.upkeep.runner import NewerProjection, Runner, positions, prepare
 
 Fresh = Callable[[], Engine]
 

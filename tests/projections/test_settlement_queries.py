@@ -12,10 +12,12 @@ from sqlalchemy import Engine
 
 from aggregates.engagement import CLOSED, ON_TIME
 from aggregates.program_events import MarkerPassed
-from projections import campaign_queries, engagement, engagement_tables
+from projections import engagement
+from projections.engagement import tables
+from projections.queries import campaigns
+from projections.queries.settlement import last_definition, markers, open_campaigns, scores_before_markers, unsettled
 from projections.registry import LEDGER
-from projections.runner import Runner, prepare
-from projections.settlement_queries import last_definition, markers, open_campaigns, scores_before_markers, unsettled
+from projections.upkeep.runner import Runner, prepare
 from schemas.topics import WINDOWS
 from streams import readstate
 
@@ -38,7 +40,7 @@ def engine(fresh: Fresh, stream: Stream) -> Engine:
     Runner(engine, stream.source, LEDGER).catch_up()
     readstate.create_tables(engine)
     with engine.begin() as conn:
-        engagement_tables.create_tables(conn)
+        tables.create_tables(conn)
         conn.exec_driver_sql("CREATE TABLE ledger_budgets (brand TEXT, campaign TEXT, spent BIGINT)")
     return engine
 
@@ -88,11 +90,11 @@ def test_what_is_open_closed_and_settled(engine: Engine, stream: Stream) -> None
         assert found == {("acme", "summer", 1), ("zeta", "spring", 1), ("zeta", "summer", 1)}
         assert last_definition(conn) == 6
         assert readstate.behind_marker(conn, "acme", "spring") == []
-        listed = campaign_queries.campaigns(conn, "acme", 1_772_323_200_000).campaigns
+        listed = campaigns.campaigns(conn, "acme", 1_772_323_200_000).campaigns
         assert [(one.campaign, one.status) for one in listed] == [("spring", "settled"), ("summer", "live")]
-        settled = campaign_queries.settled(conn, "acme", "spring")
+        settled = campaigns.settled(conn, "acme", "spring")
         assert settled is not None
         kept = stream.settled["acme", "spring"]
         assert (settled.members, settled.winners) == (len(kept), 1)
         assert [one.member_id for one in settled.prizes] == [kept[0].member]
-        assert campaign_queries.settled(conn, "acme", "summer") is None
+        assert campaigns.settled(conn, "acme", "summer") is None

@@ -15,16 +15,16 @@ from ledger_stream import BRANDS, CAMPAIGNS, HOUR, START, Stream, long_stream, s
 from sqlalchemy import Connection, Engine, func, select
 
 from aggregates.database import open_database
-from projections import snapshots, snapshotting
-from projections.books_queries import brand_books, liability
-from projections.digest import snapshot
-from projections.holdings import Cut, held
 from projections.projection import Held
-from projections.rebuild import Rebuild
+from projections.queries.books import brand_books, liability
+from projections.queries.holdings import Cut, held
+from projections.queries.standings import points_scores
 from projections.registry import LEDGER
-from projections.runner import Runner, kept, prepare, store
-from projections.standings_queries import points_scores
 from projections.statements import PROJECTION
+from projections.upkeep import snapshots, snapshotting
+from projections.upkeep.digest import snapshot
+from projections.upkeep.rebuild import Rebuild
+from projections.upkeep.runner import Runner, kept, prepare, store
 
 END = START + 62 * HOUR
 

@@ -13,10 +13,10 @@ from sqlalchemy import Engine
 from aggregates.events import CommandRefused, InteractionRewarded
 from projections.balances import BALANCES
 from projections.registry import LEDGER
-from projections.runner import Runner, prepare
 from projections.standings import STANDINGS
 from projections.statements import STATEMENTS
-from projections.verify import NAMED, Behind, Report, Verified, differences, verify
+from projections.upkeep.runner import Runner, prepare
+from projections.upkeep.verify import NAMED, Behind, Report, Verified, differences, verify
 
 Fresh = Callable[[], Engine]
 

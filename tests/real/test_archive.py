@@ -19,7 +19,7 @@ from service.replay import archiving
 from service.settings import Settings
 from streams import broker, outputs
 from streams.archive import Archive
-from streams.archive_check import verify
+from streams.archive.check import verify
 from streams.connection import Brokers
 
 PARTITIONS = 3

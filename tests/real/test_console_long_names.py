@@ -14,7 +14,7 @@ import test_console
 from playwright.sync_api import expect
 from test_console import ENVIRONMENT, Demo, Seen, free_port
 
-from projections.engagement_models import Distribution
+from projections.engagement.models import Distribution
 from service.console import charts
 
 BRAND, CAMPAIGN, MEMBER, POST = ("".join(letter * 200) for letter in "BCMP")

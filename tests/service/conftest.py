@@ -14,7 +14,7 @@ from aggregates.ledger_store import encoded
 from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import content_of, parse
 from projections import engagement, registry
-from projections.runner import Runner
+from projections.upkeep.runner import Runner
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service.migrate import migrate
 from service.settings import Settings

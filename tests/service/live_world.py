@@ -12,7 +12,7 @@ from aggregates.events import Grant, InteractionRewarded, Origin, StoredEvent
 from aggregates.ledger import Ledger
 from aggregates.ledger_store import encoded
 from projections import registry
-from projections.runner import Runner
+from projections.upkeep.runner import Runner
 from schemas.topics import ACTIVITY
 from service.api.live import LiveEvents
 from service.api.live_readers import Batch, Interest, Subscription

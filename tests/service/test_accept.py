@@ -17,8 +17,9 @@ from aggregates.definitions import content_of
 from aggregates.ledger import Ledger, Source, brand_aggregate
 from aggregates.parsing import parse
 from aggregates.program_events import BrandDefined
-from projections import engagement, engagement_rebuild
-from projections.rebuild import Busy, NothingToGoBackTo
+from projections import engagement
+from projections.engagement import rebuild
+from projections.upkeep.rebuild import Busy, NothingToGoBackTo
 from schemas.topics import ACTIVITY, WINDOWS
 from service.broker import accept, kafka
 from service.broker.topic_admin import create
@@ -165,13 +166,13 @@ def test_outputs_that_are_lost_are_folded_again_from_the_logs_start(settings):
     assert "log before" not in found[0].sentence
     engine = open_database(settings.database)
     reading = open_database(settings.database, read_only=True)
-    build = engagement_rebuild.Build(settings.database, engine, reading)
+    build = rebuild.Build(settings.database, engine, reading)
     build.start({})
     build.swap()
     reading.dispose()
     accepted(settings, found)
     with pytest.raises(NothingToGoBackTo):
-        engagement_rebuild.go_back(engine)
+        rebuild.go_back(engine)
     state = readstate.load(engine, Source(ACTIVITY, epoch_of(settings), 0))
     assert (state.saved, state.profiles) == (0, {})
     engine.dispose()
@@ -263,7 +264,7 @@ def test_readers_in_the_way_are_named_and_nothing_is_accepted(settings, monkeypa
         raise Busy("transactions that read the tables are still open")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engagement_rebuild, "forget", busy)
+        patch.setattr(rebuild, "forget", busy)
         with pytest.raises(Unusable, match=r"still open; nothing was accepted\. Run it again"):
             accepted(settings)
     assert changes(settings) == before

@@ -28,7 +28,7 @@ from service.api_keys import Keys, Scope
 from service.broker import kafka, publisher, topic_admin
 from service.problems import MEDIA_TYPE
 from service.settings import Settings
-from streams import live_archive
+from streams.archive import live
 
 LIKES = "/v1/activity/interactions"
 ORDER: dict[str, Any] = {
@@ -246,7 +246,7 @@ def test_a_key_publishes_for_its_brand_alone(with_kafka: Settings, tmp_path: Pat
 
 def test_nothing_is_accepted_before_the_archive_of_the_embedded_stack_has_it(with_kafka: Settings, tmp_path: Path):
     says = tmp_path / "archived.json"
-    live_archive.say(says, {})
+    live.say(says, {})
     with serving(with_kafka.model_copy(update={"archived": says})) as client, ThreadPoolExecutor(1) as pool:
         before = asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY))
         answer = pool.submit(client.post, LIKES, json=like("to-disk"))
@@ -254,7 +254,7 @@ def test_nothing_is_accepted_before_the_archive_of_the_embedded_stack_has_it(wit
         while asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY)) == before:
             assert time.monotonic() < deadline
         assert not answer.done(), "the broker has it, and the archive does not"
-        live_archive.say(says, asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY)))
+        live.say(says, asyncio.run(kafka.log_ends(with_kafka.brokers, ACTIVITY)))
         assert answer.result().status_code == 200
 
 

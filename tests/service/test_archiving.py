@@ -24,7 +24,7 @@ from service.replay import archiving
 from service.settings import Settings
 from streams import broker, outputs
 from streams.archive import Archive
-from streams.archive_check import verify
+from streams.archive.check import verify
 
 RECORDS = 12_000
 

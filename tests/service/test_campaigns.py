@@ -14,7 +14,7 @@ from aggregates.ledger import Ledger, campaign_aggregate
 from aggregates.parsing import parse
 from aggregates.program_events import CampaignClosed, CampaignDefined, CampaignSettled, Place, StandingsKept
 from projections import registry
-from projections.runner import Runner
+from projections.upkeep.runner import Runner
 from service import closing
 from service.problems import Refusal
 from service.reads import Reads

@@ -14,7 +14,7 @@ from nicegui import app as nicegui_app
 from serving import serving
 
 from projections.answers import Standing
-from projections.browsing import Bucket, Lot
+from projections.queries.browsing import Bucket, Lot
 from service import console
 from service.api_keys import Keys, Scope
 from service.console import ambassadors, audit, audit_whatif, campaign, charts, community, markup, member, shell

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aggregates.database import open_database
-from projections import decisions
+from projections.queries import decisions
 from service.deciding import Deciding
 from service.settings import Settings
 

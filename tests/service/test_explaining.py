@@ -13,7 +13,7 @@ from test_whatif import SHARE, World, interaction
 
 from aggregates.rules import record_id
 from projections.answers import iso
-from projections.effects_answers import Effects
+from projections.answers.effects import Effects
 from service.render import explain
 
 DAY = 86_400_000

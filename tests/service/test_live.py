@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from live_world import Client, World
 
 from aggregates.database import open_database
-from projections import queries, standings_queries
+from projections import queries
+from projections.queries import standings
 from service.api import live as live_module
 from service.api import live_changes, live_readers, metrics
 from service.api.live import LiveEvents
@@ -153,7 +154,7 @@ class Play:
         elif score is None:
             assert not has_changed, f"nobody was told of {brand}/{campaign}/{member}"
         else:
-            points = dict(standings_queries.points_scores(conn, brand, campaign))
+            points = dict(standings.points_scores(conn, brand, campaign))
             assert (score["score"], score["rank"], score["final"]) == (points[member], None, False)
 
     def changed_since(self, begun: int) -> tuple[set[Any], set[Any], set[Any]]:

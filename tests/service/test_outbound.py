@@ -16,8 +16,8 @@ from aggregates.ledger import Ledger, account_id, campaign_aggregate
 from aggregates.ledger_store import Encoded, encoded
 from aggregates.program_events import CampaignClosed, CampaignSettled, Place, StandingsKept
 from projections import queries, registry
-from projections.runner import Runner
 from projections.statements import STATEMENTS
+from projections.upkeep.runner import Runner
 from schemas.codec import decode
 from schemas.topics import ACTIVITY, BALANCES, LEDGER, STANDINGS
 from service.broker import kafka

@@ -14,8 +14,9 @@ from live_world import World, rewarded
 from serving import serving
 
 from aggregates.ledger import account_id
-from projections import engagement_tables, standings_queries
-from projections.campaign_queries import with_tiers
+from projections.engagement import tables
+from projections.queries import standings
+from projections.queries.campaigns import with_tiers
 from service.api import quick as api_quick
 from service.api.gathered import Gathered
 from service.problems import Refusal
@@ -80,16 +81,16 @@ def test_standings_read_in_order_are_those_that_are_ranked_in_memory(filled_sett
     told = {"followers": 5, "platforms": "{}", "changes": "", "partition": 0, "epoch": "e", "stamp": 1}
     tiers = [{"brand": "acme", "member": f"m{n}", "tier": f"tier-{n}", **told} for n in range(0, len(points), 2)]
     with engine.begin() as conn:
-        conn.execute(engagement_tables.MEMBERS.insert(), [*tiers, {**tiers[1], "brand": "zen", "member": "m1"}])
+        conn.execute(tables.MEMBERS.insert(), [*tiers, {**tiers[1], "brand": "zen", "member": "m1"}])
     with engine.connect() as conn:
-        scores = standings_queries.points_scores(conn, "acme", "spring")
+        scores = standings.points_scores(conn, "acme", "spring")
         assert len(scores) == len(points) + 2
         for limit in (1, 2, 3, 5, 100):
             for start in range(13):
                 cursor = str(start)
-                ranked = standings_queries.standings(conn, "acme", "spring", "points", scores, {}, limit, cursor)
+                ranked = standings.standings(conn, "acme", "spring", "points", scores, {}, limit, cursor)
                 ranked = ranked.model_copy(update={"entries": with_tiers(conn, "acme", ranked.entries)})
-                assert standings_queries.points_page(conn, "acme", "spring", limit, cursor) == ranked
+                assert standings.points_page(conn, "acme", "spring", limit, cursor) == ranked
     engine.dispose()
 
 

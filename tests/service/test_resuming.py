@@ -14,8 +14,8 @@ from service.migrate import migrate
 from service.problems import Unusable
 from streams import readstate
 from streams.archive import Archive, writing
-from streams.archive_files import Archived
-from streams.live_archive import LiveArchive, say
+from streams.archive.files import Archived
+from streams.archive.live import LiveArchive, say
 
 EPOCH = "e1"
 

@@ -22,7 +22,7 @@ from aggregates.ledger import Batch, Ledger, Source, brand_aggregate, campaign_a
 from aggregates.ledger_store import encoded
 from aggregates.rules import TRIGGERS, mismatch
 from projections import registry
-from projections.runner import Runner
+from projections.upkeep.runner import Runner
 from schemas.codec import encode
 from schemas.topics import ACTIVITY, activity_key
 from service.definitions import documents

@@ -19,11 +19,11 @@ from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import Brand, Campaign, content_of
 from schemas.topics import ACTIVITY, activity_key
 from streams import readstate
-from streams.causes import Comparison
-from streams.decided import Decided, Scratch
 from streams.intake import Intake
 from streams.recent import Recent
 from streams.rederive import NO_LIMITS, Rederivation
+from streams.rederive.causes import Comparison
+from streams.rederive.decided import Decided, Scratch
 from streams.rewards import Rewards
 
 EPOCH = "e1"

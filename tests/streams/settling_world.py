@@ -19,9 +19,11 @@ from aggregates.ledger import Ledger, brand_aggregate, campaign_aggregate
 from aggregates.parsing import parse
 from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.settlement import close
-from projections import campaign_queries, engagement, registry, settlement_queries
+from projections import engagement, registry
 from projections.answers import Settlement, Standing
-from projections.runner import Runner
+from projections.queries import campaigns
+from projections.queries import settlement as settlement_queries
+from projections.upkeep.runner import Runner
 from schemas.codec import encode
 from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, TIERS, TRUSTED, WINDOWS, activity_key
@@ -196,7 +198,7 @@ class World:
 
     def settlement(self) -> Settlement | None:
         with self.engine.connect() as conn:
-            return campaign_queries.settled(conn, "acme", "spring")
+            return campaigns.settled(conn, "acme", "spring")
 
     def places(self) -> list[Standing]:
         with self.engine.connect() as conn:

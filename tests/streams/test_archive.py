@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregates.ledger import Source
-from streams import archive_files
-from streams.archive import HEAD, LOCK, Archive, Locked, writing
-from streams.archive_check import verify
-from streams.archive_files import Archived, Damaged, decode_run, encode_run
-from streams.journal import Frame, Journal, read_frames
-from streams.live_archive import say, settle
+from streams.archive import HEAD, LOCK, Archive, Locked, files, writing
+from streams.archive.check import verify
+from streams.archive.files import Archived, Damaged, decode_run, encode_run
+from streams.archive.journal import Frame, Journal, read_frames
+from streams.archive.live import say, settle
 
 ACCEPTED = "archived-1.json"
 TOPIC, EPOCH = "members.activity.v1", "e1"
@@ -262,7 +261,7 @@ class Countdown:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
         self.left = n
-        monkeypatch.setattr(archive_files.os, "fsync", self.wrap(os.fsync))
+        monkeypatch.setattr(files.os, "fsync", self.wrap(os.fsync))
         monkeypatch.setattr(Path, "replace", self.wrap(Path.replace))
         write = Path.write_bytes
 

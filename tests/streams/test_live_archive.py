@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregates.ledger import Source
-from streams import live_archive
 from streams.archive import Archive, writing
-from streams.archive_check import verify
-from streams.archive_files import Archived, Damaged
-from streams.live_archive import LiveArchive, settle
+from streams.archive import live as live_archive
+from streams.archive.check import verify
+from streams.archive.files import Archived, Damaged
+from streams.archive.live import LiveArchive, settle
 
 TOPIC, EPOCH = "members.activity.v1", "e1"
 STARTS = {0: 0, 1: 0}

@@ -31,9 +31,9 @@ from aggregates import rules
 from aggregates.ledger import Ledger, Source
 from aggregates.parsing import parse
 from schemas.topics import ACTIVITY
-from streams import causes, decided, readstate, recent
-from streams.causes import Cause, points_of
-from streams.rederive import WrongSecret
+from streams import readstate, recent
+from streams.rederive import WrongSecret, causes, decided
+from streams.rederive.causes import Cause, points_of
 
 MEMBERS = ["m1", "m2", "m3", "m4", "m5"]
 HOUR = 3_600_000

@@ -18,7 +18,7 @@ from settling_world import CLOSED_AT, END, HOUR, PARTITIONS, START, World
 from aggregates.database import open_database
 from aggregates.events import PrizeAwarded
 from aggregates.ledger import Ledger
-from projections.engagement_tables import ENGAGEMENT
+from projections.engagement.tables import ENGAGEMENT
 from schemas.codec import decode
 from schemas.topics import activity_key
 from service.roles.settlement import Settlements

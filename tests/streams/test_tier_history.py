@@ -15,9 +15,9 @@ from sqlalchemy import create_engine, text
 
 from projections.answers import iso
 from projections.engagement import apply
-from projections.engagement_tables import create_tables
+from projections.engagement.tables import create_tables
+from projections.engagement.tier_queries import member_tier, member_tiers
 from projections.queries import NotFound
-from projections.tier_queries import member_tier, member_tiers
 from schemas.codec import decode, encode
 from schemas.topics import TIERS
 from streams import readstate

@@ -1,0 +1,1 @@
+"""What keeps read models up with the ledger, builds them again, and proves them."""
