@@ -137,7 +137,7 @@ class StandingChange(_Answer):
 
 
 class CampaignSummary(_Answer):
-    """One campaign as it is now, by its version in force."""
+    """One campaign as it is, or was at a time, by its version in force."""
 
     campaign: str = Field(description="Campaign id", examples=["spring"])
     version: int = Field(description="Version of the definition in force", examples=[1])

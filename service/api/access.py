@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import api_keys
 from service.api import errors, sessions
+from service.api.params import only_known
 from service.api.rate_limit import SECOND_NS, RateLimit
 from service.api_keys import EVERY_BRAND, NOBODYS, Key, Keys
 from service.instants import now_ms
@@ -102,9 +103,12 @@ OPEN: Final = frozenset(
 
 
 def include(app: FastAPI, routes: APIRouter) -> None:
-    """Add routes, each of which asks for a key as `NEEDS` says. Raises LookupError for one that is not there."""
+    """Add routes, each of which asks for a key as `NEEDS` says, and takes no parameter that it does not have. Raises
+    LookupError for one that is not there."""
     needs = [NEEDS[name] for name in names_of(routes)]
     guards: list[Any] = [Depends(_authorized)]
+    if None not in needs:  # those who run it may add what they like to the addresses that they watch
+        guards.append(Depends(only_known))
     documented: dict[int | str, dict[str, Any]] = {}
     if app.state.keys is not None and None not in needs:
         guards.append(Security(BEARER))

@@ -23,9 +23,11 @@ routes = APIRouter(prefix="/v1/brands/{brand}", tags=["campaigns"], responses=er
 
 
 @routes.get("/campaigns", response_model=Campaigns)
-def campaigns(reads: ReadsOf, brand: BrandId, _: LedgerIncludes) -> Response:
+def campaigns(
+    reads: ReadsOf, brand: BrandId, _: LedgerIncludes, as_of: AsOf = None, known_at: KnownAt = None
+) -> Response:
     """A brand's campaigns: version in force, status (draft, scheduled, live, ended, settled), window, budget spent."""
-    return answer(reads.campaigns(brand))
+    return answer(reads.campaigns(brand, as_of=as_of, known_at=known_at))
 
 
 @routes.post(

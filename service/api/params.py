@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, HTTPException, Path, Query, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from projections.engagement.rates import Window
 from schemas.validate import MAX_ID
 from service.feeds.formats import FormatError, json_body
+from service.problems import Refusal
 from service.reads import Reads
 
 _INSIDE: Final = r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029]"
@@ -78,6 +81,25 @@ class _Strict(Request):
             return json_body(await self.body())
         except FormatError as error:
             raise HTTPException(400, f"body: {error}") from None
+
+
+async def only_known(request: Request) -> None:
+    """Raises `Refusal` for a parameter of the query that the route does not have: a misspelt `as_of` would be answered
+    with the number of now."""
+    if not request.scope["query_string"]:
+        return
+    known = _names(request.scope["route"].dependant)
+    for name in request.query_params:
+        if name not in known:
+            name = name[:80]
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean `{near[0]}`?" if near else f"it has {', '.join(sorted(known)) or 'none'}"
+            raise Refusal("invalid_request", f"{name}: this address has no such parameter; {hint}", field=name)
+
+
+def _names(of: Dependant) -> set[str]:
+    """The parameters of a query that a route takes, its dependencies' among them."""
+    return {param.alias for param in of.query_params}.union(*map(_names, of.dependencies))
 
 
 async def _reads(request: Request) -> Reads:  # a function that is not async would be called in a thread

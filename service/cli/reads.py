@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     command(app, "balance", "groundswell balance acme ann --as-of 2026-03-15T12:00:00Z")(balance)
     command(app, "statement", "groundswell statement acme ann --limit 20")(statement)
-    command(app, "campaigns", "groundswell campaigns acme")(campaigns)
+    command(app, "campaigns", "groundswell campaigns acme --as-of 2026-03-15T12:00:00Z")(campaigns)
     command(app, "standings", "groundswell standings acme spring --limit 10")(standings)
     command(app, "engagement", "groundswell engagement acme --window 7d --campaign spring")(engagement)
     command(app, "posts", "groundswell posts acme ann --window 7d")(posts)
@@ -88,13 +88,18 @@ def statement(
 
 
 def campaigns(
-    brand: Brand, min_position: MinPosition = None, data_dir: DataDir = None, as_json: AsJson = False
+    brand: Brand,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    min_position: MinPosition = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a brand's campaigns: version, status, window, and what each has spent of its budget."""
     from service.render import campaigns as render_campaigns
 
     with open_reads(data_dir) as reads:
-        found = reads.campaigns(brand, min_position=min_position)
+        found = reads.campaigns(brand, as_of=as_of, known_at=known_at, min_position=min_position)
     show(found, as_json, render_campaigns.campaigns)
 
 

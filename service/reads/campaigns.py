@@ -21,11 +21,14 @@ from service.reads.access import Access, check, effective, instants
 class CampaignReads(Access):
     """Reads of a brand's campaigns."""
 
-    def campaigns(self, brand: str, *, min_position: str | None = None) -> Campaigns:
-        """A brand's campaigns as they are now. Raises `Refusal`."""
+    def campaigns(
+        self, brand: str, *, as_of: str | None = None, known_at: str | None = None, min_position: str | None = None
+    ) -> Campaigns:
+        """A brand's campaigns as they are now, or were at a time. Raises `Refusal`."""
+        at, known = instants(as_of, known_at)
         with self.ledger(min_position) as conn:
             check(conn, brand, None)
-            return campaign_queries.campaigns(conn, brand, self.clock())
+            return campaign_queries.campaigns(conn, brand, self.clock(), at, known)
 
     def standings(
         self,

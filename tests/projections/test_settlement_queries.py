@@ -92,6 +92,8 @@ def test_what_is_open_closed_and_settled(engine: Engine, stream: Stream) -> None
         assert readstate.behind_marker(conn, "acme", "spring") == []
         listed = campaigns.campaigns(conn, "acme", 1_772_323_200_000).campaigns
         assert [(one.campaign, one.status) for one in listed] == [("spring", "settled"), ("summer", "live")]
+        of_then = campaigns.campaigns(conn, "acme", 1_772_323_200_000, 1_772_323_199_999, None).campaigns
+        assert [(one.campaign, one.status) for one in of_then] == [("spring", "scheduled"), ("summer", "scheduled")]
         settled = campaigns.settled(conn, "acme", "spring")
         assert settled is not None
         kept = stream.settled["acme", "spring"]

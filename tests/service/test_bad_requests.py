@@ -21,6 +21,7 @@ from serving import serving
 from aggregates.ledger import brand_aggregate
 from aggregates.program_events import BrandDefined
 from aggregates.programs import content_of, parse
+from service.api.access import NEEDS
 from service.api.errors import MAX_BODY
 from service.problems import MEDIA_TYPE
 from service.requests import REASON_PATTERN
@@ -215,6 +216,31 @@ def test_a_cursor_that_no_answer_gave_is_refused(client: httpx.Client, cursor: s
     if cursor != "5":  # which is one of standings
         answer = client.get("/v1/brands/acme/campaigns/spring/standings", params={"cursor": cursor})
         assert said(answer) == (422, "invalid_cursor")
+
+
+API = [name.replace("{brand}", "acme").replace("{campaign}", "spring") for name in NEEDS if " /v1/" in name]
+
+
+@pytest.mark.parametrize("name", API)
+def test_a_parameter_that_a_route_does_not_have_is_refused(client: httpx.Client, name: str) -> None:
+    method, _, path = name.partition(" ")
+    address = path.replace("{member}", "ann").replace("{redemption}", "5d41402abc4b2a76")
+    answer = client.request(method, address, params={"as_off": "2026-03-01T00:00:00Z"}, headers=KEY)
+    assert said(answer) == INVALID
+    assert (answer.json()["field"], "no such parameter" in answer.json()["detail"]) == ("as_off", True)
+
+
+@pytest.mark.parametrize("query", ["as_off", "as_off=", "As_Of=2026-03-01T00:00:00Z", "limit=5", "%C3%A4=1", "a%0Ab=1"])
+def test_a_misspelt_parameter_is_no_question_about_now(client: httpx.Client, query: str) -> None:
+    answer = client.get(f"{ANN}/balance?{query}")
+    assert said(answer) == INVALID
+    if query.startswith("as"):
+        assert answer.json()["detail"] == "as_off: this address has no such parameter; did you mean `as_of`?"
+
+
+def test_those_who_watch_it_may_add_a_parameter_to_the_address(client: httpx.Client) -> None:
+    for path in ("/healthz", "/metrics"):
+        assert client.get(path, params={"x": "1"}).status_code == 200
 
 
 SEGMENT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)

@@ -14,6 +14,7 @@ from aggregates.ledger import Ledger, campaign_aggregate
 from aggregates.parsing import parse
 from aggregates.program_events import CampaignClosed, CampaignDefined, CampaignSettled, Place, StandingsKept
 from projections import registry
+from projections.answers import iso
 from projections.upkeep.runner import Runner
 from service import closing
 from service.problems import Refusal
@@ -82,6 +83,40 @@ def test_campaigns_are_listed_by_start_with_what_they_spent_of_their_budget(sett
     with pytest.raises(Refusal, match="There is no brand `nope`"):
         reads.campaigns("nope")
     reads.close()
+
+
+def test_campaigns_as_of_a_time_are_those_in_force_then_and_known_at_one_those_recorded_by_then(
+    settings: Settings,
+) -> None:
+    window = {"starts_at": "2026-03-01T00:00:00Z", "ends_at": "2026-04-01T00:00:00Z"}
+    of_two = {"version": 2, "effective_at": "2026-03-01T01:30:00Z", "budget": 500}
+    content = content_of(parse({"campaign": "spring", "brand": "acme", **window, **of_two}, "test"))
+    append(settings, SPRING, 1, CampaignDefined("acme", "spring", 2, MARCH + HOUR, content, MARCH + HOUR))
+    closed = CampaignClosed("acme", "spring", 2, APRIL, APRIL + HOUR)
+    settled = CampaignSettled("acme", "spring", 2, "points", 4, 3, 1100, APRIL + HOUR, APRIL + 2 * HOUR)
+    append(settings, SPRING, 2, closed, settled)
+
+    with serving(settings) as client:
+
+        def then(**at: int) -> tuple[Any, ...]:
+            params = {name: iso(ms) for name, ms in at.items()}
+            (one,) = client.get("/v1/brands/acme/campaigns", params=params).raise_for_status().json()["campaigns"]
+            return one["version"], one["status"], one["budget_spent"], one["closed_at"], one["settled_at"]
+
+        assert then(as_of=MARCH - 1) == (1, "scheduled", None, None, None)
+        assert then(as_of=MARCH) == (1, "live", None, None, None)
+        assert then(as_of=MARCH + 2 * HOUR - 1) == (2, "live", 30, None, None)
+        assert then(as_of=MARCH + 2 * HOUR) == (2, "live", 50, None, None)
+        assert then(as_of=MARCH + 3 * HOUR) == (2, "live", 100, None, None)
+        assert then(as_of=APRIL) == (2, "ended", 100, None, None)
+        ends = iso(APRIL + HOUR), iso(APRIL + 2 * HOUR)
+        assert then(as_of=APRIL + HOUR) == (2, "settled", 100, *ends), "prizes are as of the closing"
+        assert then(as_of=APRIL + HOUR, known_at=APRIL + HOUR) == (2, "ended", 100, ends[0], None)
+        at = MARCH + 3 * HOUR
+        assert then(as_of=at, known_at=MARCH + HOUR - 1) == (1, "live", None, None, None)
+        assert then(as_of=at, known_at=MARCH + 2 * HOUR + 1_000) == (2, "live", 50, None, None)
+        assert client.get("/v1/brands/acme/campaigns", params={"known_at": iso(MARCH - 1)}).json()["campaigns"] == []
+        assert client.get("/v1/brands/acme/campaigns", params={"as_of": "March"}).json()["code"] == "invalid_time"
 
 
 def test_standings_of_a_settled_campaign_are_live_and_final_and_the_settled_ones_are_kept_whole(
