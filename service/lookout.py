@@ -84,8 +84,8 @@ class Watch(Generic[Seen]):
         return len(self._waiting)
 
     async def until(self, holds: Callable[[Seen], bool], seconds: float) -> Seen:
-        """What was seen when it held. `holds` is called with each look in turn. Raises TimeoutError, and what keeps
-        the look from being taken."""
+        """What was seen when it held. `holds` is called with each look in turn. Raises TimeoutError, what `holds`
+        raises, and what keeps the look from being taken."""
         future: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()
         self._waiting[future] = holds
         if self._watcher is None:
@@ -113,15 +113,18 @@ class Watch(Generic[Seen]):
     async def _look(self, asked: Mapping[asyncio.Future[Seen], Callable[[Seen], bool]]) -> None:
         try:
             seen = await self.now()
-            holding = [future for future, holds in asked.items() if holds(seen)]
         except Exception as error:
             for future in asked:
                 if not future.done():  # nobody who was given up meanwhile
                     future.set_exception(error)
-        else:
-            for future in holding:
-                if not future.done():
+            return
+        for future, holds in asked.items():
+            try:
+                if holds(seen) and not future.done():
                     future.set_result(seen)
+            except Exception as error:
+                if not future.done():
+                    future.set_exception(error)
 
     async def close(self) -> None:
         """Nobody waits any more; a look that is under way ends first: its connection would come back to nobody."""

@@ -20,11 +20,13 @@ class Positions:
     """Tells reads when the ledger's read models are where they want them. Used within one event loop."""
 
     def __init__(self, reads: Reads) -> None:
+        self._partitions = reads.partitions
         self._watch: Watch[LedgerReached] = Watch(reads.ledger_seen)
 
     async def ledger(self, min_position: str) -> None:
-        """Return once the ledger's read models include a position. Raises `Refusal` when that takes too long."""
-        holds = includes(min_position)
+        """Return once the ledger's read models include a position. Raises `Refusal` when that takes too long, and for
+        what is no position."""
+        holds = includes(min_position, self._partitions)
         if len(self._watch) >= WAITERS:
             if holds(await self._watch.now()):
                 return

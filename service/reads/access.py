@@ -41,6 +41,7 @@ class Access:
         self._whole: Ledger | None = None
         self._opening = Lock()
         self.min_posts = settings.min_posts
+        self.partitions = settings.partitions
         self.clock = clock
         self._engagement = EngagementPositions()
         self._places = BoundedSemaphore(WAITERS)
@@ -115,13 +116,16 @@ class Access:
 
     def wait_for_ledger(self, min_position: str) -> None:
         """Return once the ledger's read models include a position. Raises `Refusal` when that takes too long."""
-        self._wait(min_position, self.ledger_seen, includes(min_position), time.monotonic() + WAIT_SECONDS)
+        holds = includes(min_position, self.partitions)
+        self._wait(min_position, self.ledger_seen, holds, time.monotonic() + WAIT_SECONDS)
 
     def wait_for_panes(self, min_position: str) -> None:
         """Return once the engagement tables include a position. Raises `Refusal` when that takes too long."""
         asked = wanted(min_position)
         deadline = time.monotonic() + WAIT_SECONDS
         offsets: Mapping[int, int] = asked.offsets
+        if max(offsets, default=0) >= self.partitions:
+            _check_partitions(offsets, self.ledger_seen.first(deadline)[1], self.partitions)
         if asked.notification:
             decided = self._wait(
                 min_position, self.ledger_seen, lambda seen: seen.decided >= asked.notification, deadline
@@ -154,21 +158,34 @@ class Access:
         raise not_reached(min_position)
 
 
-def includes(min_position: str) -> Callable[[LedgerReached], bool]:
+def includes(min_position: str, partitions: int) -> Callable[[LedgerReached], bool]:
     """Whether the ledger's read models include a position, to be asked of one look after the other. Raises `Refusal`
-    for what is no position."""
+    for what is no position; so does what it returns, for a partition that is not there."""
     asked = wanted(min_position)
     target = asked.notification
 
     def holds(seen: LedgerReached) -> bool:
         nonlocal target
         if asked.offsets and not target:
+            _check_partitions(asked.offsets, seen, partitions)
             if not _reached(seen.offsets, asked.offsets):
                 return False
             target = seen.decided
         return seen.read >= target
 
     return holds
+
+
+def _check_partitions(asked: Mapping[int, int], seen: LedgerReached, partitions: int) -> None:
+    """Raises `Refusal` for a partition beyond those of the settings that no worker has read either."""
+    for partition in asked:
+        if partition >= partitions and partition not in seen.offsets:
+            raise Refusal(
+                "invalid_position",
+                f"min_position: the activity log has {partitions} partitions, so none is {partition}; give the "
+                "`position` of an answer, or partition:offset of a record. (GROUNDSWELL_PARTITIONS says how many.)",
+                field="min_position",
+            )
 
 
 def not_reached(min_position: str) -> Refusal:

@@ -16,10 +16,13 @@ from fastapi import Request
 from serving import serving
 
 from aggregates.database import open_database
+from aggregates.ledger import Source
+from schemas.topics import ACTIVITY
 from service.api import commands, positions
 from service.problems import MEDIA_TYPE, PROBLEMS
 from service.reads import access
 from service.settings import Settings
+from streams import readstate
 
 ANN = "/v1/brands/acme/members/ann"
 
@@ -174,7 +177,7 @@ def test_min_position_is_met_by_what_the_read_models_include(client: httpx.Clien
     assert client.get("/v1/brands/acme/tiers", params={"min_position": position}).status_code == 200
 
 
-@pytest.mark.parametrize("position", ["7", "0:4", "3:0"])
+@pytest.mark.parametrize("position", ["7", "0:4"])
 def test_min_position_gives_up_with_a_problem_after_a_while(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, position: str
 ) -> None:
@@ -183,8 +186,27 @@ def test_min_position_gives_up_with_a_problem_after_a_while(
     problem(client.get("/v1/brands/acme/tiers", params={"min_position": position}), 504, "position_not_reached")
 
 
-def test_a_position_that_is_none_is_refused(client: httpx.Client) -> None:
-    problem(client.get(f"{ANN}/balance", params={"min_position": "soon"}), 422, "invalid_position")
+@pytest.mark.parametrize("position", ["soon", "9:1", "0:3,1:0"])
+@pytest.mark.parametrize("path", [f"{ANN}/balance", "/v1/brands/acme/tiers", "/v1/brands/acme/campaigns/spring/report"])
+def test_a_position_that_is_none_is_refused_at_once(client: httpx.Client, path: str, position: str) -> None:
+    begun = time.monotonic()
+    problem(client.get(path, params={"min_position": position}), 422, "invalid_position")
+    assert time.monotonic() - begun < access.WAIT_SECONDS / 2
+
+
+def test_a_partition_that_a_worker_has_read_is_there_whatever_the_settings_say(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "WAIT_SECONDS", 0.1)
+    engine = open_database(settings.database)
+    source = Source(ACTIVITY, "e1", 1)
+    readstate.take(engine, source, "w")
+    with engine.begin() as conn:
+        conn.exec_driver_sql(f"INSERT INTO ledger_positions VALUES ('{source.name}', 0, 'w', 1)")
+    engine.dispose()
+    with serving(settings) as own:
+        for path in (f"{ANN}/balance", "/v1/brands/acme/tiers"):
+            problem(own.get(path, params={"min_position": "1:0"}), 504, "position_not_reached")
 
 
 def test_engagement_is_only_certain_up_to_what_the_tables_have_consumed(settings: Settings) -> None:

@@ -148,6 +148,19 @@ def test_who_waits_in_vain_is_told_in_time_and_what_keeps_a_look_from_being_take
     asyncio.run(play())
 
 
+def test_who_asks_for_what_cannot_be_is_told_so_alone() -> None:
+    def fails(_: int) -> bool:
+        raise LookupError("there is no such thing")
+
+    async def play() -> list[int | BaseException]:
+        watch = Watch(Lookout(Counter().look))
+        asked = watch.until(fails, FAR), watch.until(lambda seen: seen >= 2, FAR)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    no, yes = asyncio.run(play())
+    assert (str(no), yes) == ("there is no such thing", 2)
+
+
 def test_it_is_closed_only_when_the_look_under_way_has_ended() -> None:
     counter = Counter()
     counter.may_end.clear()
