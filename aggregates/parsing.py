@@ -128,6 +128,8 @@ class _Reader:
         items = (found,) if isinstance(found, str) else found
         if not isinstance(items, list | tuple):
             self.fail(key, f"write a list such as [{allowed[0] if allowed else 'x'}], not {_shown(found)}")
+        if not items and self.value.get(key) is not None:  # `content_of` writes none, so what is stored has none
+            self.fail(key, f"an empty list names nothing; leave `{key}` out for any, or write what it is about")
         checked = [self.checked_choice(key, i, allowed) if allowed else self.checked_id(key, i) for i in items]
         return tuple(sorted(set(checked)))
 

@@ -197,6 +197,9 @@ def test_every_multiplier_in_thousandths_survives_its_text(milli: int):
         (rule_with, {"caps": {"per_day": 2.5}}, "write a whole number"),
         (rule_with, {"hold": "2 weeks"}, "write it like 14d, 12h or 0d"),
         (rule_with, {"kind": ["likes"]}, "did you mean `like`?"),
+        (rule_with, {"kind": []}, "earn[0].kind: an empty list names nothing; leave `kind` out for any"),
+        (rule_with, {"surface": []}, "earn[0].surface: an empty list"),
+        (rule_with, {"platform": []}, "earn[0].platform: an empty list"),
         (rule_with, {"per_minor": 100}, "only a rule on purchase or referral counts money"),
         (rule_with, {"on": "purchase", "kind": ["like"]}, "only a rule on interaction has this filter"),
         (rule_with, {"on": "purchase", "caps": {"per_post": 1}}, "only a rule on interaction has posts"),
@@ -212,6 +215,13 @@ def test_a_mistake_is_said_in_one_line_that_names_the_document(build: Any, chang
     assert said in str(error.value)
     assert str(error.value).startswith("a.yaml: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_rule_about_any_is_stored_without_filters_and_read_back():
+    for written in ({}, {"kind": None, "surface": None, "platform": None}):
+        campaign = rule_with(**written)
+        assert "[]" not in content_of(campaign)
+        assert from_content(content_of(campaign)) == campaign
 
 
 def test_two_rules_of_one_campaign_cannot_share_a_name():
