@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     archived: Path | None = Field(
         None, description="File in which the embedded stack's archiver says what is on disk; set by `up`."
     )
-    partitions: int = Field(4, ge=1, le=1024, description="Partitions of a topic that is created.")
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of the activity log, and of new topics.")
     host: str = Field(
         "127.0.0.1", min_length=1, description="Address the API listens on; one that is not loopback needs API keys."
     )

@@ -44,6 +44,11 @@ async def check(settings: Settings) -> list[str]:
         wrong = [
             f"{topic.name} is missing: run `groundswell topics create`" for topic in TOPICS if topic.name not in there
         ]
+        if count not in (None, settings.partitions):
+            wrong.append(
+                f"{ACTIVITY} has {count} partitions and GROUNDSWELL_PARTITIONS is {settings.partitions}: set it to "
+                f"{count} for every role"
+            )
         for topic in TOPICS:
             if count is not None and there.get(topic.name, count) != count:
                 wrong.append(

@@ -12,9 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import own_broker
 import pytest
 import typer.main
 
+from schemas.topics import ACTIVITY
 from service import cli
 from service.api_keys import Keys
 from service.reads import Reads
@@ -54,7 +56,7 @@ Run = Callable[..., Done]
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command where nothing is set."""
     monkeypatch.chdir(tmp_path)
-    for name in ("KAFKA", "DATABASE", "DATA_DIR", "SECRET", "DEBUG", "EPOCH", "HOST", "API_KEYS_FILE"):
+    for name in ("KAFKA", "DATABASE", "DATA_DIR", "SECRET", "DEBUG", "EPOCH", "HOST", "API_KEYS_FILE", "PARTITIONS"):
         monkeypatch.delenv(f"GROUNDSWELL_{name}", raising=False)
 
     def run(*arguments: str) -> Done:
@@ -327,9 +329,17 @@ def test_apply_check_accepts_without_publishing(run: Run, tmp_path: Path) -> Non
     assert run("balance", "other", "ann").code == 2
 
 
-def test_topics_are_created_once_and_checked(with_broker: Run) -> None:
-    assert json.loads(with_broker("topics", "create", "--json").out) == {"created": []}
-    assert with_broker("topics", "check").code == 0
+def test_topics_are_created_once_and_checked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with own_broker.running() as address:
+        monkeypatch.setenv("GROUNDSWELL_KAFKA", address)
+        assert run("topics", "check").code == 1
+        assert ACTIVITY in json.loads(run("topics", "create", "--json").out)["created"]
+        assert json.loads(run("topics", "create", "--json").out) == {"created": []}
+        assert run("topics", "check").code == 0
+        monkeypatch.setenv("GROUNDSWELL_PARTITIONS", "8")
+        done = run("topics", "check", "--json")
+    said = f"{ACTIVITY} has 4 partitions and GROUNDSWELL_PARTITIONS is 8: set it to 4 for every role"
+    assert (done.code, json.loads(done.out)) == (1, {"problems": [said]})
 
 
 def test_lines_that_are_refused_are_kept_beside_those_that_are_taken(with_broker: Run, tmp_path: Path) -> None:
