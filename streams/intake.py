@@ -169,10 +169,17 @@ class Intake:
             raise Rejected(
                 Reason.IN_THE_FUTURE, f"occurred_at {value['occurred_at']} is more than a day after {record.timestamp}"
             )
-        judged = self._judge(kind, value, brand, member)
-        if self.recent.add(identity(kind, brand, member, value["event_id"]), record.offset):
+        ident = identity(kind, brand, member, value["event_id"])
+        judged: Judgement | None = None
+        try:
+            judged = self._judge(kind, value, brand, member)
+        except Rejected:  # the first record with an id counts, whatever a later one says
+            if not self.recent.has(ident, record.offset):
+                raise
+        if self.recent.add(ident, record.offset):
             self.state.counts["duplicate"] += 1
             return None
+        assert judged is not None
         self.state.counts["accepted"] += 1
         return self._enrich(kind, value, judged, record.offset)
 

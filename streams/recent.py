@@ -35,6 +35,11 @@ class Recent:
     def __len__(self) -> int:
         return len(self._seen)
 
+    def has(self, ident: bytes, offset: int) -> bool:
+        """Whether `add` would be True; notes nothing."""
+        before = self._seen.get(ident)
+        return before is not None and before > offset - HORIZON_OFFSETS
+
     def add(self, ident: bytes, offset: int) -> bool:
         """Note a record that is not rejected; True when its id was seen within the horizon. Renews the id."""
         seen = self._seen

@@ -112,7 +112,7 @@ class Model:
     """Event ids of the `ReferralDue` records."""
     _most: dict[tuple[str, str], list[tuple[int, int, int]]] = field(default_factory=lambda: defaultdict(list))
     _joined: dict[tuple[str, str, str], list[tuple[int, int, bool]]] = field(default_factory=lambda: defaultdict(list))
-    _seen: set[tuple[str, str, str, str]] = field(default_factory=set)
+    _seen: set[tuple[str | None, ...]] = field(default_factory=set)
 
     def fold(self, partition: int, records: Iterable[Any]) -> None:
         """Take one partition's records in order; each partition has its own members."""
@@ -122,7 +122,11 @@ class Model:
             except DecodeError:
                 self.letters[partition, record.offset] = "undecodable"
                 continue
+            ident = (kind, value["brand_id"], value.get("member_id"), value.get("event_id"))
             why = refusal(kind, value, record)
+            if why == "wrong_currency" and ident in self._seen:
+                self.duplicates += 1
+                continue
             if why:
                 self.letters[partition, record.offset] = why
                 continue
@@ -130,7 +134,6 @@ class Model:
                 continue
             if kind == "ReferralDue":
                 self.referrals[value["event_id"]] += 1
-            ident = (kind, value["brand_id"], value["member_id"], value["event_id"])
             if ident in self._seen:
                 self.duplicates += 1
                 continue

@@ -21,6 +21,7 @@ from exact_bench import (
 
 from aggregates.activity import Activity
 from schemas.topics import activity_key
+from streams import recent
 from streams.intake import Intake, Limits, TooManyRejected
 from streams.readstate import ReadState
 from streams.recent import Recent
@@ -113,6 +114,26 @@ def test_the_same_id_again_is_dropped_and_counted_but_a_refused_one_may_be_corre
     good = record(10, "Purchase", purchase())
     activities, letters = take(made, bad, good, good._replace(offset=11))
     assert (len(activities), len(letters), made.state.counts["duplicate"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("changed", [{"campaign_id": "nope"}, {"currency": "USD"}])
+def test_a_known_id_is_a_duplicate_whatever_the_repetition_says(changed):
+    made = intake()
+    good, other = record(9, "Purchase", purchase()), record(10, "Purchase", purchase(**changed))
+    activities, letters = take(made, good, other, other._replace(offset=11), good._replace(offset=12))
+    assert (len(activities), letters, made.state.counts["duplicate"]) == (1, [], 3)
+
+
+def test_what_was_refused_is_judged_anew_when_it_is_sent_again(monkeypatch):
+    made, now = intake(), record(12, "Purchase", purchase(campaign_id="autumn"))
+    letters = take(made, now._replace(offset=9), now._replace(offset=10))[1]
+    assert letters == [(9, "unknown_campaign"), (10, "unknown_campaign")]
+    take(made, definition(11, {**CAMPAIGN, "campaign": "autumn"}))
+    activities, letters = take(made, now, now._replace(offset=13))
+    assert (len(activities), letters, made.state.counts["duplicate"]) == (1, [], 1)
+    monkeypatch.setattr(recent, "HORIZON_OFFSETS", 5)
+    gone = record(18, "Purchase", purchase(campaign_id="nope"))
+    assert take(made, gone)[1] == [(18, "unknown_campaign")], "beyond the horizon nobody knows the id"
 
 
 def test_followers_of_an_event_update_the_profile_on_member_posts_only():

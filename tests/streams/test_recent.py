@@ -23,7 +23,11 @@ def test_a_duplicate_is_an_id_seen_within_the_horizon(ids):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "HORIZON_OFFSETS", HORIZON)
         recent = Recent()
-        found = [recent.add(bytes([ident]), offset) for offset, ident in enumerate(ids)]
+        found = []
+        for offset, ident in enumerate(ids):
+            has = [recent.has(bytes([ident]), offset) for _ in range(2)]
+            found.append(recent.add(bytes([ident]), offset))
+            assert has == [found[-1]] * 2
         assert found == [slow_is_duplicate(ids, offset) for offset in range(len(ids))]
         assert len(recent) <= HORIZON
 
