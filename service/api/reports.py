@@ -32,7 +32,9 @@ def ambassadors(
     reads: ReadsOf,
     brand: BrandId,
     window: WindowOf = Window.MONTH,
-    tier: Annotated[str | None, Query(description="Only members who are in this tier now")] = None,
+    tier: Annotated[
+        str | None, Query(description="Only members who are in this tier, now or as of `as_of`", examples=["nano"])
+    ] = None,
     limit: Limit = 20,
     as_of: AsOf = None,
     known_at: NoKnownAt = None,

@@ -31,7 +31,10 @@ DataDir = Annotated[
         help="Directory of the embedded stack to work on; without a running one there, the settings say where.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the HTTP body, unchanged, instead of tables.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON instead of tables: the HTTP body, unchanged, where there is a route."),
+]
 
 
 def _some(value: str) -> str:
@@ -44,20 +47,36 @@ Brand = Annotated[str, typer.Argument(metavar="BRAND", callback=_some, help="Bra
 Member = Annotated[str, typer.Argument(metavar="MEMBER", callback=_some, help="Member id, an opaque pseudonym.")]
 Campaign = Annotated[str, typer.Argument(metavar="CAMPAIGN", callback=_some, help="Campaign id.")]
 AsOf = Annotated[
-    str | None, typer.Option("--as-of", metavar="T", help="Effective time, ISO 8601 with zone; default: now.")
+    str | None,
+    typer.Option("--as-of", metavar="T", help="Effective time, such as 2026-03-15T12:00:00Z, with zone; default: now."),
 ]
 KnownAt = Annotated[
-    str | None, typer.Option("--known-at", metavar="T", help="Only what had been recorded by T, ISO 8601 with zone.")
+    str | None,
+    typer.Option("--known-at", metavar="T", help="Only what had been recorded by T, such as 2026-03-15T12:00:00Z."),
+]
+NoKnownAt = Annotated[
+    str | None,
+    typer.Option(
+        "--known-at", metavar="T", help="Refused: engagement keeps no recorded time; `replay known-at` answers that."
+    ),
 ]
 MinPosition = Annotated[
     str | None,
-    typer.Option("--min-position", metavar="P", help="Wait for this position: one of an answer, or partition:offset."),
+    typer.Option(
+        "--min-position",
+        metavar="P",
+        help="Wait for an answer's `position`, such as 471, or a record's, such as 2:150.",
+    ),
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows at most.")]
 WindowOf = Annotated[Window, typer.Option("--window", help="Length of the window that ends at --as-of.")]
-CampaignOf = Annotated[str | None, typer.Option("--campaign", metavar="C", help="Only what counts for it.")]
-PlatformOf = Annotated[str | None, typer.Option("--platform", metavar="P", help="Only this platform.")]
-Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended: its next_cursor.")]
+CampaignOf = Annotated[
+    str | None, typer.Option("--campaign", metavar="C", help="Only what counts for this campaign, by id.")
+]
+PlatformOf = Annotated[str | None, typer.Option("--platform", metavar="P", help="Only this platform, such as x.")]
+Cursor = Annotated[
+    str | None, typer.Option("--cursor", metavar="C", help="Go on where a page ended: its `next_cursor`.")
+]
 
 
 _SAYS = {

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Key = Annotated[
     str | None,
-    typer.Option("--key", help="Idempotency key: again with it does nothing, and says the same. Default: a new one."),
+    typer.Option(
+        "--key", metavar="K", help="Idempotency key, such as order-17: again with it does nothing. Default: a new one."
+    ),
 ]
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait for the decision.")]
 Carry = Callable[["Commands"], Callable[["Command", float], Awaitable[Any]]]
@@ -51,7 +53,9 @@ def redeem(
 def cancel(
     brand: Brand,
     member: Member,
-    redemption: Annotated[str, typer.Argument(metavar="REDEMPTION", help="Entry id of the redemption.")],
+    redemption: Annotated[
+        str, typer.Argument(metavar="REDEMPTION", help="Entry id of the redemption, as `statement` has it.")
+    ],
     key: Key = None,
     timeout: Timeout = 10.0,
     data_dir: DataDir = None,

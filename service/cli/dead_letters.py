@@ -39,7 +39,7 @@ class State(StrEnum):
 
 Reasons = Annotated[
     list[Reason] | None,
-    typer.Option("--reason", metavar="R", help="Only this reason; may be given several times."),
+    typer.Option("--reason", metavar="R", help="Only this reason, such as unknown_campaign; may be given again."),
 ]
 Partition = Annotated[
     int | None, typer.Option("--partition", metavar="P", min=0, help="Only records of this partition of the log.")
@@ -48,8 +48,13 @@ Since = Annotated[
     str | None,
     typer.Option("--since", metavar="T", help="Only records stamped at T or later: ISO 8601 with zone, or epoch ms."),
 ]
-Until = Annotated[str | None, typer.Option("--until", metavar="T", help="Only records stamped before T.")]
-OfBrand = Annotated[str | None, typer.Option("--brand", metavar="B", help="Only records whose key names this brand.")]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", metavar="T", help="Only records stamped before T: ISO 8601 with zone, or epoch ms."),
+]
+OfBrand = Annotated[
+    str | None, typer.Option("--brand", metavar="B", help="Only records whose key names this brand, by id.")
+]
 Place = Annotated[
     str, typer.Argument(metavar="PARTITION:OFFSET", help="Where the refused record stands in the activity log.")
 ]

@@ -51,7 +51,7 @@ def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key, the middle part of it.")],
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key, its middle part; `keys list` has it.")],
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

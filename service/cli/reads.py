@@ -19,6 +19,7 @@ from service.cli.command import (
     Limit,
     Member,
     MinPosition,
+    NoKnownAt,
     PlatformOf,
     WindowOf,
     command,
@@ -27,7 +28,7 @@ from service.cli.command import (
     show,
 )
 
-MemberOf = Annotated[str | None, typer.Option("--member", metavar="M", help="Only this member.")]
+MemberOf = Annotated[str | None, typer.Option("--member", metavar="M", help="Only this member, by id.")]
 Entry = Annotated[str | None, typer.Argument(metavar="ENTRY", help="Entry id of the statement; default: all.")]
 EventOf = Annotated[
     str | None,
@@ -143,7 +144,7 @@ def engagement(
     platform: PlatformOf = None,
     member: MemberOf = None,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -184,7 +185,7 @@ def posts(
     platform: PlatformOf = None,
     limit: Limit = 100,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -213,7 +214,7 @@ def tiers(
     platform: PlatformOf = None,
     member: MemberOf = None,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,

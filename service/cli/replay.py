@@ -24,7 +24,7 @@ from service.cli.command import (
 Names = Annotated[list[str], typer.Argument(metavar="NAME…|all", help="Read models as `digest` lists them, or all.")]
 StopAt = Annotated[
     int | None,
-    typer.Option("--stop-at", metavar="P", min=0, help="Build up to this ledger position, and swap nothing."),
+    typer.Option("--stop-at", metavar="P", min=0, help="Build up to this ledger position, a number, and swap nothing."),
 ]
 From = Annotated[
     int, typer.Option("--from", metavar="P", min=1, help="The first ledger position whose records are sent again.")

@@ -16,6 +16,7 @@ from service.cli.command import (
     KnownAt,
     Limit,
     MinPosition,
+    NoKnownAt,
     WindowOf,
     command,
     open_reads,
@@ -24,10 +25,16 @@ from service.cli.command import (
 )
 
 Position = Annotated[
-    int | None, typer.Option("--position", min=0, metavar="P", help="Only the ledger up to this position.")
+    int | None,
+    typer.Option("--position", min=0, metavar="P", help="Only the ledger up to this position, such as 471."),
 ]
 
-TierOf = Annotated[str | None, typer.Option("--tier", metavar="T", help="Only members who are in this tier now.")]
+TierOf = Annotated[
+    str | None,
+    typer.Option(
+        "--tier", metavar="TIER", help="Only members who are in this tier, such as nano, now or as of --as-of."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +83,7 @@ def report(
     brand: Brand,
     campaign: Campaign,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -95,7 +102,7 @@ def ambassadors(
     tier: TierOf = None,
     limit: Limit = 20,
     as_of: AsOf = None,
-    known_at: KnownAt = None,
+    known_at: NoKnownAt = None,
     min_position: MinPosition = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,

@@ -106,6 +106,24 @@ def test_the_help_of_every_command_has_an_example_of_it(bare: Run, path: tuple[s
     assert "--data-dir" in done.out
 
 
+@pytest.mark.parametrize("path", EVERY, ids=" ".join)
+def test_the_help_of_an_option_says_what_its_value_looks_like(path: tuple[str, ...]) -> None:
+    for one in EVERY[path].params:
+        said = getattr(one, "help", None) or ""
+        if one.metavar == "T":
+            assert any(how in said for how in ("ISO 8601", "2026-03-15T12:00:00Z", "Refused")), (one.name, said)
+        elif one.metavar == "P":
+            assert any(how in said for how in ("such as", "position", "partition")), (one.name, said)
+        elif one.name in ("tier", "key", "reason", "rate"):
+            assert "such as" in said or one.metavar == "WORDS", (one.name, said)
+
+
+def test_the_help_says_that_engagement_has_no_recorded_time(run: Run) -> None:
+    for path in (("engagement", "acme"), ("posts", "acme", "ann"), ("tiers", "acme"), ("report", "acme", "spring")):
+        assert "--known-at T Refused" in " ".join(run(path[0], "--help").out.split())
+        assert "known_at_needs_rederive" in run(*path, "--known-at", "2026-03-15T12:00:00Z").line
+
+
 def test_help_imports_nothing_heavy() -> None:
     check = (
         "import sys, service.cli; print({'sqlalchemy','aiokafka','fastapi','faust','eventsourcing'} & {*sys.modules})"
