@@ -13,8 +13,8 @@ from aggregates.database import open_database, without_password
 from projections import queries, registry
 from projections.upkeep.runner import positions as projection_positions
 from schemas.topics import ACTIVITY
+from service import heartbeats, outbound, outbox
 from service.broker import kafka
-from service.roles import heartbeats, outbound, outbox
 from service.settings import Settings
 from streams import readstate
 

@@ -23,10 +23,9 @@ from aggregates.program_decisions import (
     evolve_campaign,
 )
 from aggregates.program_events import CampaignDefined, ProgramEvent
-from service import yaml_text
+from service import outbox, yaml_text
 from service.instants import now_ms
 from service.problems import Refusal, Unusable
-from service.roles import outbox
 from service.settings import Settings
 
 POLL_SECONDS: Final = 0.05

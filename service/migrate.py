@@ -7,9 +7,9 @@ from aggregates.ledger import Ledger
 from projections import registry, retroactive
 from projections.engagement import tables
 from projections.upkeep import runner
+from service import heartbeats, outbox
 from service.dead_letters import listing
 from service.problems import Unusable
-from service.roles import heartbeats, outbox
 from streams import epochs, readstate
 
 

@@ -15,9 +15,9 @@ from aggregates.database import open_database
 from projections import engagement, queries, registry
 from projections.upkeep.runner import positions as projection_positions
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
+from service import outbound, outbox
 from service.broker import kafka
 from service.problems import Unusable
-from service.roles import outbound, outbox
 from service.settings import Settings
 from streams import outputs, readstate
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
+from service import heartbeats
 from service.api import (
     access,
     activity,
@@ -34,7 +35,6 @@ from service.api_keys import Keys
 from service.broker import kafka
 from service.commands import Commands
 from service.reads import Reads
-from service.roles import heartbeats
 
 if TYPE_CHECKING:
     from service.settings import Settings

@@ -100,8 +100,8 @@ def republish(start: From = 1, data_dir: DataDir = None, as_json: AsJson = False
     Consumers drop what they have by the position in each record.
     """
     from aggregates.database import open_database
+    from service import outbound
     from service.render import replay as render_replay
-    from service.roles import outbound
 
     engine = open_database(settings_of(data_dir).database)
     try:

@@ -153,7 +153,7 @@ def topics_accept(
     """Go on with the logs as they are, after a topic was made anew or cut; says what is lost."""
     import asyncio
 
-    from service.broker import accept
+    from service import accept
 
     settings = settings_of(data_dir)
     wanted = asyncio.run(accept.changes(settings))

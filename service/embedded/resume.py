@@ -20,9 +20,8 @@ from aiokafka import AIOKafkaProducer
 from aggregates.database import Exclusive, Lock, open_database
 from aggregates.ledger import Ledger, Source
 from schemas.topics import ACTIVITY
-from service.broker import accept
+from service import accept, heartbeats, outbound, outbox
 from service.problems import Unusable
-from service.roles import heartbeats, outbound, outbox
 from service.settings import Settings
 from streams import broker, epochs, readstate
 from streams.archive import Archive, Locked, writing

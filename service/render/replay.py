@@ -12,8 +12,8 @@ from service.render.tables import NOTHING, number, row, table, titled
 
 if TYPE_CHECKING:
     from projections.upkeep.verify import Behind, Difference, Report, Verified
+    from service.outbound import Republished
     from service.replay.rebuilding import RebuildReport, Rebuilt
-    from service.roles.outbound import Republished
 
 
 def verification(found: Report) -> RenderableType:

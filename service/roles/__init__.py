@@ -1,1 +1,1 @@
-"""The processes of a deployment, and the steps of the projector."""
+"""The processes of a deployment: worker and projector, and what the projector does with campaigns."""

@@ -22,13 +22,12 @@ from projections.upkeep import snapshotting
 from projections.upkeep.runner import CACHE_KIB, Runner
 from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
-from service import process
+from service import heartbeats, process
 from service.broker import kafka
 from service.instants import now_ms
+from service.outbound import Outbound
+from service.outbox import Outbox
 from service.problems import COULD_NOT_RUN, Unusable
-from service.roles import heartbeats
-from service.roles.outbound import Outbound
-from service.roles.outbox import Outbox
 from service.roles.role_port import RolePort
 from service.roles.settlement import HOUR_MS, Settlements
 from service.settings import Settings

@@ -16,11 +16,10 @@ from sqlalchemy import Engine
 from aggregates.database import is_unavailable, open_database
 from aggregates.ledger import Ledger
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
-from service import process
+from service import heartbeats, process
 from service.broker import kafka, refusal
 from service.embedded.archived import Ends
 from service.problems import Unusable
-from service.roles import heartbeats
 from service.roles.role_port import RolePort
 from service.settings import Settings
 from streams import broker, epochs

@@ -21,11 +21,11 @@ from projections import engagement
 from projections.engagement import rebuild
 from projections.upkeep.rebuild import Busy, NothingToGoBackTo
 from schemas.topics import ACTIVITY, WINDOWS
-from service.broker import accept, kafka
+from service import accept, outbox
+from service.broker import kafka
 from service.broker.topic_admin import create
 from service.migrate import migrate
 from service.problems import Unusable
-from service.roles import outbox
 from service.settings import Settings
 from streams import broker, epochs, outputs, readstate
 

@@ -20,10 +20,10 @@ from projections.statements import STATEMENTS
 from projections.upkeep.runner import Runner
 from schemas.codec import decode
 from schemas.topics import ACTIVITY, BALANCES, LEDGER, STANDINGS
+from service import outbound, outbox
 from service.broker import kafka
 from service.broker.topic_admin import create
-from service.roles import outbound, outbox
-from service.roles.outbound import Outbound, republish, whole
+from service.outbound import Outbound, republish, whole
 from service.settings import Settings
 from streams import outputs
 

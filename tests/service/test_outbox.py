@@ -14,10 +14,10 @@ from aggregates.program_events import BrandDefined, CampaignClosed, Place, Stand
 from schemas.codec import decode
 from schemas.signing import SIGNATURE_HEADER, verify
 from schemas.topics import ACTIVITY, DEFINITIONS
+from service import outbox
 from service.broker import kafka
 from service.broker.topic_admin import create
-from service.roles import outbox
-from service.roles.outbox import Outbox, messages
+from service.outbox import Outbox, messages
 from service.settings import Settings
 from streams import outputs
 from streams.connection import Brokers

@@ -13,8 +13,7 @@ import sqlalchemy as sa
 
 from aggregates.database import Exclusive, Lock
 from projections.registry import LEDGER
-from service import cli
-from service.roles import outbox
+from service import cli, outbox
 from service.settings import Settings
 
 Run = Callable[..., tuple[int, str, str]]

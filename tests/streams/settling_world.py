@@ -29,7 +29,7 @@ from schemas.signing import SIGNATURE_HEADER, sign
 from schemas.topics import ACTIVITY, TIERS, TRUSTED, WINDOWS, activity_key
 from service.closing import load, store
 from service.migrate import migrate
-from service.roles.outbox import Outbox, send_lost_again
+from service.outbox import Outbox, send_lost_again
 from service.roles.settlement import Settlements
 from streams import readstate
 from streams.partition import Applied

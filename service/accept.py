@@ -16,9 +16,9 @@ from aggregates.ledger import Ledger, Source
 from projections.engagement import rebuild
 from projections.upkeep.rebuild import Busy
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
+from service import outbox
 from service.broker import kafka
 from service.problems import Unusable
-from service.roles import outbox
 from service.settings import Settings
 from streams import broker, epochs, outputs, readstate
 from streams.connection import Brokers

@@ -24,8 +24,8 @@ from projections.statements import statement_row
 from projections.upkeep.digest import snapshot
 from schemas.codec import encode
 from schemas.topics import BALANCES, LEDGER, STANDINGS, activity_key
-from service.roles.outbox import Message, SentPosition
-from service.roles.outbox import position as sent_position
+from service.outbox import Message, SentPosition
+from service.outbox import position as sent_position
 
 NAME: Final = "topics"
 PAGE: Final = 1_000
