@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from projections.engagement.models import Answer, Rate
-from projections.engagement.rates import Window
+from projections.rates import Window
 
 
 class Engaged(Answer):

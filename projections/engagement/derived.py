@@ -14,8 +14,8 @@ from sqlalchemy import Connection, Table, case, func, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.engagement import HOUR
-from projections.engagement.rates import DAY_MS
 from projections.engagement.tables import ACTIVE, COLUMNS, COUNTER_COLUMNS, COUNTERS_AT, ROLLUPS, Row
+from projections.rates import DAY_MS
 
 _LENGTH, _START, _APART = map(COLUMNS.index, ("length_ms", "starts_at", "apart"))
 _GROUP: Final = itemgetter(*map(COLUMNS.index, ("scope", "brand", "campaign", "tier", "platform")))

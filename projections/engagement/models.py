@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from projections.engagement.rates import Window
+from projections.rates import Window
 
 Rate = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 """An exact quotient rounded half to even to nine places; in JSON a number."""

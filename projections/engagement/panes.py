@@ -12,8 +12,8 @@ from sqlalchemy.schema import CreateTable
 
 from projections.engagement.derived import note_active, roll_up, rolled_up
 from projections.engagement.kept import MERGED, canonical, change, hold
-from projections.engagement.rates import COUNTERS
 from projections.engagement.tables import COLUMNS, COUNTERS_AT, ENGAGEMENT, KEY, ROLLUPS, Row
+from projections.rates import COUNTERS
 from projections.upkeep.digest import of_canonical
 from projections.upkeep.rows import Digest
 

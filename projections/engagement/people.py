@@ -8,9 +8,9 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, Table, and_, distinct, exists, func, or_, select
 
 from projections.engagement.models import Distribution
-from projections.engagement.rates import Bounds
 from projections.engagement.sums import member_panes
 from projections.engagement.tables import ACTIVE, ENGAGEMENT, MEMBER_TIERS, MEMBERS
+from projections.rates import Bounds
 
 UNKNOWN: Final = "unknown"
 """The tier of a member without a profile."""

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from projections.engagement import rates
+from projections import rates
 from projections.engagement.models import (
     Counts,
     EngagementReport,
@@ -24,9 +24,9 @@ from projections.engagement.models import (
     TierRow,
 )
 from projections.engagement.people import UNKNOWN, active_by_tier, active_members, followers_by_tier, members_by_tier
-from projections.engagement.rates import GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, Window
 from projections.engagement.sums import Counters, group_totals, member_panes, panes_of, totals
 from projections.engagement.tables import ENGAGEMENT
+from projections.rates import GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, Window
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_POSITIONS: Final[Mapping[int, int]] = {}

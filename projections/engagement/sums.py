@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, Table, fun
 from sqlalchemy.exc import OperationalError
 
 from aggregates.engagement import TIER_SCOPES
-from projections.engagement.rates import COUNTERS, GROUP_PANE_MS, Bounds, cover
 from projections.engagement.tables import COUNTER_COLUMNS, ENGAGEMENT, ROLLUPS, TIERS, is_apart
+from projections.rates import COUNTERS, GROUP_PANE_MS, Bounds, cover
 
 Counters = dict[str, int]
 """Every counter of `COUNTERS` with its sum."""

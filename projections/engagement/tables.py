@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-from projections.engagement.rates import COUNTERS
+from projections.rates import COUNTERS
 from projections.upkeep.runner import NewerProjection
 
 VERSION: Final = 5

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select
 
 from aggregates.definitions import UNKNOWN_TIER, Brand
+from projections import rates
 from projections.answers import iso
 from projections.answers.reports import Ambassador, Ambassadors
-from projections.engagement import rates
 from projections.engagement.people import tiers_of
 from projections.engagement.queries import position_text
-from projections.engagement.rates import MEMBER_PANE_MS, Bounds, Window
 from projections.engagement.sums import member_panes, totals
 from projections.engagement.tables import ENGAGEMENT
 from projections.queries import read_position
+from projections.rates import MEMBER_PANE_MS, Bounds, Window
 from projections.referrals import REFERRALS
 
 _R = REFERRALS.table

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
+from projections import rates
 from projections.balances import BALANCES, NOTHING_HELD, LotLeft
-from projections.engagement import rates
-from projections.engagement.rates import GROUP_PANE_MS
 from projections.engagement.sums import series_totals
 from projections.engagement.tables import ENGAGEMENT, MEMBERS
 from projections.engagement.tables import POSITIONS as CONSUMED
@@ -16,6 +15,7 @@ from projections.lots import LOTS
 from projections.programs import BRAND, PROGRAMS
 from projections.queries import read_position
 from projections.queries.holdings import members_hold
+from projections.rates import GROUP_PANE_MS
 
 _B, _L, _P = BALANCES.table, LOTS.table, PROGRAMS.table
 _AFTER_EVERY_TEXT = "\U0010ffff"

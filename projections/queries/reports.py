@@ -12,16 +12,16 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, distinct, func, select
 
 from aggregates.definitions import UNKNOWN_TIER, Brand, Campaign
+from projections import rates
 from projections.answers import iso
 from projections.answers.reports import BudgetUse, CampaignReport, DayResults, Results, TierResults
 from projections.campaign_results import RESULTS, SUMS
-from projections.engagement import rates
 from projections.engagement.people import active_by_tier, active_members
 from projections.engagement.queries import position_text
-from projections.engagement.rates import GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, Window
 from projections.engagement.sums import group_totals, member_panes
 from projections.engagement.tables import ENGAGEMENT
 from projections.queries import read_position
+from projections.rates import GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, Window
 
 _R = RESULTS.table
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from projections.engagement.models import EngagementReport, MemberEngagement, MemberTierAnswer, PostReport, TierReport
-from projections.engagement.rates import Window
+from projections.rates import Window
 from service.api import errors
 from service.api.params import (
     AsOf,

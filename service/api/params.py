@@ -11,7 +11,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from projections.engagement.rates import Window
+from projections.rates import Window
 from schemas.validate import MAX_ID
 from service.feeds.formats import FormatError, json_body
 from service.problems import Refusal

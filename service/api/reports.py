@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from projections.answers.reports import Ambassadors, CampaignReport
-from projections.engagement.rates import Window
+from projections.rates import Window
 from service.api import errors
 from service.api.params import AsOf, BrandId, CampaignId, Limit, MinPosition, NoKnownAt, ReadsOf, WindowOf, answer
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
 
 import typer
 
-from projections.engagement.rates import Window
+from projections.rates import Window
 from service.problems import COULD_NOT_RUN, REFUSED, Refusal, Unusable
 
 if TYPE_CHECKING:

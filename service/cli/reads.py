@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from projections.engagement.rates import Window
+from projections.rates import Window
 from service.cli.command import (
     AsJson,
     AsOf,

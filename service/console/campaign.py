@@ -11,7 +11,7 @@ from nicegui.events import GenericEventArguments
 
 from projections.answers import CampaignSummary, Standing, Standings, iso
 from projections.answers.reports import CampaignReport
-from projections.engagement.rates import DAY_MS
+from projections.rates import DAY_MS
 from service.console import charts, shell
 from service.console.charts import Chart, TierRate
 from service.console.markup import (

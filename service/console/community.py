@@ -6,11 +6,11 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
+from projections import rates
 from projections.answers import iso
-from projections.engagement import rates
 from projections.engagement.models import Distribution, EngagementReport, TierReport
-from projections.engagement.rates import DAY_MS, LENGTH_MS, Window
 from projections.queries.browsing import Bucket
+from projections.rates import DAY_MS, LENGTH_MS, Window
 from service.console import charts, shell
 from service.console.charts import Chart, TierRate
 from service.console.markup import (

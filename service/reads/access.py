@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from aggregates.database import glancing, open_database
 from aggregates.ledger import Ledger
 from projections import engagement, queries, registry
-from projections.engagement.rates import UnknownWindow
+from projections.rates import UnknownWindow
 from projections.upkeep.runner import positions as projection_positions
 from schemas.topics import TIERS, WINDOWS
 from service.instants import instant, now_ms, wanted

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 from aggregates.events import CommandRefused
 from aggregates.ledger import Recorded
 from aggregates.program_events import CampaignClosed, CampaignSettled
-from projections import queries
+from projections import queries, rates
 from projections.answers import iso
-from projections.engagement import rates
-from projections.engagement.rates import DAY_MS, Window
 from projections.movements import account_of, movements
 from projections.queries import browsing
 from projections.queries.browsing import Bucket, Lot
+from projections.rates import DAY_MS, Window
 from projections.statements import record_type, what_happened
 from service.reads.access import Access, check
 

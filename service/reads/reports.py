@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from sqlalchemy import Connection
 
 from aggregates.definitions import UNKNOWN_TIER
-from projections import queries
+from projections import queries, rates
 from projections.answers.reports import Ambassadors, CampaignReport
-from projections.engagement import rates
 from projections.queries import ambassadors, reports
 from service.problems import Refusal
 from service.reads.access import Access, effective

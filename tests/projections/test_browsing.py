@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from aggregates.database import open_database
 from projections import engagement, registry
 from projections.balances import BALANCES
-from projections.engagement.rates import DAY_MS, MEMBER_PANE_MS
 from projections.engagement.sums import series_totals
 from projections.engagement.tables import create_tables
 from projections.lots import LOTS
 from projections.programs import PROGRAMS
 from projections.queries import browsing
+from projections.rates import DAY_MS, MEMBER_PANE_MS
 from projections.upkeep.runner import prepare
 
 HOUR, DAY = MEMBER_PANE_MS, DAY_MS

@@ -35,10 +35,10 @@ from aggregates.ledger import Recorded
 from aggregates.parsing import parse
 from projections import engagement, referrals
 from projections.answers.reports import CampaignReport
-from projections.engagement.rates import Window, rounded
 from projections.engagement.tables import create_tables
 from projections.queries.ambassadors import Candidate, Sales, ambassadors, median_rates, places, ranked, rate_of
 from projections.queries.reports import campaign_report, day_of
+from projections.rates import Window, rounded
 from projections.registry import LEDGER
 from projections.upkeep.runner import Runner, prepare
 

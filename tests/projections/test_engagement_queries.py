@@ -25,11 +25,11 @@ from projections.engagement.queries import (
     posts,
     tiers,
 )
-from projections.engagement.rates import Bounds, UnknownWindow
 from projections.engagement.sums import group_totals
 from projections.engagement.tables import create_tables
 from projections.engagement.tier_queries import member_tier, member_tiers
 from projections.queries import NotFound
+from projections.rates import Bounds, UnknownWindow
 
 BANDS = (("nano", 0), ("micro", 1000), ("macro", 100_000))
 NOW = model.BASE + 3 * 60_000

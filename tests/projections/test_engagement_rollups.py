@@ -15,9 +15,9 @@ from projections import engagement
 from projections.engagement import Batch, tables
 from projections.engagement.digest import DIGESTED, compare, rebuild
 from projections.engagement.people import active_members
-from projections.engagement.rates import DAY_MS, GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, cover
 from projections.engagement.sums import group_totals, panes_of, totals
 from projections.engagement.tables import ACTIVE, ENGAGEMENT, ROLLUPS, TIERS, VERSIONS, create_tables
+from projections.rates import DAY_MS, GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, cover
 from projections.upkeep.runner import NewerProjection
 
 FIVE, HOUR, DAY = GROUP_PANE_MS, MEMBER_PANE_MS, DAY_MS

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.engagement import rates
-from projections.engagement.rates import GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, UnknownWindow, Window
+from projections import rates
+from projections.rates import GROUP_PANE_MS, MEMBER_PANE_MS, Bounds, UnknownWindow, Window
 
 NOON = model.BASE + 12 * model.HOUR
 
