@@ -16,11 +16,13 @@ from streams import epochs, readstate
 def migrate(database: str) -> None:
     """Create what is missing in the database at this address; who does the same meanwhile waits, and finds it done.
 
-    Raises `Unusable` when the database cannot be reached.
+    Raises `Unusable` when the database cannot be reached, or its file cannot be made.
     """
     try:
         with Exclusive(database, Lock.MIGRATE):
             _create(database)
+    except OSError as error:
+        raise Unusable(f"the database cannot be made, check GROUNDSWELL_DATABASE: {error}") from None
     except Exception as error:
         if not is_unavailable(error):
             raise

@@ -118,7 +118,8 @@ def _outcome(sent: Future[Any], otherwise: str) -> Position | Unsure:
 
 
 def _said(error: BaseException) -> str:
-    return str(error) if isinstance(error, Unusable) else f"{type(error).__name__} {error}".strip()
+    names_itself = isinstance(error, Unusable | KafkaError)
+    return str(error) if names_itself else f"{type(error).__name__} {error}".strip()
 
 
 def _looked_at(sent: Future[Any]) -> None:

@@ -24,7 +24,7 @@ async def unusable(brokers: Brokers, error: BaseException) -> Unusable:
     """What to say when a client has met `error` at its start."""
     why = await reason(brokers)
     if why is None:
-        return Unusable(f"Kafka at {brokers.servers} does not answer: {error}")
+        return Unusable(f"Kafka at {brokers.servers} does not answer, check GROUNDSWELL_KAFKA: {error}")
     return Unusable(f"Kafka at {brokers.servers} does not let us in: {why}")
 
 

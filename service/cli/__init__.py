@@ -74,8 +74,7 @@ def main() -> None:
             raise
         code, line = failure(error) or (
             COULD_NOT_RUN,
-            f"this is a defect of Groundswell: {type(error).__name__}: {' '.join(str(error).split())} "
-            "(GROUNDSWELL_DEBUG=1 shows where)",
+            f"this is a defect of Groundswell: {type(error).__name__}: {error} (GROUNDSWELL_DEBUG=1 shows where)",
         )
-        note(f"groundswell: {line}")
+        note(f"groundswell: {' '.join(line.split())}")
         sys.exit(code)

@@ -65,7 +65,7 @@ def verify(
 
     where = directory or (data_dir or from_environment().data_dir) / "archive"
     if not where.is_dir():
-        raise Unusable(f"{where} is not there: `groundswell archive create {where}` makes one")
+        raise Unusable(f"there is no directory {where}: `groundswell archive create {where}` makes an archive")
     with progress("checking") as done:
         checked = check.verify(where, done)
     if head is not None and head not in checked.hashes:

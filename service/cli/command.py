@@ -37,15 +37,16 @@ AsJson = Annotated[
 ]
 
 
-def _some(value: str) -> str:
-    if not value:
+def some(value: str | None) -> str | None:
+    """Of an argument or option that names something: the value. Raises `typer.BadParameter` for an empty one."""
+    if value == "":
         raise typer.BadParameter("it is empty, so it names nothing")
     return value
 
 
-Brand = Annotated[str, typer.Argument(metavar="BRAND", callback=_some, help="Brand id.")]
-Member = Annotated[str, typer.Argument(metavar="MEMBER", callback=_some, help="Member id, an opaque pseudonym.")]
-Campaign = Annotated[str, typer.Argument(metavar="CAMPAIGN", callback=_some, help="Campaign id.")]
+Brand = Annotated[str, typer.Argument(metavar="BRAND", callback=some, help="Brand id.")]
+Member = Annotated[str, typer.Argument(metavar="MEMBER", callback=some, help="Member id, an opaque pseudonym.")]
+Campaign = Annotated[str, typer.Argument(metavar="CAMPAIGN", callback=some, help="Campaign id.")]
 AsOf = Annotated[
     str | None,
     typer.Option("--as-of", metavar="T", help="Effective time, such as 2026-03-15T12:00:00Z, with zone; default: now."),
@@ -71,9 +72,12 @@ MinPosition = Annotated[
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows at most.")]
 WindowOf = Annotated[Window, typer.Option("--window", help="Length of the window that ends at --as-of.")]
 CampaignOf = Annotated[
-    str | None, typer.Option("--campaign", metavar="C", help="Only what counts for this campaign, by id.")
+    str | None,
+    typer.Option("--campaign", metavar="C", callback=some, help="Only what counts for this campaign, by id."),
 ]
-PlatformOf = Annotated[str | None, typer.Option("--platform", metavar="P", help="Only this platform, such as x.")]
+PlatformOf = Annotated[
+    str | None, typer.Option("--platform", metavar="P", callback=some, help="Only this platform, such as x.")
+]
 Cursor = Annotated[
     str | None, typer.Option("--cursor", metavar="C", help="Go on where a page ended: its `next_cursor`.")
 ]
@@ -89,6 +93,14 @@ _SAYS = {
     "aggregates.definitions.DefinitionError": REFUSED,
 }
 """Errors whose message is the line to print, by name (so that none is imported before it is needed) → exit code."""
+
+
+_OF_DATABASES: Final = {
+    f"{module}.{kind}"
+    for module in ("eventsourcing.persistence", "sqlite3")
+    for kind in ("InterfaceError", "OperationalError", "DatabaseError", "ProgrammingError")
+}
+"""Errors of a database that comes not through SQLAlchemy."""
 
 
 class Printable(Protocol):
@@ -235,10 +247,10 @@ def failure(error: BaseException) -> tuple[int, str] | None:
     name = f"{type(error).__module__}.{type(error).__name__}"
     if name in _SAYS:
         return _SAYS[name], str(error)
-    if name.startswith("sqlalchemy.exc."):
+    if name.startswith("sqlalchemy.exc.") or name in _OF_DATABASES:
         return COULD_NOT_RUN, database_line(error)
     if name.startswith("aiokafka.errors."):
-        return COULD_NOT_RUN, f"Kafka does not do what was asked: {type(error).__name__} {error}".strip()
+        return COULD_NOT_RUN, f"Kafka does not do what was asked: {error}"
     if isinstance(error, OSError):
         about = f"{error.filename}: " if error.filename else ""
         return COULD_NOT_RUN, f"{about}{error.strerror or error}"

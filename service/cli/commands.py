@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.command import AsJson, Brand, Campaign, DataDir, Member, command, note, settings_of, show
+from service.cli.command import AsJson, Brand, Campaign, DataDir, Member, command, note, settings_of, show, some
 
 if TYPE_CHECKING:
     from service.commands import Command, Commands
@@ -54,7 +54,8 @@ def cancel(
     brand: Brand,
     member: Member,
     redemption: Annotated[
-        str, typer.Argument(metavar="REDEMPTION", help="Entry id of the redemption, as `statement` has it.")
+        str,
+        typer.Argument(metavar="REDEMPTION", callback=some, help="Entry id of the redemption, as `statement` has it."),
     ],
     key: Key = None,
     timeout: Timeout = 10.0,

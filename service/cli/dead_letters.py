@@ -21,6 +21,7 @@ from service.cli.command import (
     settings_of,
     show,
     show_data,
+    some,
 )
 from service.problems import Unusable
 
@@ -53,7 +54,8 @@ Until = Annotated[
     typer.Option("--until", metavar="T", help="Only records stamped before T: ISO 8601 with zone, or epoch ms."),
 ]
 OfBrand = Annotated[
-    str | None, typer.Option("--brand", metavar="B", help="Only records whose key names this brand, by id.")
+    str | None,
+    typer.Option("--brand", metavar="B", callback=some, help="Only records whose key names this brand, by id."),
 ]
 Place = Annotated[
     str, typer.Argument(metavar="PARTITION:OFFSET", help="Where the refused record stands in the activity log.")

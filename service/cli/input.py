@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from service.cli.command import AsJson, DataDir, command, group, refused, settings_of, show_data
-
-if TYPE_CHECKING:
-    pass
+from service.cli.command import AsJson, DataDir, command, group, refused, settings_of, show_data, some
 
 
 class Published(StrEnum):
@@ -73,7 +70,9 @@ def apply(
 
 def publish(
     what: Annotated[Published, typer.Argument(metavar="TYPE", help=f"One of {', '.join(Published)}.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines, CSV or Avro, also .gz; - is stdin.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", callback=some, help="JSON Lines, CSV or Avro, also .gz; - is stdin.")
+    ],
     mapping: Annotated[
         Path | None, typer.Option("--map", metavar="MAP.yaml", help="`field: column` pairs, and `constants:`.")
     ] = None,

@@ -26,9 +26,10 @@ from service.cli.command import (
     open_reads,
     settings_of,
     show,
+    some,
 )
 
-MemberOf = Annotated[str | None, typer.Option("--member", metavar="M", help="Only this member, by id.")]
+MemberOf = Annotated[str | None, typer.Option("--member", metavar="M", callback=some, help="Only this member, by id.")]
 Entry = Annotated[str | None, typer.Argument(metavar="ENTRY", help="Entry id of the statement; default: all.")]
 EventOf = Annotated[
     str | None,
@@ -268,7 +269,9 @@ def explain(
 def whatif(
     brand: Brand,
     member: Member,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="One event as JSON, with its `type`; - is stdin.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", callback=some, help="One event as JSON, with its `type`; - is stdin.")
+    ],
     min_position: MinPosition = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,

@@ -170,7 +170,7 @@ async def load(settings: Settings, told: Callable[[int], None] = lambda _: None)
                 else:
                     found.setdefault((letter.topic, letter.source, letter.timestamp), letter)
     except KafkaError as error:
-        raise Unusable(f"the dead letters cannot be read: {type(error).__name__} {error}") from None
+        raise Unusable(f"the dead letters cannot be read: {error}") from None
     letters = sorted(found.values(), key=lambda letter: (letter.source, letter.timestamp))
     _find_states(settings, letters)
     return Loaded(letters, foreign)

@@ -231,7 +231,7 @@ async def send(
                     refused += await _send_batch(engine, client, batch)
                 except KafkaError as error:
                     raise Unusable(
-                        f"Kafka does not take what is sent ({type(error).__name__} {error}); what it took is noted as "
+                        f"Kafka does not take what is sent ({error}); what it took is noted as "
                         "redriven: run the same command again for the rest"
                     ) from None
                 told(start + len(batch))

@@ -54,14 +54,16 @@ async def create(
 ) -> Created:
     """Add what the log has and the archive has not; `told` gets how many offsets are done, and of how many.
 
-    Raises `Unusable` when another process writes the archive, the log does not hold what comes next, or the archive
-    is damaged.
+    Raises `Unusable` when another process writes the archive, its directory is a file, the log does not hold what comes
+    next, or the archive is damaged.
     """
     try:
         if settings.archived is not None and directory == directory_of(settings, None):
             return await _kept(settings, directory, settings.archived)
         with writing(directory) as archive:
             return await _copy(settings, archive, told, increment)
+    except FileExistsError:
+        raise Unusable(f"{directory} is a file: name the directory of the archive") from None
     except Locked as error:
         raise Unusable(f"{error}: let it end, or name another directory") from None
     except Damaged as error:
@@ -69,7 +71,7 @@ async def create(
             f"{error}. `groundswell archive verify` says all that is wrong; name another directory"
         ) from None
     except KafkaError as error:
-        raise Unusable(f"{ACTIVITY} cannot be read: {type(error).__name__} {error}") from None
+        raise Unusable(f"{ACTIVITY} cannot be read: {error}") from None
 
 
 async def _copy(settings: Settings, archive: Archive, told: Callable[[int, int], None], increment: int) -> Created:

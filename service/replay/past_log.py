@@ -50,7 +50,7 @@ class TopicLog:
                 while (batch := runner.run(fetched())) is not None:
                     yield batch
             except KafkaError as error:
-                raise Unusable(f"{self.topic} cannot be read: {type(error).__name__} {error}") from None
+                raise Unusable(f"{self.topic} cannot be read: {error}") from None
             finally:
                 runner.run(batches.aclose())  # type: ignore[attr-defined]
 
@@ -96,14 +96,16 @@ def open_log(settings: Settings, source: str) -> TopicLog | ArchiveLog:
     try:
         epoch, bounds = asyncio.run(archiving.log_of(settings))
     except KafkaError as error:
-        raise Unusable(f"{ACTIVITY} cannot be read: {type(error).__name__} {error}") from None
+        raise Unusable(f"{ACTIVITY} cannot be read: {error}") from None
     starts, ends = ({partition: one[n] for partition, one in bounds.items()} for n in (0, 1))
     return TopicLog(settings, epoch, starts, ends)
 
 
 def _archived(directory: Path) -> ArchiveLog:
     if not directory.is_dir():
-        raise Unusable(f"{directory} is not there: name an archive that `groundswell archive create` made, or topics")
+        raise Unusable(
+            f"there is no directory {directory}: name an archive that `groundswell archive create` made, or topics"
+        )
     try:
         frames = [(number, read_frames(path)[0]) for number, path in journals(directory) if path.exists()]
         archive = Archive(directory)  # last: a journal that is sealed meanwhile is in the files then

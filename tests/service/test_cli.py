@@ -225,11 +225,11 @@ def test_status_hides_the_secret(run: Run) -> None:
         (["simulate", "--rate", "fast"], "500/s"),
         (["schemas", "show", "Purchas"], "did you mean Purchase"),
         (["apply", "nope.yaml"], "nope.yaml"),
-        (["topics", "check"], "127.0.0.1:1 does not answer"),
-        (["topics", "create"], "127.0.0.1:1 does not answer"),
-        (["dlt", "list"], "127.0.0.1:1 does not answer"),
-        (["wait"], "127.0.0.1:1 does not answer"),
-        (["worker"], "127.0.0.1:1 does not answer"),
+        (["topics", "check"], "127.0.0.1:1 does not answer, check GROUNDSWELL_KAFKA"),
+        (["topics", "create"], "127.0.0.1:1 does not answer, check GROUNDSWELL_KAFKA"),
+        (["dlt", "list"], "127.0.0.1:1 does not answer, check GROUNDSWELL_KAFKA"),
+        (["wait"], "127.0.0.1:1 does not answer, check GROUNDSWELL_KAFKA"),
+        (["worker"], "127.0.0.1:1 does not answer, check GROUNDSWELL_KAFKA"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -249,13 +249,47 @@ def test_what_cannot_run_says_so_in_one_line_and_ends_with_2(run: Run, arguments
      (["balance", "acme", ""], "Invalid value for 'MEMBER': it is empty"),
      (["balance", "acme", "ann", "--nope"], "No such option: --nope"),
      (["publish", "x", "y"], "Invalid value for 'TYPE': 'x' is not one of 'interactions', 'purchases'"),
-     (["dlt", "list", "--limit", "0"], "Invalid value for '--limit'")],
+     (["dlt", "list", "--limit", "0"], "Invalid value for '--limit'"),
+     (["dlt", "list", "--brand", ""], "Invalid value for '--brand': it is empty"),
+     (["keys", "create", "--brand", "acme"], "Missing option '--scope'. Choose from: read, redeem, admin; see"),
+     (["engagement", "acme", "--platform", ""], "Invalid value for '--platform': it is empty"),
+     (["tiers", "acme", "--member", ""], "Invalid value for '--member': it is empty"),
+     (["cancel", "acme", "ann", ""], "Invalid value for 'REDEMPTION': it is empty"),
+     (["whatif", "acme", "ann", ""], "Invalid value for 'FILE': it is empty"),
+     (["publish", "purchases", ""], "Invalid value for 'FILE': it is empty")],
 )  # fmt: skip
 def test_a_command_that_is_written_wrongly_ends_with_2_and_one_line(bare: Run, arguments: list[str], said: str) -> None:
     done = bare(*arguments)
     assert done.code == 2
     assert done.line.startswith("groundswell: ")
     assert said in done.line
+
+
+@pytest.mark.parametrize(
+    ("database", "said"),
+    [("sqlite:///none/here.db", "cannot be made, check GROUNDSWELL_DATABASE"),
+     ("sqlite:///folder", "(unable to open database file): check GROUNDSWELL_DATABASE"),
+     ("sqlite:///text", "(file is not a database): check GROUNDSWELL_DATABASE"),
+     ("postgresql://127.0.0.1:1/none", "cannot be reached, check GROUNDSWELL_DATABASE")],
+)  # fmt: skip
+def test_a_database_that_is_none_is_said_in_one_line(
+    bare: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str, said: str
+) -> None:
+    for name, value in (("KAFKA", "127.0.0.1:1"), ("SECRET", "s"), ("DATABASE", database)):
+        monkeypatch.setenv(f"GROUNDSWELL_{name}", value)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text").write_text("this is a text " * 100)
+    done = bare("migrate")
+    assert done.code == 2
+    assert said in done.line
+
+
+def test_a_file_where_an_archive_should_be_is_said_in_one_line(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert f"{file} is a file: name the directory" in run("archive", "create", str(file)).line
+    assert f"no directory {file}" in run("archive", "verify", str(file)).line
+    assert f"no directory {file}" in run("replay", "rederive", "--from", str(file)).line
 
 
 @pytest.mark.parametrize("arguments", [[], ["replay"]])
