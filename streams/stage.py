@@ -8,7 +8,7 @@ worker, it may lose its partitions at any instant and the next owner ends where 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -37,6 +37,8 @@ TURNS = 0.618
 KEPT_POLL_SECONDS = 0.005
 PAUSE_SECONDS = 1.0
 """A chunk that waits for another store this long pauses its partition."""
+LEAVE_SECONDS = 12.0
+"""How long a worker that stops may flush and let go. What it has not flushed by then, the next owner folds again."""
 
 
 class Stage:
@@ -47,7 +49,9 @@ class Stage:
         self.engine = engine
         self.config = config
         self.owned: dict[int, Owned] = {}
-        self.on_failure: Callable[[BaseException], None] = lambda _: None
+        self._given_up: list[Owned] = []
+        self.on_failure: Callable[[BaseException], Awaitable[None]] = app.crash
+        """Has the app stop, which lets go of what is left."""
         self._recovery = Recovery(engine, make_fold, config)
         self._watch = Watch(self)
         self._generation = -1
@@ -89,13 +93,13 @@ class Stage:
         """Stop loudly: nothing more is applied or written."""
         self._ready = False
         self.give_up()
-        self.on_failure(error)
-        await self.app.crash(error)
+        await self.on_failure(error)
 
     def give_up(self) -> None:
         """Own nothing any more; nothing more is stored of what was owned."""
         for owned in self.owned.values():
             owned.part.fold.give_up()
+        self._given_up += self.owned.values()
         self.owned.clear()
 
     # Chunks
@@ -273,10 +277,19 @@ class Stage:
     async def _on_shutdown(self, _app: Any, **_: Any) -> None:
         self._ready = False
         self._round += 1
+        leaving = asyncio.ensure_future(self._leave())
+        done, _late = await asyncio.wait({leaving}, timeout=LEAVE_SECONDS)
+        if not done:
+            log.warning("stopping without an answer of the broker", owned=sorted(self.owned))
+            leaving.cancel()
+            self.give_up()
+
+    async def _leave(self) -> None:
         await self._stop_recoveries()
         if self.is_live:
             await self._last_flush()
         await self._drop(list(self.owned))
+        await asyncio.gather(*(owned.let_go(self.config.patience_seconds) for owned in self._given_up))
         await self._recovery.stop()
         await self._watch.stop()
 

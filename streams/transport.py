@@ -4,15 +4,17 @@ Faust creates several tasks and objects for each record; a chunk has them once. 
 rebalancing, agents and lifecycle. Whatever it loses, repeats or cancels, a chunk says which position it starts from
 and which seek it was fetched after, and the stage applies only the one that continues its own position.
 
-Six overrides of faust-streaming 0.15 (tests/streams/test_transport.py holds what they rely on).
+Seven overrides of faust-streaming 0.15 (tests/streams/test_transport.py holds what they rely on).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import faust
+import structlog
 from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.consumer import ensure_TP
@@ -24,6 +26,7 @@ from faust.types.tuples import ConsumerMessage
 
 from streams.fetching import as_fetched
 
+log = structlog.get_logger()
 SCHEME = "groundswell"
 FETCH_WAIT_MS = 40
 """How long a fetch waits for records."""
@@ -37,6 +40,9 @@ ROOM_SECONDS = 0.005
 LOST_LOOKS = 40
 """A fetch that a stage at rest has not begun with by so many looks, 0.2 s, was lost on its way, as in a rebalance. They
 are counted, since whatever holds the event loop up holds up the stage, too."""
+
+STOP_SECONDS = 5.0
+"""How long the client may take to leave its group; the broker misses it all the same."""
 
 
 class Chunk(NamedTuple):
@@ -97,6 +103,20 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._key_deserializer = as_fetched
         consumer._partition_assignment_strategy = [StickyPartitionAssignor]
         return consumer
+
+    async def on_thread_stop(self) -> None:
+        """Stop the client in its time, or without its leave.
+
+        Where the broker is away it may wait for long, or end with a cancellation of its own requests. Faust would take
+        that for one of this thread, and wait a minute for an end that nobody tells it of.
+        """
+        stopping = asyncio.ensure_future(super().on_thread_stop())
+        done, _ = await asyncio.wait({stopping}, timeout=STOP_SECONDS)
+        if not done or stopping.cancelled() or stopping.exception():
+            log.warning("the client was stopped without its leave of the group")
+        stopping.cancel()
+        if self._consumer is not None:
+            await self._consumer._client.close()
 
     @property
     def _positions(self) -> Mapping[str, Callable[[int], int | None]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
+import traceback
 import uuid
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from aiokafka.errors import KafkaError
 from sqlalchemy import Engine
 
 from aggregates.database import is_unavailable, open_database
-from aggregates.ledger import Ledger
+from aggregates.ledger import Fenced, Ledger
+from schemas.avro_read import DecodeError
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import heartbeats, process
 from service.broker import kafka, refusal
@@ -25,7 +28,8 @@ from service.settings import Settings
 from streams import broker, epochs
 from streams.app import GROUP, make_app
 from streams.commits import Commits
-from streams.intake import Limits
+from streams.intake import Limits, TooManyRejected
+from streams.outputs import LogLost
 from streams.ownership import StageConfig
 from streams.recovery import ActivityFolds
 from streams.stage import Stage
@@ -33,6 +37,9 @@ from streams.stage import Stage
 log = structlog.get_logger()
 COLLECT_AFTER = 1_000_000
 """Panes and accounts live long and hold no cycles: with Python's defaults the collector took a third of the time."""
+
+SAID = (Fenced, LogLost, TooManyRejected, DecodeError, KafkaError)
+"""What is said in one line; whatever else a worker ends with is a defect, and has its traceback before that."""
 
 
 def _clock() -> int:
@@ -91,7 +98,12 @@ def run(settings: Settings) -> int:
     app, stage = make_app(engine, folds, config, partitions, datadir, session_seconds=settings.session_seconds)
     port = RolePort(settings.metrics_port, lambda: "" if stage.is_ready else "partitions are being recovered")
     failed: list[BaseException] = []
-    stage.on_failure = failed.append
+
+    async def stop(error: BaseException) -> None:
+        failed.append(error)
+        signal.raise_signal(signal.SIGTERM)
+
+    stage.on_failure = stop
 
     @app.task  # type: ignore[untyped-decorator]
     async def alive() -> None:
@@ -102,22 +114,39 @@ def run(settings: Settings) -> int:
             await asyncio.sleep(heartbeats.EVERY_SECONDS)
 
     process.set_up(COLLECT_AFTER)
-    worker = faust.Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False)
-    worker.spinner = None  # it draws to a terminal, and this is a log
     with folds.commits:
         try:
-            worker.execute_from_commandline()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        else:
-            code = 0
+            _Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False).work()
+        except Exception as error:
+            failed.append(error)
         finally:
             stage.give_up()
     port.close()
-    for error in failed:
-        print(f"worker stopped: {type(error).__name__}: {error}", flush=True)
     _leave(engine)
-    return 1 if failed else code
+    if not failed:
+        return 0
+    if not isinstance(failed[0], SAID):
+        traceback.print_exception(failed[0])
+    print(f"worker stopped: {type(failed[0]).__name__}: {failed[0]}", flush=True)
+    return 1
+
+
+class _Worker(faust.Worker):  # type: ignore[misc]
+    """Faust's, which neither draws, since this is a log, nor says itself what it ended with."""
+
+    def _setup_logging(self) -> None:
+        """The role has seen to it."""
+
+    def work(self) -> None:
+        """Work until a signal. Raises what ended it before."""
+        self.spinner = None
+        self._starting_fut = self.loop.create_task(self.start())
+        try:
+            self.loop.run_until_complete(self._starting_fut)
+        except asyncio.CancelledError:
+            pass  # the signal
+        finally:
+            self.stop_and_shutdown()
 
 
 async def _beat(stage: Stage) -> None:

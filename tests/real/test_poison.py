@@ -42,6 +42,11 @@ def test_a_log_of_poison_stops_the_workers_before_it_is_drained(deployment, repo
         if count < 3:
             deployment.workers.scale(1)
     assert all("GROUNDSWELL_DEAD_LETTER_RUN" in one.message for one in exits)
+    for log in deployment.directory.glob("worker-*/log"):
+        said = log.read_text()
+        assert said.splitlines()[-1].startswith("worker stopped: TooManyRejected")
+        assert "Traceback" not in said
+        assert "Unclosed" not in said
     after = deployment.positions("readstate")
     moved = {p: after[p] - before[p] for p in after}
     assert all(0 <= records < RUN for records in moved.values()), f"moved past what stopped the worker: {moved}"

@@ -196,3 +196,25 @@ def test_what_holds_the_event_loop_up_makes_nothing_lost(monkeypatch):
         await one.ends(waiting)
 
     held(monkeypatch, story)
+
+
+@pytest.mark.parametrize("says", [asyncio.CancelledError, TimeoutError, None])
+def test_a_client_that_does_not_end_or_cancels_itself_is_left(monkeypatch, says):
+    monkeypatch.setattr(transport, "STOP_SECONDS", 0.05)
+    closed = []
+
+    class Client:
+        async def close(self) -> None:
+            closed.append(True)
+
+        async def stop(self) -> None:
+            if says is None:
+                await asyncio.sleep(600)
+            raise says
+
+    client = Client()
+    client._client = client  # type: ignore[attr-defined]
+    thread = Thread([], 0)
+    thread._consumer, thread._method_queue = client, None
+    asyncio.run(thread.on_thread_stop())
+    assert closed == [True]
