@@ -97,8 +97,12 @@ async def changes(settings: Settings) -> Changes:
 
 
 async def output_ids(settings: Settings) -> dict[str, str]:
-    """The pane topics as they are: by name the start of their id."""
-    return {topic: (await broker.describe(settings.brokers, topic)).epoch for topic in (WINDOWS, TIERS)}
+    """The pane topics as they are: by name the start of their id. Raises `Unusable` when one is not there."""
+    ids = {topic: (await broker.describe(settings.brokers, topic)).epoch for topic in (WINDOWS, TIERS)}
+    for topic, name in ids.items():
+        if not name:
+            raise Unusable(f"the topic {topic} does not exist: run `groundswell topics create`")
+    return ids
 
 
 async def _lost_outputs(brokers: Brokers, partition: int, written: dict[str, int], anew: frozenset[str]) -> list[str]:

@@ -13,7 +13,7 @@ from aggregates.database import open_database, without_password
 from projections import queries, registry
 from projections.upkeep.runner import positions as projection_positions
 from schemas.topics import ACTIVITY
-from service import heartbeats, outbound, outbox
+from service import database_refusal, heartbeats, outbound, outbox
 from service.broker import kafka
 from service.settings import Settings
 from streams import readstate
@@ -26,7 +26,7 @@ def readiness(settings: Settings, *, worker: bool = True) -> list[str]:
         with engine.connect() as connection:
             alive = heartbeats.alive(connection)
     except sa.exc.SQLAlchemyError as error:
-        return [f"the database does not answer: {str(error).splitlines()[0]}"]
+        return [database_refusal.line(error)]
     finally:
         engine.dispose()
     missing = []

@@ -37,10 +37,15 @@ class Sparing(logging.Filter):
             record.msg, record.args = f"{text} ({unsaid:,} more of it since it was said)", ()
         return unsaid is not None
 
-    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """The event of structlog, with `unsaid` where some were not said. Raises its `DropEvent` for one of those."""
+    def __call__(self, _logger: object, level: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """The event of structlog, with `unsaid` where some were not said. Raises its `DropEvent` for one of those.
+
+        What is information says that something has changed, and is always said.
+        """
         import structlog
 
+        if level == "info":
+            return event
         unsaid = self.unsaid(repr(sorted(event.items(), key=lambda item: item[0])))
         if unsaid is None:
             raise structlog.DropEvent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import signal
 import socket
@@ -10,12 +11,15 @@ from typing import Any, Final
 
 import structlog
 import uvicorn
+from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 
-from service import process
+from aggregates.database import is_unavailable
+from service import migrate, process
 from service.api.application import create_app
 from service.api.protocol import Protocol
 from service.api_keys import known_keys
+from service.broker import kafka, topic_admin
 from service.problems import Unusable
 from service.settings import Settings
 
@@ -72,6 +76,7 @@ def run(settings: Settings) -> int:
     from service import console
 
     keys = known_keys(settings)
+    _check(settings)
     server = Server(settings, settings.port, install=console.install)
     try:
         bound = server.bind()
@@ -86,6 +91,27 @@ def run(settings: Settings) -> int:
         signal.signal(number, lambda _number, _frame: None)
     server.run(sockets=[bound])
     return 0
+
+
+def _check(settings: Settings) -> None:
+    """See that tables and topics are there. Raises `Unusable` when they are not, or the database does not let us in.
+
+    A database that is away, and a Kafka whatever it does, keep nobody from reading what can be read: `/readyz` says so.
+    """
+    try:
+        migrate.check(settings.database)
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+    topic_admin.require(asyncio.run(_missing_topics(settings)))
+
+
+async def _missing_topics(settings: Settings) -> list[str]:
+    try:
+        async with asyncio.timeout(kafka.CONTACT_SECONDS):
+            return await topic_admin.missing(settings)
+    except (Unusable, KafkaError, OSError, TimeoutError):
+        return []
 
 
 def _allow_many_connections() -> None:

@@ -58,13 +58,13 @@ async def _started(client: AIOKafkaProducer, brokers: Brokers) -> AsyncIterator[
 
 
 async def epoch(settings: Settings) -> str:
-    """The epoch of the log in the activity log's topic. Raises `Unusable` when the broker tells no topic ids."""
+    """The epoch of the log in the activity log's topic. Raises `Unusable` when there is no such topic."""
     try:
         found = await broker.describe(settings.brokers, ACTIVITY)
     except KafkaError as error:
         raise await refusal.unusable(settings.brokers, error) from None
     if not found.epoch:
-        raise Unusable(f"Kafka at {settings.kafka} tells no topic ids: version 2.8 or later is needed")
+        raise Unusable(f"the topic {ACTIVITY} does not exist: run `groundswell topics create`")
     engine = open_database(settings.database, read_only=True)
     try:
         return epochs.epoch_of(engine, ACTIVITY, found.epoch)

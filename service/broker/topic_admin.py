@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -62,14 +62,28 @@ async def check(settings: Settings) -> list[str]:
         return wrong
 
 
+async def missing(settings: Settings) -> list[str]:
+    """The topics that are not there. Raises `Unusable` when Kafka does not answer."""
+    async with _admin(settings) as admin:
+        there = await _partitions(admin)
+    return [topic.name for topic in TOPICS if topic.name not in there]
+
+
+def require(missing: Sequence[str]) -> None:
+    """Raises `Unusable` that names topics which are not there, if any."""
+    if missing:
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise Unusable(f"Kafka lacks the topic {missing[0]}{more}: run `groundswell topics create`")
+
+
 @asynccontextmanager
 async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**settings.brokers.options)
     try:
-        await admin.start()
-    except (KafkaError, OSError) as error:
-        raise await refusal.unusable(settings.brokers, error) from None
-    try:
+        try:
+            await admin.start()
+        except (KafkaError, OSError) as error:
+            raise await refusal.unusable(settings.brokers, error) from None
         yield admin
     finally:
         await admin.close()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
 import typer
 
 from projections.rates import Window
+from service import database_refusal
 from service.problems import COULD_NOT_RUN, REFUSED, Refusal, Unusable
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def failure(error: BaseException) -> tuple[int, str] | None:
     if name in _SAYS:
         return _SAYS[name], str(error)
     if name.startswith("sqlalchemy.exc.") or name in _OF_DATABASES:
-        return COULD_NOT_RUN, database_line(error)
+        return COULD_NOT_RUN, database_refusal.line(error)
     if name.startswith("aiokafka.errors."):
         return COULD_NOT_RUN, f"Kafka does not do what was asked: {error}"
     if isinstance(error, OSError):
@@ -262,13 +263,3 @@ def _usage_line(error: Any) -> str:
     wrong = error.format_message().replace("Value error, ", "").rstrip(".")
     context = error.ctx
     return wrong if context is None else f"{wrong}; see `{context.command_path} --help`"
-
-
-def database_line(error: BaseException) -> str:
-    """What a database error means to who runs the command."""
-    cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-    if "permission denied" in cause or "must be owner" in cause:
-        return f"the database's user may not do that ({cause}): see PostgreSQL in docs/deployment.md"
-    if "no such table" in cause or "does not exist" in cause:
-        return f"the database has no tables of this release ({cause}): run `groundswell migrate` first"
-    return f"the database does not answer ({cause}): check GROUNDSWELL_DATABASE"

@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from aggregates.database import Exclusive, Lock, end_former, is_unavailable, open_database
@@ -22,8 +23,8 @@ from projections.upkeep import snapshotting
 from projections.upkeep.runner import CACHE_KIB, Runner
 from schemas.codec import decode
 from schemas.topics import TIERS, WINDOWS
-from service import heartbeats, process
-from service.broker import kafka
+from service import database_refusal, heartbeats, migrate, process
+from service.broker import kafka, topic_admin
 from service.instants import now_ms
 from service.outbound import Outbound
 from service.outbox import Outbox
@@ -32,6 +33,7 @@ from service.roles.role_port import RolePort
 from service.roles.settlement import HOUR_MS, Settlements
 from service.settings import Settings
 
+log = structlog.get_logger()
 COLLECT_AFTER = 100_000
 """Pages of events and rows hold no cycles: with the defaults the collector passed over all of a page many times."""
 IDLE_SECONDS = 0.05
@@ -52,6 +54,8 @@ POLL_MS = 200
 LEASE_SECONDS = 10
 """On PostgreSQL another projector takes over from one that has been frozen for so long."""
 SESSION_NAME = "groundswell projector"
+PROJECTING = "projecting"
+STANDING_BY = "standing by: another projector is at work"
 WAITING = "waiting for the database:"
 STAND_BY_SECONDS = 1.0
 """How often a projector that stands by, or waits for the database, tries again."""
@@ -234,16 +238,20 @@ async def _turn(settings: Settings, lock: Exclusive, stop: asyncio.Event, say: C
     try:
         leads = await asyncio.to_thread(lock.acquire)
         if not leads:
-            return "standing by: another projector is at work"
-        say("projecting")
+            return STANDING_BY
+        await asyncio.to_thread(migrate.check, settings.database)
+        topic_admin.require(await topic_admin.missing(settings))
+        say(PROJECTING)
         await _project(settings, lock, stop)
     except Exception as error:
         for cause in _causes(error):
+            if database_refusal.reason(cause) is not None:
+                raise Unusable(database_refusal.line(cause)) from None
             if isinstance(cause, LeadLost) or is_unavailable(cause):
                 continue
             if not leads or await asyncio.to_thread(lock.is_held):  # else it may come of another one at work
                 raise cause from None
-        return f"{WAITING} {next(_causes(error))}"
+        return f"{WAITING} {' '.join(str(next(_causes(error))).split())}"
     finally:
         lock.release()
     return "stopped"
@@ -258,12 +266,11 @@ async def _serve(settings: Settings) -> None:
     said = ["starting"]
 
     def say(what: str) -> None:
-        if what != said[-1]:
-            print(what, flush=True)
-        said.append(what)
-        del said[:-1]
+        if what != said[0]:
+            log.info(what)
+        said[0] = what
 
-    port = RolePort(settings.metrics_port, lambda: said[-1] if said[-1].startswith(WAITING) else "")
+    port = RolePort(settings.metrics_port, lambda: "" if said[0] in (PROJECTING, STANDING_BY) else said[0])
     turning = asyncio.create_task(_say_turning(port))
     try:
         while not stop.is_set():
@@ -286,6 +293,7 @@ def run(settings: Settings) -> int:
     try:
         asyncio.run(_serve(settings))
     except Exception as error:
-        print(f"projector stopped: {type(error).__name__}: {error}", flush=True)
+        why = database_refusal.line(error) if isinstance(error, sa.exc.SQLAlchemyError) else str(error)
+        print(f"projector stopped: {type(error).__name__}: {why}", flush=True)
         return COULD_NOT_RUN if isinstance(error, Unusable) else 1
     return 0

@@ -19,8 +19,8 @@ from aggregates.database import is_unavailable, open_database
 from aggregates.ledger import Fenced, Ledger
 from schemas.avro_read import DecodeError
 from schemas.topics import ACTIVITY, TIERS, WINDOWS
-from service import heartbeats, process
-from service.broker import kafka, refusal
+from service import heartbeats, migrate, process
+from service.broker import kafka, refusal, topic_admin
 from service.embedded.archived import Ends
 from service.problems import Unusable
 from service.roles.role_port import RolePort
@@ -47,7 +47,12 @@ def _clock() -> int:
 
 
 async def _surroundings(settings: Settings) -> tuple[int, broker.Broker, dict[str, str]]:
-    """Partitions of the activity log, what the broker says of it, and what it calls the output topics."""
+    """Partitions of the activity log, what the broker says of it, and what it calls the output topics.
+
+    Raises `Unusable` when a topic or a table is not there, and what the database says while it is away.
+    """
+    topic_admin.require(await topic_admin.missing(settings))
+    await asyncio.to_thread(migrate.check, settings.database)
     async with kafka.producer(settings) as client:
         partitions = await kafka.partition_count(client)
     try:
@@ -57,9 +62,6 @@ async def _surroundings(settings: Settings) -> tuple[int, broker.Broker, dict[st
         raise await refusal.unusable(settings.brokers, error) from None
     if not found.epoch:
         raise Unusable(f"Kafka at {settings.kafka} tells no topic ids: version 2.8 or later is needed")
-    for topic, name in ids.items():
-        if not name:
-            raise Unusable(f"the topic {topic} does not exist: run `groundswell topics create`")
     return partitions, found, ids
 
 

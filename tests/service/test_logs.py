@@ -59,12 +59,13 @@ def test_it_keeps_few_lines_in_mind(clock):
 
 def test_an_event_of_ours_is_spared_too(clock):
     sparing = Sparing()
-    assert sparing(None, "info", {"event": "waiting", "n": 1}) == {"event": "waiting", "n": 1}
+    assert sparing(None, "warning", {"event": "waiting", "n": 1}) == {"event": "waiting", "n": 1}
     with pytest.raises(structlog.DropEvent):
-        sparing(None, "info", {"event": "waiting", "n": 1})
-    assert sparing(None, "info", {"event": "waiting", "n": 2}) == {"event": "waiting", "n": 2}
+        sparing(None, "warning", {"event": "waiting", "n": 1})
+    assert sparing(None, "warning", {"event": "waiting", "n": 2}) == {"event": "waiting", "n": 2}
     clock[0] += logs.QUIET_SECONDS
-    assert sparing(None, "info", {"event": "waiting", "n": 1}) == {"event": "waiting", "n": 1, "unsaid": 1}
+    assert sparing(None, "warning", {"event": "waiting", "n": 1}) == {"event": "waiting", "n": 1, "unsaid": 1}
+    assert sparing(None, "info", {"event": "on"}) == sparing(None, "info", {"event": "on"}) == {"event": "on"}
 
 
 CLIENT = """

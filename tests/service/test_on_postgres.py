@@ -237,7 +237,7 @@ def test_a_projector_that_stands_by_takes_over_and_both_outlive_the_server(broke
 
         def leads(log: Path) -> bool:
             said = log.read_text().split("\n")
-            return [line for line in said if line][-1] == "projecting"
+            return [line for line in said if line][-1].endswith("event=projecting")
 
         until(lambda: leads(first_log) != leads(second_log))
         lead, other, other_log = (first, second, second_log) if leads(first_log) else (second, first, first_log)
@@ -270,7 +270,7 @@ def test_a_projector_that_is_frozen_is_replaced_and_stands_by_when_it_goes_on(br
                 copying.__exit__(None, None, None)
         assert "projecting" in other_log.read_text()
         first.send_signal(signal.SIGCONT)
-        until(lambda: first_log.read_text().rstrip().endswith("another projector is at work"), first_log)
+        until(lambda: "another projector is at work" in first_log.read_text().splitlines()[-1], first_log)
         assert first.poll() is other.poll() is None
 
 
