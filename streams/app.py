@@ -17,6 +17,8 @@ from streams.transport import SCHEME, ChunkedApp
 GROUP = "groundswell"
 FETCH_RECORDS = 5_000
 """Records in one poll over all partitions; a chunk is what one partition has of them."""
+REQUEST_SECONDS = 90.0
+"""How long the client waits for an answer; Faust wants it no shorter than a session."""
 LONGEST_PAUSE_SECONDS = 7 * 86_400.0
 """How long all partitions may be paused (the database away) before the client leaves its group."""
 
@@ -53,6 +55,7 @@ def make_app(
         stream_wait_empty=False,
         stream_buffer_maxsize=1 << 20,  # the transport itself bounds what waits, by fetches
         broker_session_timeout=session_seconds,
+        broker_request_timeout=max(REQUEST_SECONDS, session_seconds),
         broker_rebalance_timeout=session_seconds,
         broker_heartbeat_interval=session_seconds / 3,
         broker_max_poll_interval=LONGEST_PAUSE_SECONDS,

@@ -53,7 +53,7 @@ class Stage:
         self.on_failure: Callable[[BaseException], Awaitable[None]] = app.crash
         """Has the app stop, which lets go of what is left."""
         self._recovery = Recovery(engine, make_fold, config)
-        self._watch = Watch(self)
+        self.watch = Watch(self)
         self._generation = -1
         """The last one whose assignment was taken up."""
         self._revoked_generation = -1
@@ -64,7 +64,7 @@ class Stage:
         self.is_taking = False
         """Whether a chunk is being applied, or waits for that."""
         app.positions[config.topic] = lambda p: self.owned[p].part.next if p in self.owned else None
-        app.begun = lambda: self._watch.begun
+        app.begun = lambda: self.watch.begun
         app.is_taking = lambda: self.is_taking
         app.on_partitions_revoked.connect(self._on_revoked)
         app.on_rebalance_complete.connect(self._on_rebalanced)
@@ -106,7 +106,7 @@ class Stage:
 
     async def take(self, partition: int, chunk: Chunk) -> None:
         """Apply a chunk, or drop it and, where there is a gap, go back to where the partition stands."""
-        self._watch.taken(chunk)
+        self.watch.taken(chunk)
         owned = self.owned.get(partition) if self._ready else None
         outcome = Applied.STALE
         self.is_taking = True
@@ -130,7 +130,7 @@ class Stage:
     async def _apply(self, owned: Owned, chunk: Chunk) -> Applied:
         await self._make_room(owned)
         try:
-            await self._watch.check_chunk(owned, chunk)
+            await self.watch.check_chunk(owned, chunk)
         except (KafkaError, OSError) as error:
             log.warning("the broker does not say what log it is, fetching again", error=repr(error))
             await asyncio.sleep(RETRY_SECONDS)
@@ -291,7 +291,7 @@ class Stage:
         await self._drop(list(self.owned))
         await asyncio.gather(*(owned.let_go(self.config.patience_seconds) for owned in self._given_up))
         await self._recovery.stop()
-        await self._watch.stop()
+        await self.watch.stop()
 
     # Flush
 
@@ -385,7 +385,7 @@ class Stage:
             await asyncio.sleep(self.config.watch_seconds)
             if self._ready and self.is_live:
                 try:
-                    await self._watch.look()
+                    await self.watch.look()
                 except (KafkaError, OSError) as error:
                     log.warning("the broker does not answer the watch", error=repr(error))
                 except Exception as error:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import faust
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
@@ -190,6 +192,23 @@ class ConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         """The group generation of this member; −1 once its session is lost."""
         consumer = self._consumer
         return -1 if consumer is None or consumer._coordinator is None else consumer._coordinator.generation
+
+    def refusal(self) -> KafkaError | None:
+        """What has kept us from the group since the last time that this was asked, if anything has.
+
+        The client waits until it is asked, which Faust never does, and then tries again.
+        """
+        consumer = self._consumer
+        if consumer is None or consumer._coordinator is None or consumer._coordinator._pending_exception is None:
+            return None
+        error: KafkaError = consumer._coordinator._pending_exception
+
+        def taken_note() -> None:
+            with suppress(KafkaError):
+                consumer._coordinator.check_errors()
+
+        self.thread_loop.call_soon_threadsafe(taken_note)
+        return error
 
     async def run(self, function: Callable[[Any], Awaitable[Any]]) -> Any:
         """Run a coroutine function of the aiokafka consumer in its own thread."""

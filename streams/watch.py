@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import structlog
+from aiokafka.errors import GroupAuthorizationFailedError, InvalidSessionTimeoutError, KafkaError
 
 from streams import broker, outputs
 from streams.metrics import METRICS
@@ -16,6 +18,18 @@ if TYPE_CHECKING:
     from streams.stage import Stage
 
 log = structlog.get_logger()
+
+
+REFUSALS: Mapping[type[KafkaError], str] = {
+    InvalidSessionTimeoutError: "the brokers do not take GROUNDSWELL_SESSION_SECONDS: it must be between their "
+    "group.min.session.timeout.ms (6 s unless changed) and group.max.session.timeout.ms",
+    GroupAuthorizationFailedError: "the brokers do not let our user read the group: see ACLs in docs/deployment.md",
+}
+"""What the brokers may have against a member, and what to do."""
+
+
+class GroupRefused(Exception):
+    """The brokers do not take us into the group, and no waiting helps."""
 
 
 class Watch:
@@ -30,6 +44,7 @@ class Watch:
         self._output_askers = [broker.Asker(stage.config.brokers, topic) for topic in stage.config.output_ids]
         self._verified = -1
         """The latest fetch that is surely of our log."""
+        self._was_in_group = False
 
     @property
     def begun(self) -> int:
@@ -40,6 +55,18 @@ class Watch:
         """Note that a chunk arrived."""
         self._poll = max(self._poll, chunk.poll)
         self._taken += 1
+
+    async def look_at_group(self) -> None:
+        """Stop the stage when the brokers do not take us into the group; once they have, the client tries again."""
+        self._was_in_group = self._was_in_group or self._stage.is_live
+        error = self._stage.app.consumer_thread.refusal()
+        if error is None:
+            return
+        says = None if self._was_in_group else REFUSALS.get(type(error))
+        if says is None:
+            log.warning("not in the group", error=repr(error))
+        else:
+            await self._stage.fail(GroupRefused(says))
 
     async def look(self) -> None:
         """One look. Raises `LogLost`, and `Fenced` from the audit of an output."""

@@ -8,7 +8,9 @@ import signal
 import time
 import traceback
 import uuid
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import faust
 import structlog
@@ -22,7 +24,7 @@ from schemas.topics import ACTIVITY, TIERS, WINDOWS
 from service import heartbeats, migrate, process
 from service.broker import kafka, refusal, topic_admin
 from service.embedded.archived import Ends
-from service.problems import Unusable
+from service.problems import COULD_NOT_RUN, Unusable
 from service.roles.role_port import RolePort
 from service.settings import Settings
 from streams import broker, epochs
@@ -33,12 +35,13 @@ from streams.outputs import LogLost
 from streams.ownership import StageConfig
 from streams.recovery import ActivityFolds
 from streams.stage import Stage
+from streams.watch import GroupRefused
 
 log = structlog.get_logger()
 COLLECT_AFTER = 1_000_000
 """Panes and accounts live long and hold no cycles: with Python's defaults the collector took a third of the time."""
 
-SAID = (Fenced, LogLost, TooManyRejected, DecodeError, KafkaError)
+SAID = (GroupRefused, Fenced, LogLost, TooManyRejected, DecodeError, KafkaError)
 """What is said in one line; whatever else a worker ends with is a defect, and has its traceback before that."""
 
 
@@ -66,7 +69,7 @@ async def _surroundings(settings: Settings) -> tuple[int, broker.Broker, dict[st
 
 
 def run(settings: Settings) -> int:
-    """Work until a signal; the exit code. A failure of the stage ends it with 1, said in its log."""
+    """Work until a signal; the exit code. A failure of the stage ends it with 1 or 2, said in its last line."""
     partitions, found, output_ids = asyncio.run(_surroundings(settings))
     engine = open_database(settings.database)
     ledger = Ledger(settings.database)
@@ -107,10 +110,10 @@ def run(settings: Settings) -> int:
 
     stage.on_failure = stop
 
-    @app.task  # type: ignore[untyped-decorator]
     async def alive() -> None:
         while not app.should_stop:
             port.turned()
+            await stage.watch.look_at_group()
             if stage.is_ready:
                 await _beat(stage)
             await asyncio.sleep(heartbeats.EVERY_SECONDS)
@@ -118,7 +121,7 @@ def run(settings: Settings) -> int:
     process.set_up(COLLECT_AFTER)
     with folds.commits:
         try:
-            _Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False).work()
+            _Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False).work(alive)
         except Exception as error:
             failed.append(error)
         finally:
@@ -130,7 +133,7 @@ def run(settings: Settings) -> int:
     if not isinstance(failed[0], SAID):
         traceback.print_exception(failed[0])
     print(f"worker stopped: {type(failed[0]).__name__}: {failed[0]}", flush=True)
-    return 1
+    return COULD_NOT_RUN if isinstance(failed[0], GroupRefused) else 1
 
 
 class _Worker(faust.Worker):  # type: ignore[misc]
@@ -139,9 +142,10 @@ class _Worker(faust.Worker):  # type: ignore[misc]
     def _setup_logging(self) -> None:
         """The role has seen to it."""
 
-    def work(self) -> None:
-        """Work until a signal. Raises what ended it before."""
+    def work(self, beside: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Work until a signal, and do this beside it, from the start. Raises what ended it before."""
         self.spinner = None
+        self.add_future(beside())
         self._starting_fut = self.loop.create_task(self.start())
         try:
             self.loop.run_until_complete(self._starting_fut)

@@ -1,4 +1,4 @@
-"""A worker that is stopped while the broker is away ends in its time, as one that is stopped at any other."""
+"""How a worker ends: in its time while the broker is away, and at once where the brokers do not take it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from deployment import finished
 
 SECONDS = 30
 """How long docs/deployment.md and docker/compose.yaml give a worker to stop."""
@@ -33,3 +34,11 @@ def test_a_worker_ends_in_its_time_while_the_broker_is_away(deployment, kafka, n
     finally:
         kafka.process.send_signal(signal.SIGCONT)
         kafka.kill()  # its next use starts it again
+
+
+def test_a_session_that_the_brokers_do_not_take_ends_a_worker_with_2(deploy):
+    worker = deploy(GROUNDSWELL_SESSION_SECONDS="3").command("worker")
+    lines = finished(worker, 2).splitlines()
+    assert lines[-1].startswith("worker stopped: GroupRefused: the brokers do not take GROUNDSWELL_SESSION_SECONDS")
+    assert "Traceback" not in "".join(lines)
+    assert "Unclosed" not in "".join(lines)
