@@ -12,11 +12,23 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, select, text
 
 from aggregates.ledger_store import LAST_NOTIFICATION
-from projections import registry
+from projections import engagement, registry
 from projections.engagement.tables import POSITIONS as CONSUMED
 from projections.upkeep.runner import POSITIONS as FOLLOWED
 from schemas.topics import TIERS, WINDOWS
+from streams import readstate
 from streams.readstate_tables import POSITIONS as FOLDED
+
+
+def panes_behind(conn: Connection) -> dict[tuple[str, int], int]:
+    """Pane topic and partition → records that workers wrote there and the engagement tables do not include yet."""
+    at = {topic: engagement.positions(conn, topic) for topic in (WINDOWS, TIERS)}
+    return {
+        (topic, int(row.partition)): end - at[topic].get(row.partition, 0)
+        for row in readstate.positions(conn)
+        for topic, end in json.loads(row.outputs).items()
+        if topic in at
+    }
 
 
 class _Noted(NamedTuple):

@@ -37,6 +37,7 @@ from service.api.access import NEEDS, Whose  # noqa: E402
 from service.api.application import create_app  # noqa: E402
 from service.migrate import migrate  # noqa: E402
 from service.problems import PROBLEMS, REFUSAL  # noqa: E402
+from service.projector_metrics import METRICS as PROJECTOR_METRICS  # noqa: E402
 from service.settings import Settings  # noqa: E402
 from streams.metrics import METRICS  # noqa: E402
 
@@ -205,9 +206,9 @@ def command_table() -> str:
     )
 
 
-def worker_table() -> str:
+def metric_table(metrics: object) -> str:
     rows = []
-    for metric in vars(METRICS).values():
+    for metric in vars(metrics).values():
         labels = f"{{{','.join(metric._labelnames)}}}" if metric._labelnames else ""
         name = metric._name + ("_total" if metric._type == "counter" else "")
         rows.append((f"`{name}{labels}`", metric._documentation))
@@ -220,7 +221,8 @@ def account_table() -> str:
 
 TABLES = {
     "accounts": account_table,
-    "worker_metrics": worker_table,
+    "worker_metrics": lambda: metric_table(METRICS),
+    "projector_metrics": lambda: metric_table(PROJECTOR_METRICS),
     "settings": settings_table,
     "problems": problem_table,
     "scopes": scope_table,
@@ -233,7 +235,7 @@ GENERATED = {
     "docs/architecture.md": {"topics"},
     "docs/api.md": {"problems", "refusals", "scopes"},
     "docs/books.md": {"accounts"},
-    "docs/operations.md": {"settings", "reasons", "commands", "worker_metrics"},
+    "docs/operations.md": {"settings", "reasons", "commands", "worker_metrics", "projector_metrics"},
 }
 SECTION = re.compile(r"(<!-- generated: (?P<what>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,16 +12,14 @@ from sqlalchemy import Connection
 
 from aggregates.database import glancing, open_database
 from aggregates.ledger import Ledger
-from projections import engagement, queries, registry
+from projections import queries, registry
 from projections.rates import UnknownWindow
 from projections.upkeep.runner import positions as projection_positions
-from schemas.topics import TIERS, WINDOWS
 from service.instants import instant, now_ms, wanted
 from service.lookout import Lookout, Seen
-from service.positions import EngagementPositions, LedgerReached, ledger_reached
+from service.positions import EngagementPositions, LedgerReached, ledger_reached, panes_behind
 from service.problems import Refusal
 from service.settings import Settings
-from streams import readstate
 
 WAIT_SECONDS: Final = 5.0
 """How long `min_position` waits before it is refused."""
@@ -76,13 +73,7 @@ class Access:
     def panes_behind(self) -> dict[tuple[str, int], int]:
         """Pane topic and partition → records that workers wrote there and the engagement tables do not include yet."""
         with self._engine.connect() as conn:
-            at = {topic: engagement.positions(conn, topic) for topic in (WINDOWS, TIERS)}
-            return {
-                (topic, int(row.partition)): end - at[topic].get(row.partition, 0)
-                for row in readstate.positions(conn)
-                for topic, end in json.loads(row.outputs).items()
-                if topic in at
-            }
+            return panes_behind(conn)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:

@@ -29,6 +29,7 @@ from service.instants import now_ms
 from service.outbound import Outbound
 from service.outbox import Outbox
 from service.problems import COULD_NOT_RUN, Unusable
+from service.projector_metrics import METRICS
 from service.roles.role_port import RolePort
 from service.roles.settlement import HOUR_MS, Settlements
 from service.settings import Settings
@@ -270,7 +271,13 @@ async def _serve(settings: Settings) -> None:
             log.info(what)
         said[0] = what
 
-    port = RolePort(settings.metrics_port, lambda: "" if said[0] in (PROJECTING, STANDING_BY) else said[0])
+    reading = open_database(settings.database, read_only=True)
+    port = RolePort(
+        settings.metrics_port,
+        lambda: "" if said[0] in (PROJECTING, STANDING_BY) else said[0],
+        ready=lambda: "ready" if said[0] == PROJECTING else said[0],
+        refresh=lambda: METRICS.read(reading, leads=said[0] == PROJECTING),
+    )
     turning = asyncio.create_task(_say_turning(port))
     try:
         while not stop.is_set():
@@ -279,6 +286,7 @@ async def _serve(settings: Settings) -> None:
     finally:
         turning.cancel()
         port.close()
+        reading.dispose()
 
 
 async def _say_turning(port: RolePort) -> None:

@@ -18,13 +18,23 @@ STALLED_SECONDS = 60.0
 class RolePort:
     """Serves in a thread. Alive says nothing of lag or of the database: only that the process still turns."""
 
-    def __init__(self, port: int, missing: Callable[[], str]) -> None:
-        """`missing()` says what a role waits for; empty when it is at work. Port 0 serves nothing.
+    def __init__(
+        self,
+        port: int,
+        missing: Callable[[], str],
+        *,
+        ready: Callable[[], str] = lambda: "ready",
+        refresh: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`missing()` says what a role waits for; empty when it is at work, and then `ready()` says what it does.
 
-        Raises `Unusable` for a port in use.
+        `refresh` is called, in a thread, before metrics are told. Port 0 serves nothing. Raises `Unusable` for a port
+        in use.
         """
         self._turned = time.monotonic()
         self._missing = missing
+        self._ready = ready
+        self._refresh = refresh
         port_of = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,13 +66,14 @@ class RolePort:
         """Status, content type and body for a path."""
         plain = "text/plain; charset=utf-8"
         if path == "/metrics":
+            self._refresh()
             return 200, CONTENT_TYPE_LATEST, generate_latest()
         if path == "/healthz":
             still = time.monotonic() - self._turned
             return (200, plain, b"alive\n") if still < STALLED_SECONDS else (503, plain, b"stalled\n")
         if path == "/readyz":
             missing = self._missing()
-            return (503, plain, f"{missing}\n".encode()) if missing else (200, plain, b"ready\n")
+            return (503 if missing else 200), plain, f"{missing or self._ready()}\n".encode()
         return 404, plain, b"/metrics, /healthz and /readyz are here\n"
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ from service import condition, definitions, instants, waiting
 from service.broker import kafka, publisher
 from service.broker.topic_admin import create
 from service.commands import Command, Commands
+from service.embedded.stack import free_port
 from service.problems import Refusal
 from service.roles.projector import SESSION_NAME
 from service.settings import Settings
@@ -280,7 +281,13 @@ def test_a_second_projector_on_a_sqlite_file_stands_by_too(broker: str, server: 
         assert up.start("migrate")[0].wait(DEADLINE) == 0
         first, first_log = up.start("projector")
         until(lambda: "projecting" in first_log.read_text(), first_log)
+        port = free_port()
+        up.environment["GROUNDSWELL_METRICS_PORT"] = str(port)
         _, second_log = up.start("projector")
         until(lambda: "standing by" in second_log.read_text(), second_log)
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz").text == "standing by: another projector is at work\n"
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        assert 'groundswell_projector_behind_events{projection="balances"} 0.0' in metrics
+        assert "groundswell_projector_leads 0.0" in metrics
         first.kill()
         until(lambda: "projecting" in second_log.read_text(), second_log)

@@ -40,6 +40,15 @@ def test_metrics_liveness_and_readiness(monkeypatch):
         port.close()
 
 
+def test_a_role_may_say_what_it_does_and_brings_its_metrics_up_to_date():
+    refreshed = []
+    port = RolePort(0, lambda: "", ready=lambda: "standing by", refresh=lambda: refreshed.append(True))
+    assert port.answer("/readyz")[::2] == (200, b"standing by\n")
+    assert not refreshed
+    assert port.answer("/metrics")[0] == 200
+    assert refreshed == [True]
+
+
 def test_a_port_in_use_is_named():
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))
