@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
 from service import logs
 from service.cli import archive, commands, dead_letters, input, keys, reads, replay, reports, roles, schemas
-from service.cli.command import failure, note
+from service.cli.command import note
+from service.failures import failure
 from service.problems import COULD_NOT_RUN, REFUSED
 
 app = typer.Typer(
@@ -72,9 +73,26 @@ def main() -> None:
             sys.exit(COULD_NOT_RUN)
         if os.environ.get("GROUNDSWELL_DEBUG"):
             raise
-        code, line = failure(error) or (
-            COULD_NOT_RUN,
-            f"this is a defect of Groundswell: {type(error).__name__}: {error} (GROUNDSWELL_DEBUG=1 shows where)",
-        )
+        code, line = _met(error)
         note(f"groundswell: {' '.join(line.split())}")
         sys.exit(code)
+
+
+_USAGE: Final = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
+"""Click's error of a command line, which Typer brings along under no name of its own."""
+
+
+def _met(error: BaseException) -> tuple[int, str]:
+    """The exit code and the one line of what ended a command."""
+    if isinstance(error, KeyboardInterrupt):
+        return COULD_NOT_RUN, "interrupted"
+    if isinstance(error, _USAGE):
+        return COULD_NOT_RUN, _wrong(error)
+    defect = f"this is a defect of Groundswell: {type(error).__name__}: {error} (GROUNDSWELL_DEBUG=1 shows where)"
+    return failure(error) or (COULD_NOT_RUN, defect)
+
+
+def _wrong(error: Any) -> str:
+    """What is wrong with a command line, and where it is described."""
+    wrong: str = error.format_message().replace("Value error, ", "").rstrip(".")
+    return wrong if error.ctx is None else f"{wrong}; see `{error.ctx.command_path} --help`"

@@ -1,4 +1,4 @@
-"""What every command shares: its options, how it prints, and how an error becomes one line and an exit code."""
+"""What every command shares: its options, and how it prints."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
 from projections.rates import Window
-from service import database_refusal
-from service.problems import COULD_NOT_RUN, REFUSED, Refusal, Unusable
+from service.problems import REFUSED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,26 +81,6 @@ PlatformOf = Annotated[
 Cursor = Annotated[
     str | None, typer.Option("--cursor", metavar="C", help="Go on where a page ended: its `next_cursor`.")
 ]
-
-
-_SAYS = {
-    "service.feeds.reading.InputError": COULD_NOT_RUN,
-    "streams.outputs.LogLost": COULD_NOT_RUN,
-    "aggregates.database.Unavailable": COULD_NOT_RUN,
-    "aggregates.events.UnknownEvent": COULD_NOT_RUN,
-    "projections.upkeep.runner.NewerProjection": COULD_NOT_RUN,
-    "projections.upkeep.runner.NotPrepared": COULD_NOT_RUN,
-    "aggregates.definitions.DefinitionError": REFUSED,
-}
-"""Errors whose message is the line to print, by name (so that none is imported before it is needed) → exit code."""
-
-
-_OF_DATABASES: Final = {
-    f"{module}.{kind}"
-    for module in ("eventsourcing.persistence", "sqlite3")
-    for kind in ("InterfaceError", "OperationalError", "DatabaseError", "ProgrammingError")
-}
-"""Errors of a database that comes not through SQLAlchemy."""
 
 
 class Printable(Protocol):
@@ -229,37 +208,3 @@ def progress_line(what: str) -> Iterator[Callable[[str], None]]:
         return
     with console(stderr=True).status(what) as line:
         yield lambda text: line.update(f"{what}: {text}")
-
-
-_USAGE: Final = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
-"""Click's error of a command line, which Typer brings along under no name of its own."""
-
-
-def failure(error: BaseException) -> tuple[int, str] | None:
-    """The exit code and the one line of an error a person can act on; None for one that is a defect of ours."""
-    if isinstance(error, Unusable):
-        return COULD_NOT_RUN, str(error)
-    if isinstance(error, Refusal):
-        return error.kind.exit_code, f"{error.detail} [{error.code}]"
-    if isinstance(error, KeyboardInterrupt):
-        return COULD_NOT_RUN, "interrupted"
-    if isinstance(error, _USAGE):
-        return COULD_NOT_RUN, _usage_line(error)
-    name = f"{type(error).__module__}.{type(error).__name__}"
-    if name in _SAYS:
-        return _SAYS[name], str(error)
-    if name.startswith("sqlalchemy.exc.") or name in _OF_DATABASES:
-        return COULD_NOT_RUN, database_refusal.line(error)
-    if name.startswith("aiokafka.errors."):
-        return COULD_NOT_RUN, f"Kafka does not do what was asked: {error}"
-    if isinstance(error, OSError):
-        about = f"{error.filename}: " if error.filename else ""
-        return COULD_NOT_RUN, f"{about}{error.strerror or error}"
-    return None
-
-
-def _usage_line(error: Any) -> str:
-    """What is wrong with a command line, and where it is described."""
-    wrong = error.format_message().replace("Value error, ", "").rstrip(".")
-    context = error.ctx
-    return wrong if context is None else f"{wrong}; see `{context.command_path} --help`"

@@ -17,8 +17,8 @@ from nicegui import ui
 from service.api import sessions
 from service.api.access import KEY, UNTIL
 from service.api_keys import NOBODYS, Key, Keys
-from service.cli.command import failure
 from service.console.markup import Child, address, empty, join, link, tag
+from service.failures import failure
 from service.instants import now_ms
 from service.problems import Refusal
 from service.reads import Reads
