@@ -279,8 +279,8 @@ class Stage:
         self._round += 1
         leaving = asyncio.ensure_future(self._leave())
         done, _late = await asyncio.wait({leaving}, timeout=LEAVE_SECONDS)
-        if not done:
-            log.warning("stopping without an answer of the broker", owned=sorted(self.owned))
+        if not done or leaving.exception() is not None:
+            log.warning("not everything was let go", error=repr(leaving.exception()) if done else "no answer in time")
             leaving.cancel()
             self.give_up()
 
