@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
@@ -70,15 +71,17 @@ def brand_definition(conn: Connection, brand: str, at: int) -> Brand:
 
 
 def campaign_definition(conn: Connection, brand: str, campaign: str, at: int) -> Campaign:
-    """The campaign's version in force at `at`, or its first one before that, a draft only where there is nothing else.
-
-    Raises `NotFound`.
-    """
+    """The version of the campaign that is `shown` at an instant. Raises `NotFound`."""
     versions = [v for v in _definitions(conn, brand, CAMPAIGN, campaign) if isinstance(v, Campaign)]
     if not versions:
         if not brand_exists(conn, brand):
             raise NotFound("unknown_brand", f"There is no brand `{brand}`.")
         raise NotFound("unknown_campaign", f"Brand `{brand}` has no campaign `{campaign}`.")
+    return shown(versions, at)
+
+
+def shown(versions: Sequence[Campaign], at: int) -> Campaign:
+    """The version in force at `at`, or the first one before that, a draft only where there is nothing else."""
     return campaign_in_force(versions, at) or min(versions, key=lambda v: (v.draft, v.effective_at))
 
 

@@ -9,14 +9,14 @@ from sqlalchemy import Connection, column, func, select, table, union_all
 from aggregates.database import among
 from aggregates.definitions import Campaign
 from aggregates.engagement import MINUTES_5
-from aggregates.programs import campaign_in_force, from_content
+from aggregates.programs import from_content
 from aggregates.settlement import status
 from projections.answers import Campaigns, CampaignSummary, Settlement, Standing, iso
 from projections.campaign_results import RESULTS
 from projections.engagement.tier_queries import member_tiers
 from projections.movements import EARNED
 from projections.programs import CAMPAIGN, PROGRAMS
-from projections.queries import read_position, until
+from projections.queries import read_position, shown, until
 from projections.queries.settlement import settlement, winners
 from projections.settlements import SETTLEMENTS
 from projections.statements import STATEMENTS
@@ -55,19 +55,19 @@ def campaigns(
 
 
 def _summary(versions: list[Campaign], end: tuple[int | None, int | None], spent: int, at: int) -> CampaignSummary:
-    shown = campaign_in_force(versions, at) or min(versions, key=lambda v: (v.draft, v.effective_at))
+    one = shown(versions, at)
     closed_at, settled_at = end
     return CampaignSummary(
-        campaign=shown.id,
-        version=shown.version,
+        campaign=one.id,
+        version=one.version,
         status=status(versions, closed_at is not None, settled_at is not None, at),
-        starts_at=iso(shown.starts_at),
-        ends_at=iso(shown.ends_at),
-        join=shown.join,
-        standings=shown.standings,
-        budget=shown.budget,
-        budget_spent=None if shown.budget is None else spent,
-        prizes=dict(shown.prizes),
+        starts_at=iso(one.starts_at),
+        ends_at=iso(one.ends_at),
+        join=one.join,
+        standings=one.standings,
+        budget=one.budget,
+        budget_spent=None if one.budget is None else spent,
+        prizes=dict(one.prizes),
         closed_at=None if closed_at is None else iso(closed_at),
         settled_at=None if settled_at is None else iso(settled_at),
     )

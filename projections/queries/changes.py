@@ -143,10 +143,8 @@ def _balances(conn: Connection, brand: str, members: Mapping[str, int], now: int
 def _scores(conn: Connection, brand: str, campaign: str, members: Mapping[str, int], now: int) -> Iterator[ScoreChange]:
     if outbound.metric_while_open(conn, brand, campaign, now) != POINTS:
         return
-    found = outbound.points(conn, brand, campaign, members)
-    tiers = member_tiers(conn, brand, found)
-    for member, points in found.items():
-        yield ScoreChange(members[member], brand, campaign, member, POINTS, points, tiers[member])
+    for member, score in outbound.scores(conn, brand, campaign, members).items():
+        yield ScoreChange(members[member], brand, campaign, member, POINTS, *score)
 
 
 def _kept(conn: Connection, seq: int, event: StandingsKept) -> Iterator[ScoreChange]:

@@ -127,13 +127,15 @@ def members_hold(conn: Connection, brand: str, members: Iterable[str]) -> dict[s
     found: dict[str, Holding] = {}
     for some in chunks(members):
         lots: dict[str, list[LotLeft]] = {}
-        query = select(_L.c.member, _L.c.points_left, _L.c.active_at, _L.c.expires_at)
-        for member, *lot in conn.execute(
-            query.where(_L.c.brand == brand, among(conn, _L.c.member, some), _L.c.points_left != 0)
-        ):
-            lots.setdefault(member, []).append(LotLeft(*lot))
-        for _, member, *totals in conn.execute(select(_B).where(_B.c.brand == brand, among(conn, _B.c.member, some))):
-            found[member] = Holding(Totals(*totals), lots.get(member, []))
+        left = and_(_L.c.brand == brand, _L.c.member == _B.c.member, _L.c.points_left != 0)
+        query = select(_B, _L.c.points_left, _L.c.active_at, _L.c.expires_at).select_from(_B.outerjoin(_L, left))
+        for _, member, *values in conn.execute(query.where(_B.c.brand == brand, among(conn, _B.c.member, some))):
+            totals, lot = values[:-3], values[-3:]
+            if member not in found:
+                lots[member] = []
+                found[member] = Holding(Totals(*totals), lots[member])
+            if lot[0] is not None:
+                lots[member].append(LotLeft(*lot))
     debtors = [member for member, holding in found.items() if holding.totals.debt > 0]
     for some in chunks(debtors):
         arose = select(_S.c.member, func.max(_S.c.occurred_at).label("at")).group_by(_S.c.member)

@@ -1,16 +1,21 @@
-"""Reads of what is published to topics: the scores of those whose points have just changed."""
+"""Reads of what is published to topics: the scores of those whose points have just changed.
+
+Each is one statement: beside a stream they are read many times a second, and a statement costs more than its rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, exists, func, select
 
 from aggregates.database import among
 from aggregates.definitions import Campaign
 from aggregates.parsing import from_content
+from projections.engagement.people import UNKNOWN, tiers_of
 from projections.programs import CAMPAIGN, PROGRAMS
-from projections.queries import campaign_definition
+from projections.queries import shown
 from projections.queries.holdings import chunks
 from projections.settlements import SETTLEMENTS
 from projections.standings import STANDINGS
@@ -18,22 +23,35 @@ from projections.standings import STANDINGS
 _S, _P, _G = STANDINGS.table, PROGRAMS.table, SETTLEMENTS.table
 
 
-def points(conn: Connection, brand: str, campaign: str, members: Iterable[str]) -> dict[str, int]:
-    """The points that each of these members has from a campaign, of those who were ever paid by it."""
-    found: dict[str, int] = {}
+class Score(NamedTuple):
+    """A member's points from a campaign, and the member's influence tier now."""
+
+    points: int
+    tier: str
+
+
+def scores(conn: Connection, brand: str, campaign: str, members: Iterable[str]) -> dict[str, Score]:
+    """The score of each of these members in a campaign, of those who were ever paid by it."""
+    people, of_brand = tiers_of(brand, None)
+    query = (
+        select(_S.c.member, _S.c.points, func.coalesce(people.c.tier, UNKNOWN).label("tier"))
+        .select_from(_S.outerjoin(people, and_(people.c.member == _S.c.member, *of_brand)))
+        .where(_S.c.brand == brand, _S.c.campaign == campaign)
+    )
+    found: dict[str, Score] = {}
     for some in chunks(members):
-        scores = select(_S.c.member, _S.c.points).where(_S.c.brand == brand, _S.c.campaign == campaign)
-        found.update((row.member, row.points) for row in conn.execute(scores.where(among(conn, _S.c.member, some))))
+        rows = conn.execute(query.where(among(conn, _S.c.member, some)))
+        found.update((row.member, Score(row.points, row.tier)) for row in rows)
     return found
 
 
 def metric_while_open(conn: Connection, brand: str, campaign: str, at: int) -> str:
     """The metric of a campaign's standings at an instant (epoch milliseconds); empty once it is closed."""
-    closed = select(_G.c.campaign).where(_G.c.brand == brand, _G.c.campaign == campaign)
-    defined = select(_P.c.seq).where(_P.c.brand == brand, _P.c.subject == CAMPAIGN, _P.c.subject_id == campaign)
-    if conn.execute(closed).first() is not None or conn.execute(defined).first() is None:
-        return ""
-    return campaign_definition(conn, brand, campaign, at).standings
+    closed = exists().where(_G.c.brand == brand, _G.c.campaign == campaign)
+    of = (_P.c.brand == brand, _P.c.subject == CAMPAIGN, _P.c.subject_id == campaign)
+    contents = conn.execute(select(_P.c.content).where(*of, ~closed)).scalars()
+    versions = [one for one in map(from_content, contents) if isinstance(one, Campaign)]
+    return shown(versions, at).standings if versions else ""
 
 
 def metric_of(conn: Connection, brand: str, campaign: str, version: int) -> str:
