@@ -24,7 +24,7 @@ class Refusal(StrEnum):
     DUPLICATE_REFERRAL = "duplicate_referral", "This referred order was judged before; it is paid once."
     NOT_LIVE = "not_live", "The campaign it names was not live when it occurred; it counts nowhere."
     NOT_JOINED = "not_joined", "The campaign is for members who joined it, and this member had not."
-    SELF_INTERACTION = "self_interaction", "Its actor is the member: what members do to posts themselves earns them nothing."
+    SELF_INTERACTION = "self_interaction", "Its actor is the member, who earns by posting and not by acting on posts."
     SELF_REFERRAL = "self_referral", "Members earn nothing by referring themselves."
     EXISTING_CUSTOMER = "existing_customer", "The buyer had ordered before; only a new customer's order earns."
     ORDER_REFUNDED = "order_refunded", "The order was refunded in full before it came, so no referrer is due."

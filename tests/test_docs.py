@@ -37,7 +37,7 @@ from service.api.access import NEEDS, Whose  # noqa: E402
 from service.api.application import create_app  # noqa: E402
 from service.migrate import migrate  # noqa: E402
 from service.problems import PROBLEMS, REFUSAL  # noqa: E402
-from service.projector_metrics import METRICS as PROJECTOR_METRICS  # noqa: E402
+from service.roles.projector_metrics import METRICS as PROJECTOR_METRICS  # noqa: E402
 from service.settings import Settings  # noqa: E402
 from streams.metrics import METRICS  # noqa: E402
 

@@ -29,7 +29,7 @@ from service.instants import now_ms
 from service.outbound import Outbound
 from service.outbox import Outbox
 from service.problems import COULD_NOT_RUN, Unusable
-from service.projector_metrics import METRICS
+from service.roles.projector_metrics import METRICS
 from service.roles.role_port import RolePort
 from service.roles.settlement import HOUR_MS, Settlements
 from service.settings import Settings

@@ -14,7 +14,7 @@ from projections.upkeep.runner import POSITIONS
 from schemas.topics import WINDOWS
 from service import outbound, outbox
 from service.outbox import SentPosition
-from service.projector_metrics import METRICS
+from service.roles.projector_metrics import METRICS
 from streams.readstate_tables import POSITIONS as FOLDED
 
 
