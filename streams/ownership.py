@@ -78,7 +78,7 @@ class Owned:
             await asyncio.wait({self.flusher}, timeout=patience_seconds)
         stopping = asyncio.ensure_future(self.writer.stop())
         done, _ = await asyncio.wait({stopping}, timeout=patience_seconds)
-        if not done or stopping.exception():
+        if not done or stopping.cancelled() or stopping.exception():
             log.warning("output producer not stopped", partition=self.part.source.partition)
 
 

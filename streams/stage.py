@@ -279,8 +279,9 @@ class Stage:
         self._round += 1
         leaving = asyncio.ensure_future(self._leave())
         done, _late = await asyncio.wait({leaving}, timeout=LEAVE_SECONDS)
-        if not done or leaving.exception() is not None:
-            log.warning("not everything was let go", error=repr(leaving.exception()) if done else "no answer in time")
+        if not done or leaving.cancelled() or leaving.exception() is not None:
+            why = repr(leaving.exception()) if done and not leaving.cancelled() else "no answer in time"
+            log.warning("not everything was let go", error=why)
             leaving.cancel()
             self.give_up()
 
