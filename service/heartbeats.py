@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,6 +25,7 @@ HEARTBEATS = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False, comment="epoch milliseconds"),
     sa.Column("partitions", sa.BigInteger, nullable=False, comment="owned and ready; 0 for roles without"),
 )
+_FORGOTTEN = sa.delete(HEARTBEATS).where(HEARTBEATS.c.at < sa.bindparam("before"))
 EVERY_SECONDS = 1.0
 ALIVE_MS = 5_000
 
@@ -36,15 +39,17 @@ def beat(engine: sa.Engine, role: str, partitions: int = 0) -> None:
     """Say that this process works as `role` and is ready."""
     now = time.time_ns() // 1_000_000
     with engine.begin() as connection:
-        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         row = {"role": role, "instance": instance(), "at": now, "partitions": partitions}
-        statement = insert(HEARTBEATS).values(row)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["role", "instance"], set_={"at": now, "partitions": partitions}
-            )
-        )
-        connection.execute(sa.delete(HEARTBEATS).where(HEARTBEATS.c.at < now - 60 * ALIVE_MS))
+        connection.execute(_beat(connection.dialect.name), row)
+        connection.execute(_FORGOTTEN, {"before": now - 60 * ALIVE_MS})
+
+
+@functools.cache
+def _beat(dialect: str) -> sa.Insert:
+    statement: Any = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(HEARTBEATS)
+    now = {name: statement.excluded[name] for name in ("at", "partitions")}
+    written: sa.Insert = statement.on_conflict_do_update(index_elements=["role", "instance"], set_=now)
+    return written
 
 
 def leave(engine: sa.Engine, role: str) -> None:

@@ -33,6 +33,10 @@ POSITION = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("position", sa.BigInteger, nullable=False, comment="last ledger notification whose records are sent"),
 )
+_SENT: Final = sa.select(POSITION.c.position).where(POSITION.c.name == sa.bindparam("of"))
+_MOVED: Final = sa.update(POSITION).where(
+    POSITION.c.name == sa.bindparam("of"), POSITION.c.position == sa.bindparam("old")
+)
 NAME: Final = "activity"
 """Of the position up to which records are on the activity log."""
 PAGE: Final = 1_000
@@ -50,8 +54,7 @@ class Message(NamedTuple):
 
 def position(connection: sa.Connection, name: str = NAME) -> int:
     """The last notification whose records are all acknowledged."""
-    found = connection.execute(sa.select(POSITION.c.position).where(POSITION.c.name == name)).scalar_one_or_none()
-    return found or 0
+    return connection.execute(_SENT, {"of": name}).scalar_one_or_none() or 0
 
 
 class SentPosition:
@@ -72,9 +75,8 @@ class SentPosition:
 
     def move(self, old: int, new: int) -> bool:
         """Store `new` in the place of `old`; False when it is not at `old` any more."""
-        here = (POSITION.c.name == self._name) & (POSITION.c.position == old)
         with self._engine.begin() as connection:
-            return connection.execute(sa.update(POSITION).where(here).values(position=new)).rowcount == 1
+            return connection.execute(_MOVED, {"of": self._name, "old": old, "position": new}).rowcount == 1
 
 
 def messages(recorded: Recorded, secret: bytes, partitions: int, ledger: Ledger | None = None) -> Iterator[Message]:

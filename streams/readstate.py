@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from bisect import insort
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -31,6 +32,12 @@ class OtherLog(Exception):
 
 _LOG = 1 << 40
 """More offsets than a log has."""
+_IS_OURS: Final = POSITIONS.c.source == sa.bindparam("of_source"), POSITIONS.c.writer == sa.bindparam("of_writer")
+_OURS: Final = sa.select(POSITIONS.c.position).where(*_IS_OURS)
+_MOVED: Final = sa.update(POSITIONS).where(*_IS_OURS, POSITIONS.c.position == sa.bindparam("previous"))
+_PASSED: Final = sa.delete(REJECTED).where(
+    REJECTED.c.source == sa.bindparam("of_source"), REJECTED.c.offset < sa.bindparam("tail")
+)
 MemberKey = tuple[str, str]
 """Brand and member."""
 CampaignKey = tuple[str, str]
@@ -202,7 +209,7 @@ def take(engine: sa.Engine, source: Source, writer: str) -> ReadState:
         _check_epoch(connection, source)
         row = {"source": source.name, "partition": source.partition, "position": 0, "writer": writer,
                "greatest_event_time": 0, "greatest_record_time": 0, "counts": "{}", "outputs": "{}"}  # fmt: skip
-        connection.execute(_upsert(connection, POSITIONS, ["writer"]), row)
+        connection.execute(_upsert(connection.dialect.name, POSITIONS, ("writer",)), row)
     with engine.begin() as connection:  # apart, for it may take long
         state = _load(connection, source)
         owner = connection.execute(sa.select(POSITIONS.c.writer).where(POSITIONS.c.source == source.name)).scalar()
@@ -315,11 +322,10 @@ def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: 
         "counts": json.dumps(delta.counts, sort_keys=True),
         "outputs": json.dumps(outputs, sort_keys=True),
     }
-    ours = (POSITIONS.c.source == source.name) & (POSITIONS.c.writer == writer)
+    ours = {"of_source": source.name, "of_writer": writer}
     with brief_transaction(engine) as connection:
-        where = ours & (POSITIONS.c.position == delta.previous)
-        if connection.execute(sa.update(POSITIONS).where(where).values(**row)).rowcount != 1:
-            if connection.execute(sa.select(POSITIONS.c.position).where(ours)).scalar() == delta.position:
+        if connection.execute(_MOVED, {**ours, "previous": delta.previous, **row}).rowcount != 1:
+            if connection.execute(_OURS, ours).scalar() == delta.position:
                 return
             raise Fenced(
                 f"{source.topic} partition {source.partition}: the saved read-state is no longer ours at "
@@ -350,14 +356,14 @@ def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: 
             (REJECTED, rejected),
         ):
             if rows:
-                connection.execute(_upsert(connection, table), rows)
-        passed = (REJECTED.c.source == source.name) & (REJECTED.c.offset < tail_start(delta.position))
-        connection.execute(sa.delete(REJECTED).where(passed))
+                connection.execute(_upsert(connection.dialect.name, table), rows)
+        connection.execute(_PASSED, {"of_source": source.name, "tail": tail_start(delta.position)})
 
 
-def _upsert(connection: sa.Connection, table: sa.Table, change: Sequence[str] | None = None) -> Any:
+@cache
+def _upsert(dialect: str, table: sa.Table, change: tuple[str, ...] | None = None) -> Any:
     """Insert, or change the columns `change` (all by default) of the row that is there."""
-    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
     statement = insert(table)
     keys = [c.name for c in table.primary_key]
     names = [c.name for c in table.columns if c.name not in keys] if change is None else change

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Table, select, update
+from sqlalchemy import Connection, Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.engagement import SCOPES, TIER_SCOPES
@@ -22,6 +22,9 @@ __all__ = ["Applied", "Batch", "PositionMoved", "UnknownRecord", "apply", "apply
 
 TABLE_OF_SCOPE: Final[Mapping[str, Table]] = {name: TIERS if name in TIER_SCOPES else ENGAGEMENT for name in SCOPES}
 """Where the panes of each scope are kept."""
+_HERE: Final = POSITIONS.c.topic == bindparam("of_topic"), POSITIONS.c.partition == bindparam("of_partition")
+_POSITION: Final = select(POSITIONS.c.position).where(*_HERE)
+_ADVANCED: Final = update(POSITIONS).where(*_HERE, POSITIONS.c.position == bindparam("expected"))
 
 
 class PositionMoved(Exception):
@@ -63,10 +66,8 @@ class Applied(NamedTuple):
 
 def position(conn: Connection, topic: str, partition: int) -> int:
     """The next offset to consume; 0 when nothing was consumed."""
-    found = conn.execute(
-        select(POSITIONS.c.position).where(POSITIONS.c.topic == topic, POSITIONS.c.partition == partition)
-    ).scalar_one_or_none()
-    return found or 0
+    here = {"of_topic": topic, "of_partition": partition}
+    return conn.execute(_POSITION, here).scalar_one_or_none() or 0
 
 
 def positions(conn: Connection, topic: str) -> dict[int, int]:
@@ -128,11 +129,8 @@ def apply_all(conn: Connection, batches: Iterable[Batch]) -> Applied:
 
 def _advance(conn: Connection, topic: str, partition: int, expected: int, new: int) -> None:
     """Compare the position with `expected` and set it to `new`; the row stays locked until the transaction ends."""
-    changed = conn.execute(
-        update(POSITIONS)
-        .where(POSITIONS.c.topic == topic, POSITIONS.c.partition == partition, POSITIONS.c.position == expected)
-        .values(position=new)
-    )
+    here = {"of_topic": topic, "of_partition": partition}
+    changed = conn.execute(_ADVANCED, {**here, "expected": expected, "position": new})
     if changed.rowcount == 1:
         return
     if expected == 0:

@@ -7,10 +7,11 @@ not matter, and a value that changes no row changes no roll-up.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from operator import add, itemgetter, sub
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, case, func, or_, select, true
+from sqlalchemy import Connection, Insert, Table, case, func, or_, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.engagement import HOUR
@@ -47,36 +48,44 @@ def rolled_up(before: Mapping[Row, Row], came: Mapping[Row, Row]) -> list[Row]:
 
 def roll_up(conn: Connection, staged: Table) -> None:
     """Add the rows of `staged` to the roll-ups."""
-    insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
+    conn.execute(_adding(conn.dialect.name, staged))
+
+
+@cache
+def _adding(dialect: str, staged: Table) -> Insert:
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     columns = [column.name for column in ROLLUPS.columns]
     statement: Any = insert(ROLLUPS).from_select(columns, select(staged).where(true()))
-    conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(ROLLUPS.primary_key.columns),
-            set_={name: ROLLUPS.c[name] + statement.excluded[name] for name in COUNTER_COLUMNS},
-        )
+    added: Insert = statement.on_conflict_do_update(
+        index_elements=list(ROLLUPS.primary_key.columns),
+        set_={name: ROLLUPS.c[name] + statement.excluded[name] for name in COUNTER_COLUMNS},
     )
+    return added
 
 
 def note_active(conn: Connection, staged: Table) -> None:
     """Widen the time in which the members of `staged` are known to have panes."""
+    conn.execute(_widening(conn.dialect.name, staged))
+
+
+@cache
+def _widening(dialect: str, staged: Table) -> Insert:
     keys = [staged.c[name] for name in ("scope", "brand", "campaign", "member", "platform")]
     seen = (
         select(*keys, func.min(staged.c.starts_at), func.max(staged.c.starts_at))
         .where(staged.c.scope.in_(("member", "campaign_member")))
         .group_by(*keys)
     )
-    insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     statement: Any = insert(ACTIVE).from_select(list(ACTIVE.columns), seen)
     known, new = ACTIVE.c, statement.excluded
     earlier, later = new.first_at < known.first_at, new.last_at > known.last_at
-    conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=list(ACTIVE.primary_key.columns),
-            set_={
-                "first_at": case((earlier, new.first_at), else_=known.first_at),
-                "last_at": case((later, new.last_at), else_=known.last_at),
-            },
-            where=or_(earlier, later),
-        )
+    widened: Insert = statement.on_conflict_do_update(
+        index_elements=list(ACTIVE.primary_key.columns),
+        set_={
+            "first_at": case((earlier, new.first_at), else_=known.first_at),
+            "last_at": case((later, new.last_at), else_=known.last_at),
+        },
+        where=or_(earlier, later),
     )
+    return widened

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress, groupby
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, select
 
 from aggregates.database import among
 from projections.engagement.sums import totals
@@ -22,6 +22,11 @@ MERGED: Final = (*(key for key in KEY if key not in ("segment", "partition", "ep
 _TOLD: Final = ("brand", "member", "tier", "followers", "platforms", "changes")
 _SOME: Final = 500
 """Members asked for in one statement."""
+_MEMBER_ROWS: Final = select(*(MEMBERS.c[name] for name in _TOLD))
+_OF: Final = DIGESTS.c.name == bindparam("of")
+_KEPT: Final = select(DIGESTS.c.rows, DIGESTS.c.digest).where(_OF)
+_HELD: Final = select(DIGESTS.c.name).where(_OF).with_for_update()
+_CHANGED: Final = DIGESTS.update().where(_OF)
 
 
 def pane_rows(conn: Connection, panes: Table) -> Iterator[dict[str, Any]]:
@@ -46,9 +51,9 @@ def canonical(sums: Iterable[tuple[Sequence[Any], Sequence[int]]]) -> Iterator[d
             yield row | filled
 
 
-def member_rows(conn: Connection, *where: ColumnElement[bool]) -> Iterator[dict[str, Any]]:
-    """The canonical rows of members' tiers."""
-    for found in conn.execute(select(*(MEMBERS.c[name] for name in _TOLD)).where(*where)):
+def member_rows(conn: Connection, *where: ColumnElement[bool], **of: object) -> Iterator[dict[str, Any]]:
+    """The canonical rows of members' tiers; `of` are the parameters of `where`."""
+    for found in conn.execute(_MEMBER_ROWS.where(*where), of):
         yield dict(found._mapping)
 
 
@@ -59,20 +64,20 @@ def of_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> Digest
     for brand, members in groupby(met, lambda one: one[0]):
         names = [member for _, member in members]
         for start in range(0, len(names), _SOME):
-            some = among(conn, MEMBERS.c.member, names[start : start + _SOME])
-            digest = digest.plus(of_canonical(member_rows(conn, MEMBERS.c.brand == brand, some)))
+            where = MEMBERS.c.brand == brand, among(conn.dialect.name, MEMBERS.c.member, "some")
+            digest = digest.plus(of_canonical(member_rows(conn, *where, some=names[start : start + _SOME])))
     return digest
 
 
 def kept(conn: Connection, table: str) -> Digest:
     """The kept digest of a table."""
-    row = conn.execute(select(DIGESTS.c.rows, DIGESTS.c.digest).where(DIGESTS.c.name == table)).one()
+    row = conn.execute(_KEPT, {"of": table}).one()
     return Digest(int(row.rows), int(row.digest, 16))
 
 
 def hold(conn: Connection, table: str) -> None:
     """Until the transaction ends nobody else brings the kept digest of this table up to anything."""
-    conn.execute(select(DIGESTS.c.name).where(DIGESTS.c.name == table).with_for_update())
+    conn.execute(_HELD, {"of": table})
 
 
 def change(conn: Connection, table: str, before: Digest, after: Digest) -> None:
@@ -81,5 +86,4 @@ def change(conn: Connection, table: str, before: Digest, after: Digest) -> None:
         now = kept(conn, table)
         total = (now.total + after.total - before.total) % MODULUS
         digest = Digest(now.rows + after.rows - before.rows, total)
-        values = {"rows": digest.rows, "digest": digest.hexadecimal()}
-        conn.execute(DIGESTS.update().where(DIGESTS.c.name == table).values(values))
+        conn.execute(_CHANGED, {"of": table, "rows": digest.rows, "digest": digest.hexadecimal()})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import groupby, pairwise
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, Delete, Insert, Select, bindparam, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from aggregates.database import among
@@ -66,34 +67,45 @@ def write_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> int
             member = (row["brand"], row["member"])
             if member not in newest or row["stamp"] > newest[member]["stamp"]:
                 newest[member] = row
-        _write(conn, list(newest.values()))
+        conn.execute(_writing(conn.dialect.name), list(newest.values()))
         met |= newest.keys()
     for brand in sorted({brand for brand, _ in met}):
         _derive(conn, brand, [member for of, member in met if of == brand])
     return len(met)
 
 
-def _write(conn: Connection, rows: list[dict[str, Any]]) -> None:
-    insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
-    statement: Any = insert(MEMBERS)
+@cache
+def _writing(dialect: str) -> Insert:
+    statement: Any = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(MEMBERS)
     new = statement.excluded
-    statement = statement.on_conflict_do_update(
+    written: Insert = statement.on_conflict_do_update(
         index_elements=list(MEMBERS.primary_key.columns),
         set_={column.name: new[column.name] for column in MEMBERS.columns if not column.primary_key},
         where=or_(new.stamp > MEMBERS.c.stamp, new.epoch != MEMBERS.c.epoch),
     )
-    conn.execute(statement, rows)
+    return written
+
+
+@cache
+def _old_spans(dialect: str) -> Delete:
+    at = MEMBER_TIERS.c
+    return MEMBER_TIERS.delete().where(at.brand == bindparam("of_brand"), among(dialect, at.member, "some"))
+
+
+@cache
+def _standing(dialect: str) -> Select[Any]:
+    at = MEMBERS.c
+    return select(MEMBERS).where(at.brand == bindparam("of_brand"), among(dialect, at.member, "some"))
 
 
 def _derive(conn: Connection, brand: str, members: Sequence[str]) -> None:
     """Write anew from when until when these members were in each tier, by the rows that stand."""
     for start in range(0, len(members), _ID_CHUNK):
         some = members[start : start + _ID_CHUNK]
-        conn.execute(
-            MEMBER_TIERS.delete().where(MEMBER_TIERS.c.brand == brand, among(conn, MEMBER_TIERS.c.member, some))
-        )
-        stand = select(MEMBERS).where(MEMBERS.c.brand == brand, among(conn, MEMBERS.c.member, some))
-        rows = [row for found in conn.execute(stand).mappings() for row in _spans(dict(found))]
+        of_them = {"of_brand": brand, "some": some}
+        conn.execute(_old_spans(conn.dialect.name), of_them)
+        stand = conn.execute(_standing(conn.dialect.name), of_them).mappings()
+        rows = [row for found in stand for row in _spans(dict(found))]
         if rows:
             conn.execute(MEMBER_TIERS.insert(), rows)
 

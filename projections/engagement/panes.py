@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from operator import add, itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, MetaData, Table, delete, select, true
+from sqlalchemy import Column, Connection, Delete, Insert, MetaData, Select, Table, delete, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
@@ -91,10 +92,14 @@ def write_panes(conn: Connection, table: Table, rows: Iterable[Row]) -> int:
 
 def _met(conn: Connection, table: Table) -> dict[Row, Row]:
     """By their key, all rows that are there of the canonical rows that what is staged goes into."""
+    return {row[:_STAMP]: row for row in map(tuple, conn.execute(_rows_met(table)))}
+
+
+@cache
+def _rows_met(table: Table) -> Select[Any]:
     met = select(*(STAGED.c[name] for name in MERGED)).distinct().subquery("met")
     same = [table.c[name] == met.c[name] for name in MERGED]
-    found = map(tuple, conn.execute(select(*(table.c[name] for name in COLUMNS)).where(*same)))
-    return {row[:_STAMP]: row for row in found}
+    return select(*(table.c[name] for name in COLUMNS)).where(*same)
 
 
 def _digest(rows: Iterable[Row]) -> Digest:
@@ -111,20 +116,30 @@ def _digest(rows: Iterable[Row]) -> Digest:
 def _write_staged(conn: Connection, table: Table) -> None:
     if table is ENGAGEMENT:
         note_active(conn, STAGED)
-    insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
+    conn.execute(_newer(conn.dialect.name, table))
+
+
+@cache
+def _newer(dialect: str, table: Table) -> Insert:
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     statement: Any = insert(table).from_select(COLUMNS, select(STAGED).where(true()))
-    statement = statement.on_conflict_do_update(
+    written: Insert = statement.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
         set_={name: statement.excluded[name] for name in COLUMNS if name not in KEY},
         where=statement.excluded.stamp > table.c.stamp,
     )
-    conn.execute(statement)
+    return written
+
+
+@cache
+def _emptied(staged: Table) -> tuple[CreateTable, Delete]:
+    return CreateTable(staged, if_not_exists=True), delete(staged)
 
 
 def _stage(conn: Connection, staged: Table, rows: Sequence[Row]) -> None:
     """Bring rows to the database past SQLAlchemy, whose dictionaries take as long as SQLite (10 of 27 µs a row)."""
-    conn.execute(CreateTable(staged, if_not_exists=True))
-    conn.execute(delete(staged))
+    for statement in _emptied(staged):
+        conn.execute(statement)
     if conn.dialect.name == "sqlite":
         conn.exec_driver_sql(f"INSERT INTO {staged.name} VALUES ({','.join('?' * len(staged.columns))})", list(rows))
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, distinct, exists, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Table, and_, distinct, exists, func, or_, select
 
 from projections.engagement.models import Distribution
 from projections.engagement.sums import member_panes
@@ -16,10 +16,11 @@ UNKNOWN: Final = "unknown"
 """The tier of a member without a profile."""
 
 
-def tiers_of(brand: str, as_of: int | None) -> tuple[Table, list[ColumnElement[bool]]]:
+def tiers_of(brand: str | BindParameter[str], as_of: int | None) -> tuple[Table, list[ColumnElement[bool]]]:
     """Where the tiers of a brand's members as of an instant (epoch ms; None: now) stand, and which rows these are.
 
-    A member has one row at most there, with columns `member` and `tier`.
+    The brand is an id, or the parameter that a statement gets it as. A member has one row at most there, with columns
+    `member` and `tier`.
     """
     if as_of is None:
         return MEMBERS, [MEMBERS.c.brand == brand]

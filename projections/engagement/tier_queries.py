@@ -93,6 +93,7 @@ def member_tiers(conn: Connection, brand: str, members: Iterable[str], as_of: in
     table, where = tiers_of(brand, as_of)
     for start in range(0, len(ids), _ID_CHUNK):
         chunk = ids[start : start + _ID_CHUNK]
-        found = conn.execute(select(table.c.member, table.c.tier).where(*where, among(conn, table.c.member, chunk)))
+        some = among(conn.dialect.name, table.c.member, "some")
+        found = conn.execute(select(table.c.member, table.c.tier).where(*where, some), {"some": chunk})
         asked.update((row.member, row.tier) for row in found)
     return asked

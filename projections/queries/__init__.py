@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, or_, select
 
 from aggregates.definitions import Brand, Campaign
 from aggregates.ledger_store import LAST_NOTIFICATION
@@ -21,7 +21,10 @@ from projections.upkeep.runner import positions
 
 MAX_DIGITS: Final = 18
 """Of a number in a cursor: it fits into 64 bits."""
-_S = STATEMENTS.table
+_S, _P = STATEMENTS.table, PROGRAMS.table
+_OF_SUBJECT: Final = tuple(_P.c[name] == bindparam(name) for name in ("brand", "subject", "subject_id"))
+_DEFINED: Final = select(_P.c.version).where(*_OF_SUBJECT).limit(1)
+_VERSIONS: Final = select(_P.c.content).where(*_OF_SUBJECT).order_by(_P.c.version)
 
 
 class NotFound(Exception):
@@ -57,9 +60,7 @@ def campaign_exists(conn: Connection, brand: str, campaign: str) -> bool:
 
 
 def _is_defined(conn: Connection, brand: str, subject: str, subject_id: str) -> bool:
-    table = PROGRAMS.table
-    of = (table.c.brand == brand, table.c.subject == subject, table.c.subject_id == subject_id)
-    return conn.execute(select(table.c.version).where(*of).limit(1)).first() is not None
+    return conn.execute(_DEFINED, {"brand": brand, "subject": subject, "subject_id": subject_id}).first() is not None
 
 
 def brand_definition(conn: Connection, brand: str, at: int) -> Brand:
@@ -93,12 +94,7 @@ def definition_contents(conn: Connection, brand: str) -> list[str]:
 
 
 def _definitions(conn: Connection, brand: str, subject: str, subject_id: str) -> list[Brand | Campaign]:
-    table = PROGRAMS.table
-    found = conn.execute(
-        select(table.c.content)
-        .where(table.c.brand == brand, table.c.subject == subject, table.c.subject_id == subject_id)
-        .order_by(table.c.version)
-    )
+    found = conn.execute(_VERSIONS, {"brand": brand, "subject": subject, "subject_id": subject_id})
     return [from_content(content) for content in found.scalars()]
 
 

@@ -80,7 +80,7 @@ def _spent(
     if as_of is None and known_at is None:
         kept = select(_BUDGETS.c.campaign, _BUDGETS.c.spent).where(_BUDGETS.c.brand == brand)
         return {row.campaign: int(row.spent) for row in conn.execute(kept)}
-    of_brand = (_S.c.brand == brand, among(conn, _S.c.campaign, names), _S.c.kind == EARNED)
+    of_brand = (_S.c.brand == brand, among(conn.dialect.name, _S.c.campaign, "names"), _S.c.kind == EARNED)
     paid = select(_S.c.campaign, _S.c.points.label("paid")).where(*of_brand, *until(_S, as_of, known_at))
     parts = [paid]
     if as_of is not None and known_at is None:  # whole stretches are added up already
@@ -89,7 +89,7 @@ def _spent(
         parts = [paid.where(_S.c.occurred_at >= begun), before]
     rows = union_all(*parts).subquery()
     added = select(rows.c.campaign, func.sum(rows.c.paid).label("paid")).group_by(rows.c.campaign)
-    return {row.campaign: int(row.paid) for row in conn.execute(added)}
+    return {row.campaign: int(row.paid) for row in conn.execute(added, {"names": names})}
 
 
 def settled(conn: Connection, brand: str, campaign: str) -> Settlement | None:

@@ -6,9 +6,10 @@ Values are absolute, those of the caller's snapshot, so a value may include more
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, TextClause, select, text
 
 from aggregates.events import from_stored
 from aggregates.ledger import Recorded
@@ -62,13 +63,17 @@ Change = BalanceChange | ScoreChange
 
 def events(conn: Connection, after: int, upto: int, limit: int) -> list[Recorded]:
     """At most `limit` ledger events with a notification id above `after` and up to `upto`, oldest first."""
-    table, number = EVENTS[conn.dialect.name]
-    query = text(
+    rows = conn.execute(_events(conn.dialect.name), {"after": after, "upto": upto, "limit": limit})
+    return [Recorded(row.id, row.originator_id, from_stored(row.topic, row.state)) for row in rows]
+
+
+@cache
+def _events(dialect: str) -> TextClause:
+    table, number = EVENTS[dialect]
+    return text(
         f"SELECT {number} AS id, originator_id, topic, state FROM {table} "
         f"WHERE {number} > :after AND {number} <= :upto ORDER BY {number} LIMIT :limit"
     )
-    rows = conn.execute(query, {"after": after, "upto": upto, "limit": limit})
-    return [Recorded(row.id, row.originator_id, from_stored(row.topic, row.state)) for row in rows]
 
 
 def of_events(conn: Connection, page: Sequence[Recorded], now: int) -> Iterator[Change]:

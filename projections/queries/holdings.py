@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -18,6 +19,7 @@ from sqlalchemy import (
     FromClause,
     Select,
     and_,
+    bindparam,
     case,
     cast,
     func,
@@ -117,7 +119,8 @@ def _of_debtors(conn: Connection, brand: str, cut: Cut) -> Iterator[Holding]:
         return
     for some in chunks(debtors):
         rows: dict[str, list[dict[str, Any]]] = {}
-        for row in conn.execute(select(_S).where(_S.c.brand == brand, among(conn, _S.c.member, some), *cut.of(_S))):
+        of_them = select(_S).where(_S.c.brand == brand, among(conn.dialect.name, _S.c.member, "some"), *cut.of(_S))
+        for row in conn.execute(of_them, {"some": some}):
             rows.setdefault(row.member, []).append(dict(row._mapping))
         yield from map(holding_of, rows.values())
 
@@ -127,9 +130,8 @@ def members_hold(conn: Connection, brand: str, members: Iterable[str]) -> dict[s
     found: dict[str, Holding] = {}
     for some in chunks(members):
         lots: dict[str, list[LotLeft]] = {}
-        left = and_(_L.c.brand == brand, _L.c.member == _B.c.member, _L.c.points_left != 0)
-        query = select(_B, _L.c.points_left, _L.c.active_at, _L.c.expires_at).select_from(_B.outerjoin(_L, left))
-        for _, member, *values in conn.execute(query.where(_B.c.brand == brand, among(conn, _B.c.member, some))):
+        rows = conn.execute(_balances_and_lots(conn.dialect.name), {"of_brand": brand, "some": some})
+        for _, member, *values in rows:
             totals, lot = values[:-3], values[-3:]
             if member not in found:
                 lots[member] = []
@@ -138,11 +140,23 @@ def members_hold(conn: Connection, brand: str, members: Iterable[str]) -> dict[s
                 lots[member].append(LotLeft(*lot))
     debtors = [member for member, holding in found.items() if holding.totals.debt > 0]
     for some in chunks(debtors):
-        arose = select(_S.c.member, func.max(_S.c.occurred_at).label("at")).group_by(_S.c.member)
-        of_debt = (_S.c.brand == brand, among(conn, _S.c.member, some), _DEBT, _S.c.debt > 0)
-        for row in conn.execute(arose.where(*of_debt)):
+        for row in conn.execute(_last_debts(conn.dialect.name), {"of_brand": brand, "some": some}):
             found[row.member] = found[row.member]._replace(owed_since=row.at)
     return found
+
+
+@cache
+def _balances_and_lots(dialect: str) -> Select[Any]:
+    left = and_(_L.c.brand == bindparam("of_brand"), _L.c.member == _B.c.member, _L.c.points_left != 0)
+    query = select(_B, _L.c.points_left, _L.c.active_at, _L.c.expires_at).select_from(_B.outerjoin(_L, left))
+    return query.where(_B.c.brand == bindparam("of_brand"), among(dialect, _B.c.member, "some"))
+
+
+@cache
+def _last_debts(dialect: str) -> Select[Any]:
+    arose = select(_S.c.member, func.max(_S.c.occurred_at).label("at")).group_by(_S.c.member)
+    some = among(dialect, _S.c.member, "some")
+    return arose.where(_S.c.brand == bindparam("of_brand"), some, _DEBT, _S.c.debt > 0)
 
 
 def chunks(members: Iterable[str]) -> Iterator[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, and_, exists, func, select
 
@@ -21,6 +21,13 @@ from projections.statements import STATEMENTS
 
 _G, _P, _S, _M, _W = SETTLEMENTS.table, PROGRAMS.table, STATEMENTS.table, MARKERS.table, PLACES.table
 _ID_CHUNK = 500
+_CLOSED: Final = exists().where(_G.c.brand == _P.c.brand, _G.c.campaign == _P.c.subject_id)
+_OPEN: Final = select(_P.c.brand, _P.c.subject_id, _P.c.version, _P.c.content, _P.c.recorded_at).where(
+    _P.c.subject == CAMPAIGN, ~_CLOSED
+)
+_UNSETTLED: Final = (
+    select(_G.c.brand, _G.c.campaign).where(_G.c.settled_at.is_(None)).order_by(_G.c.brand, _G.c.campaign)
+)
 
 
 class Defined(NamedTuple):
@@ -40,15 +47,12 @@ def last_definition(conn: Connection) -> int:
 
 def open_campaigns(conn: Connection) -> list[Defined]:
     """Every version of every campaign that is not closed."""
-    closed = exists().where(_G.c.brand == _P.c.brand, _G.c.campaign == _P.c.subject_id)
-    columns = (_P.c.brand, _P.c.subject_id, _P.c.version, _P.c.content, _P.c.recorded_at)
-    return [Defined(*row) for row in conn.execute(select(*columns).where(_P.c.subject == CAMPAIGN, ~closed))]
+    return [Defined(*row) for row in conn.execute(_OPEN)]
 
 
 def unsettled(conn: Connection) -> list[tuple[str, str]]:
     """Brand and campaign of those that are closed and not settled."""
-    query = select(_G.c.brand, _G.c.campaign).where(_G.c.settled_at.is_(None))
-    return [(row.brand, row.campaign) for row in conn.execute(query.order_by(_G.c.brand, _G.c.campaign))]
+    return [(row.brand, row.campaign) for row in conn.execute(_UNSETTLED)]
 
 
 def settlement(conn: Connection, brand: str, campaign: str) -> Any:
@@ -113,8 +117,9 @@ def prizes(conn: Connection, brand: str, campaign: str, members: Iterable[str]) 
     found: dict[str, int] = {}
     for start in range(0, len(asked), _ID_CHUNK):
         some: Sequence[str] = asked[start : start + _ID_CHUNK]
-        won = (_W.c.brand == brand, _W.c.campaign == campaign, _W.c.prize > 0, among(conn, _W.c.member, some))
-        found |= {row.member: int(row.prize) for row in conn.execute(select(_W.c.member, _W.c.prize).where(*won))}
+        of_them = among(conn.dialect.name, _W.c.member, "some")
+        won = select(_W.c.member, _W.c.prize).where(_W.c.brand == brand, _W.c.campaign == campaign, _W.c.prize > 0)
+        found |= {row.member: int(row.prize) for row in conn.execute(won.where(of_them), {"some": some})}
     return found
 
 

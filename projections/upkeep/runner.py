@@ -32,6 +32,9 @@ DIGESTS: Final[Table] = read_table(
 )
 """The kept digest of each projection's rows: written with them and with the position, never read off the rows."""
 
+_POSITIONS: Final = select(POSITIONS)
+"""Built once, as every statement that is asked many times a second: what SQLAlchemy builds is full of cycles, and their
+collection held up whoever waited for points."""
 NEXT: Final = "__next"
 """Ends the names of what a rebuild is building (`projections/upkeep/rebuild.py`)."""
 OLD: Final = "__old"
@@ -141,7 +144,7 @@ def digest_of(conn: Connection, projection: Projection) -> Digest:
 
 def positions(conn: Connection, projections: Iterable[Projection]) -> dict[str, int]:
     """Each projection's position; 0 for one that has not run."""
-    stored = {(row.name, row.version): int(row.position) for row in conn.execute(select(POSITIONS))}
+    stored = {(row.name, row.version): int(row.position) for row in conn.execute(_POSITIONS)}
     return {p.name: stored.get((p.name, p.version), 0) for p in projections}
 
 
