@@ -40,7 +40,6 @@ from benchmarks.ledger_mix import END, activities
 from benchmarks.ledger_stock import stock_ledger
 from schemas.topics import ACTIVITY
 from service import process
-from service.roles.worker import COLLECT_AFTER
 from streams.commits import Commits
 from streams.rewards import WAITING
 
@@ -85,7 +84,7 @@ def contests(stack: ExitStack) -> Iterator[Contest]:
     stack.callback(gc.set_threshold, *gc.get_threshold())
     stack.callback(sys.setswitchinterval, sys.getswitchinterval())
     stack.callback(gc.unfreeze)
-    process.set_up(COLLECT_AFTER)
+    process.set_up()
     yield from _on(SQLITE, databases.sqlite_file)
     yield from _on(POSTGRESQL, stack.enter_context(databases.postgres()))
 

@@ -27,7 +27,6 @@ from benchmarks.late import resident_mb
 from benchmarks.ledger import BATCH, SOURCE
 from benchmarks.ledger_mix import END, activities
 from service import process
-from service.roles.worker import COLLECT_AFTER
 
 SAMPLED: Final = 100
 """One account in so many."""
@@ -52,7 +51,7 @@ def memory(
         "database MB",
     ):
         table.add_column(name, justify="right")
-    process.set_up(COLLECT_AFTER)
+    process.set_up()
     with ExitStack() as stack:
         empty = stack.enter_context(databases.postgres()) if postgresql else databases.sqlite_file
         address = stack.enter_context(empty())

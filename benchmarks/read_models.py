@@ -30,6 +30,7 @@ from projections.projection import Projection
 from projections.upkeep.digest import digest, snapshot
 from projections.upkeep.rebuild import Rebuild
 from projections.upkeep.runner import CACHE_KIB, PAGE, Runner, prepare
+from service import process
 from service.replay.rebuilding import without_garbage
 
 RESULTS: Final = Path(__file__).parent / "results.json"
@@ -50,6 +51,7 @@ def bench(
     ] = RESULTS,
 ) -> None:
     """Time the read models of the ledger: a rebuild beside stock eventsourcing, live catch-up, digests."""
+    process.set_up()  # as the projector's
     with ExitStack() as stack:
         rows = play(contests(stack, events), runs)
     merge(out, rows)
@@ -171,8 +173,7 @@ def _bare(address: str, source: Ledger) -> float:
 def _catch_up(address: str, source: Ledger) -> float:
     with _empty(address, registry.LEDGER) as engine:
         runner = Runner(engine, source.notifications, registry.LEDGER, page=PAGE)
-        with without_garbage():
-            return rate(source.last_notification(), runner.catch_up)
+        return rate(source.last_notification(), runner.catch_up)
 
 
 def _digests(address: str) -> float:

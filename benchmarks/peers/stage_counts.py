@@ -20,7 +20,6 @@ from benchmarks.peers.subject import PANE_MS, PARTITIONS, Interval, arguments, d
 from schemas.codec import decode, picker
 from schemas.topics import BY_NAME, WINDOWS
 from service import process
-from service.roles.worker import COLLECT_AFTER
 from streams import broker, outputs, readstate
 from streams.app import make_app
 from streams.connection import Brokers
@@ -143,7 +142,7 @@ class Counting(NamedTuple):
 async def make(options: Namespace, interval: Interval, grace_ms: int = GRACE_MS, worker: str = "benchmark") -> Counting:
     """Everything but the start."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    process.set_up(COLLECT_AFTER)
+    process.set_up()
     has_transactions = (await _make_topic(options.bootstrap)).has_transactions
     epoch = (await broker.describe(Brokers(options.bootstrap), options.topic)).epoch
     engine, folds = open_database("sqlite:///state.db"), dict[int, TwoCounts]()

@@ -28,8 +28,6 @@ STOP_SECONDS: Final = 12
 """How long requests may take to end when the server stops; the longest, a settlement, waits 10 s."""
 STALLED_MS: Final = 30_000
 """A connection whose other end takes nothing for so long is cut: what is written for it would be kept until then."""
-COLLECT_AFTER: Final = 50_000
-"""See `process.set_up`: with Python's 700, each round over all that is imported held every answer up for 140 ms."""
 
 
 class Server(uvicorn.Server):
@@ -85,7 +83,7 @@ def run(settings: Settings) -> int:
             f"{settings.host}:{settings.port} cannot be used ({error.strerror}): set GROUNDSWELL_PORT to another port"
         ) from None
     _allow_many_connections()
-    process.set_up(COLLECT_AFTER)
+    process.set_up()
     log.info("listening", host=settings.host, port=settings.port, keys=keys)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself again, in the end, what has stopped it
         signal.signal(number, lambda _number, _frame: None)

@@ -35,8 +35,6 @@ from service.roles.settlement import HOUR_MS, Settlements
 from service.settings import Settings
 
 log = structlog.get_logger()
-COLLECT_AFTER = 100_000
-"""Pages of events and rows hold no cycles: with the defaults the collector passed over all of a page many times."""
 IDLE_SECONDS = 0.05
 SOON_SECONDS = 0.02
 """How soon after events the ledger is asked for more, since each page costs as much as dozens of events; each time in
@@ -297,7 +295,7 @@ async def _say_turning(port: RolePort) -> None:
 
 def run(settings: Settings) -> int:
     """Project until a signal; the exit code. A failure ends it with 1 or 2, its cause said; a database away is none."""
-    process.set_up(COLLECT_AFTER)
+    process.set_up()
     try:
         asyncio.run(_serve(settings))
     except Exception as error:

@@ -38,9 +38,6 @@ from streams.stage import Stage
 from streams.watch import GroupRefused
 
 log = structlog.get_logger()
-COLLECT_AFTER = 1_000_000
-"""Panes and accounts live long and hold no cycles: with Python's defaults the collector took a third of the time."""
-
 SAID = (GroupRefused, Fenced, LogLost, TooManyRejected, DecodeError, KafkaError)
 """What is said in one line; whatever else a worker ends with is a defect, and has its traceback before that."""
 
@@ -118,7 +115,7 @@ def run(settings: Settings) -> int:
                 await _beat(stage)
             await asyncio.sleep(heartbeats.EVERY_SECONDS)
 
-    process.set_up(COLLECT_AFTER)
+    process.set_up()
     with folds.commits:
         try:
             _Worker(app, loglevel=logging.WARNING, quiet=True, redirect_stdouts=False).work(alive)

@@ -13,7 +13,7 @@ class Node:
     pass
 
 process.QUIET_SECONDS = 0.1
-process.set_up(1_000_000)
+process.set_up()
 node = Node()
 node.itself = node
 left = weakref.ref(node)
@@ -27,4 +27,4 @@ print(left() is None, gc.get_threshold())
 
 def test_what_a_quiet_process_leaves_is_collected_by_the_clock() -> None:
     done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "True (1000000, 20, 100)"
+    assert done.stdout.strip() == "True (10000, 100, 20)"
