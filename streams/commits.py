@@ -8,6 +8,7 @@ one is written, until it is stored or given up. Whatever was decided on it meanw
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -22,6 +23,11 @@ from streams.metrics import METRICS
 
 log = structlog.get_logger()
 RETRY_SECONDS = 0.5
+TOGETHER_SECONDS = 0.004
+"""How long a small batch waits, while nothing is being stored, for others to be stored with: one fetch brings records
+of several partitions, and a transaction costs as much as dozens of them."""
+SMALL = 200
+"""Activities of a batch that waits so."""
 MOST_ACTIVITIES = 5_000
 """Activities of one transaction at most, if it is of more than one batch; and of a batch that is made of several
 chunks."""
@@ -64,6 +70,8 @@ class Commits:
         self._done = threading.Event()
         """Set when all that is going is stored, or has to be tried again."""
         self._done.set()
+        self._awaiting = False
+        """Whether what is next waits for others."""
 
     def __enter__(self) -> Self:
         return self
@@ -90,10 +98,16 @@ class Commits:
         job.began = perf_counter()
         job.batch = batch = job.take()
         self._ahead(job)
-        if (self._done.is_set() or self._has_no_room(batch)) and self._hand_on():
+        is_due = self._done.is_set() and not self._awaiting
+        if (is_due or self._has_no_room(batch)) and self._hand_on():
             self._ahead(job)
         self._next.append(job)
-        self._go_on()
+        if len(batch.activities) < SMALL and self._done.is_set() and not self._awaiting:
+            with suppress(RuntimeError):  # the process ends
+                self._storing.submit(self._wait_for_others)
+                self._awaiting = True
+        if not self._awaiting:
+            self._go_on()
 
     def _ahead(self, job: _Job) -> None:
         """Decide a batch, on all those before it."""
@@ -108,8 +122,14 @@ class Commits:
         of_it = any(one.source == batch.source for one in there)  # an acknowledgement that is lost is told from one
         return of_it or (there != [] and sum(len(one.activities) for one in (*there, batch)) > MOST_ACTIVITIES)
 
+    def _wait_for_others(self) -> None:
+        time.sleep(TOGETHER_SECONDS)
+        with suppress(RuntimeError):  # it has ended: then nothing is left
+            self.deciding.submit(self._go_on)
+
     def _go_on(self) -> None:
         """Hand on what is next, if nothing is on its way."""
+        self._awaiting = False
         if self._done.is_set():
             self._hand_on()
 

@@ -328,7 +328,28 @@ def test_what_is_given_up_while_it_waits_is_not_tried_and_keeps_nobody(ledger: L
     assert stored(ledger) == []
 
 
-def test_after_a_transaction_that_broke_off_the_next_ones_are_of_many_batches_again(ledger: Ledger) -> None:
+def test_small_batches_of_several_partitions_that_come_at_once_are_one_transaction(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOGETHER_SECONDS", 0.5)
+    made = batches([buys(0, 0), buys(1, 0), buys(2, 0), buys(0, 1), buys(1, 1, 2, 3)])
+    together = breaking(ledger, dict.fromkeys(range(1, 6), "well"))
+    with Commits(ledger) as commits:
+        done = [commits.submit(partial(_itself, one), threading.Event()) for one in made[:3]]
+        assert [one.result(20) for one in done] == [None] * 3
+        assert together == [3]
+        assert commits.submit(partial(_itself, made[3]), threading.Event()).result(20) is None  # though none comes
+        monkeypatch.setattr(module, "SMALL", 3)
+        started = time.monotonic()
+        commits.submit(partial(_itself, made[4]), threading.Event()).result(20)
+    assert together == [3, 1, 1]
+    assert time.monotonic() - started < 0.5  # a large one waits for nothing
+
+
+def test_after_a_transaction_that_broke_off_the_next_ones_are_of_many_batches_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL", 0)  # the first waits for no others
     made = batches([buys(n % 3, n) for n in range(13)])
     decide, write, queued, together = ledger.decide, ledger.store.write, threading.Event(), list[list[int]]()
     seen = set[int]()
