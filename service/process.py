@@ -33,4 +33,5 @@ def set_up() -> None:
 def _collect_what_is_new() -> None:
     while True:
         time.sleep(QUIET_SECONDS)
-        gc.collect(1 if gc.get_count()[1] > COLLECT_AFTER[1] else 0)
+        _, rounds, larger = gc.get_count()
+        gc.collect(2 if larger > COLLECT_AFTER[2] else 1 if rounds > COLLECT_AFTER[1] else 0)

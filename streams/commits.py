@@ -8,7 +8,6 @@ one is written, until it is stored or given up. Whatever was decided on it meanw
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -70,8 +69,10 @@ class Commits:
         self._done = threading.Event()
         """Set when all that is going is stored, or has to be tried again."""
         self._done.set()
-        self._awaiting = False
-        """Whether what is next waits for others."""
+        self._until: float | None = None
+        """Until when what is next waits for others."""
+        self._together = threading.Event()
+        """Set when it need not wait any longer."""
 
     def __enter__(self) -> Self:
         return self
@@ -98,15 +99,20 @@ class Commits:
         job.began = perf_counter()
         job.batch = batch = job.take()
         self._ahead(job)
-        is_due = self._done.is_set() and not self._awaiting
+        is_due = self._done.is_set() and self._until is None
         if (is_due or self._has_no_room(batch)) and self._hand_on():
             self._ahead(job)
         self._next.append(job)
-        if len(batch.activities) < SMALL and self._done.is_set() and not self._awaiting:
+        is_small = len(batch.activities) < SMALL
+        if self._until is not None:
+            if not is_small or perf_counter() >= self._until:
+                self._go_on()
+        elif is_small and self._done.is_set():
             with suppress(RuntimeError):  # the process ends
+                self._together.clear()
                 self._storing.submit(self._wait_for_others)
-                self._awaiting = True
-        if not self._awaiting:
+                self._until = perf_counter() + TOGETHER_SECONDS
+        else:
             self._go_on()
 
     def _ahead(self, job: _Job) -> None:
@@ -123,15 +129,18 @@ class Commits:
         return of_it or (there != [] and sum(len(one.activities) for one in (*there, batch)) > MOST_ACTIVITIES)
 
     def _wait_for_others(self) -> None:
-        time.sleep(TOGETHER_SECONDS)
-        with suppress(RuntimeError):  # it has ended: then nothing is left
+        self._together.wait(TOGETHER_SECONDS)
+        with suppress(RuntimeError):  # the process ends: what waits is not stored, and nobody was told that it is
             self.deciding.submit(self._go_on)
 
     def _go_on(self) -> None:
         """Hand on what is next, if nothing is on its way."""
-        self._awaiting = False
         if self._done.is_set():
             self._hand_on()
+
+    def _after_storing(self) -> None:
+        if self._until is None:  # whoever waits goes on by itself
+            self._go_on()
 
     def _hand_on(self) -> bool:
         """Have all that is going stored or given up, for only then more may be written; and what is next goes.
@@ -139,6 +148,8 @@ class Commits:
         True when some of it had to be tried again: then all that was decided since is void. What is next is decided
         anew here, or it would be stale itself, and so on, for as long as there is more.
         """
+        self._until = None
+        self._together.set()
         self._done.wait()
         going, self._going, self._next = self._going, self._next, []
         left = [job for job in going if not job.stored.done()]
@@ -171,7 +182,7 @@ class Commits:
         finally:
             self._done.set()
         with suppress(RuntimeError):  # it has ended: then nothing is left
-            self.deciding.submit(self._go_on)  # the next batch would, but there may be none for long
+            self.deciding.submit(self._after_storing)  # the next batch would, but there may be none for long
 
     def _try_again(self, job: _Job) -> None:
         batch, said = job.batch, False

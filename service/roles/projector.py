@@ -33,6 +33,7 @@ from service.roles.projector_metrics import METRICS
 from service.roles.role_port import RolePort
 from service.roles.settlement import HOUR_MS, Settlements
 from service.settings import Settings
+from streams.fetching import as_fetched
 
 log = structlog.get_logger()
 IDLE_SECONDS = 0.05
@@ -102,6 +103,7 @@ async def _engagement(settings: Settings, engine: sa.Engine, partitions: int, st
         auto_offset_reset="earliest",
         isolation_level="read_committed",
         max_partition_fetch_bytes=4 << 20,
+        key_deserializer=as_fetched,
     )
     await consumer.start()
     try:

@@ -332,8 +332,8 @@ def test_small_batches_of_several_partitions_that_come_at_once_are_one_transacti
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TOGETHER_SECONDS", 0.5)
-    made = batches([buys(0, 0), buys(1, 0), buys(2, 0), buys(0, 1), buys(1, 1, 2, 3)])
-    together = breaking(ledger, dict.fromkeys(range(1, 6), "well"))
+    made = batches([buys(0, 0), buys(1, 0), buys(2, 0), buys(0, 1), buys(1, 1, 2, 3), buys(0, 2), buys(1, 4, 5, 6)])
+    together = breaking(ledger, dict.fromkeys(range(1, 8), "well"))
     with Commits(ledger) as commits:
         done = [commits.submit(partial(_itself, one), threading.Event()) for one in made[:3]]
         assert [one.result(20) for one in done] == [None] * 3
@@ -342,8 +342,12 @@ def test_small_batches_of_several_partitions_that_come_at_once_are_one_transacti
         monkeypatch.setattr(module, "SMALL", 3)
         started = time.monotonic()
         commits.submit(partial(_itself, made[4]), threading.Event()).result(20)
-    assert together == [3, 1, 1]
-    assert time.monotonic() - started < 0.5  # a large one waits for nothing
+        assert time.monotonic() - started < 0.4  # a large one waits for nothing
+        started = time.monotonic()
+        for one in [commits.submit(partial(_itself, one), threading.Event()) for one in made[5:]]:
+            one.result(20)
+        assert time.monotonic() - started < 0.4  # and ends the wait of a small one
+    assert together == [3, 1, 1, 2]
 
 
 def test_after_a_transaction_that_broke_off_the_next_ones_are_of_many_batches_again(
