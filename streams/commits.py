@@ -134,7 +134,7 @@ class Commits:
             self.deciding.submit(self._go_on)
 
     def _go_on(self) -> None:
-        """Hand on what is next, if nothing is on its way."""
+        """Hand on what is next, if nothing is on its way; it waits for no others any more."""
         if self._done.is_set():
             self._hand_on()
 

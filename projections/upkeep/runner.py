@@ -33,8 +33,7 @@ DIGESTS: Final[Table] = read_table(
 """The kept digest of each projection's rows: written with them and with the position, never read off the rows."""
 
 _POSITIONS: Final = select(POSITIONS)
-"""Built once, as every statement that is asked many times a second: what SQLAlchemy builds is full of cycles, and their
-collection held up whoever waited for points."""
+"""Built once, as are others that are asked many times a second (docs/decisions/0026-few-trips-to-postgresql.md)."""
 NEXT: Final = "__next"
 """Ends the names of what a rebuild is building (`projections/upkeep/rebuild.py`)."""
 OLD: Final = "__old"
