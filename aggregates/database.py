@@ -14,9 +14,9 @@ import psycopg
 import psycopg_pool
 from eventsourcing import persistence
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import ColumnElement, Connection, Engine, String, any_, bindparam, create_engine, event
+from sqlalchemy import ColumnElement, Connection, Engine, String, Table, any_, bindparam, create_engine, event
 from sqlalchemy import exc as sqlalchemy_errors
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
 BUSY_SECONDS: Final = 30
@@ -74,8 +74,13 @@ def among(dialect: str, column: ColumnElement[str], parameter: str) -> ColumnEle
     times as long to read.
     """
     if dialect == "postgresql":
-        return column == any_(bindparam(parameter, type_=ARRAY(String)))
+        return column == any_(bindparam(parameter, type_=postgresql.ARRAY(String)))
     return column.in_(bindparam(parameter, expanding=True))
+
+
+def insert_into(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An insert that can say what becomes of a row that is there (`on_conflict_…`), as either database writes it."""
+    return (postgresql.insert if dialect == "postgresql" else sqlite.insert)(table)
 
 
 class Unavailable(Exception):

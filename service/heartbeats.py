@@ -9,12 +9,11 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from aggregates.database import is_unavailable, open_database
+from aggregates.database import insert_into, is_unavailable, open_database
 
 METADATA = sa.MetaData()
 HEARTBEATS = sa.Table(
@@ -25,7 +24,7 @@ HEARTBEATS = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False, comment="epoch milliseconds"),
     sa.Column("partitions", sa.BigInteger, nullable=False, comment="owned and ready; 0 for roles without"),
 )
-_FORGOTTEN = sa.delete(HEARTBEATS).where(HEARTBEATS.c.at < sa.bindparam("before"))
+_FORGOTTEN: Final = sa.delete(HEARTBEATS).where(HEARTBEATS.c.at < sa.bindparam("before"))
 EVERY_SECONDS = 1.0
 ALIVE_MS = 5_000
 
@@ -46,10 +45,9 @@ def beat(engine: sa.Engine, role: str, partitions: int = 0) -> None:
 
 @functools.cache
 def _beat(dialect: str) -> sa.Insert:
-    statement: Any = (postgresql.insert if dialect == "postgresql" else sqlite.insert)(HEARTBEATS)
+    statement = insert_into(dialect, HEARTBEATS)
     now = {name: statement.excluded[name] for name in ("at", "partitions")}
-    written: sa.Insert = statement.on_conflict_do_update(index_elements=["role", "instance"], set_=now)
-    return written
+    return statement.on_conflict_do_update(index_elements=["role", "instance"], set_=now)
 
 
 def leave(engine: sa.Engine, role: str) -> None:

@@ -7,10 +7,10 @@ Of the topics that workers write their state to, the id is kept alone: a topic m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+
+from aggregates.database import insert_into
 
 METADATA = sa.MetaData()
 CONTINUED = sa.Table(
@@ -38,9 +38,8 @@ def epoch_of(engine: sa.Engine, topic: str, found: str) -> str:
 def continue_log(engine: sa.Engine, topic: str, found: str, epoch: str) -> None:
     """Note that a new topic was filled with the records of the log `epoch`, at the offsets where they stood."""
     with engine.begin() as connection:
-        insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         row = {"topic": topic, "found": found, "epoch": epoch}
-        connection.execute(insert(CONTINUED).values(row).on_conflict_do_nothing())
+        connection.execute(insert_into(connection.dialect.name, CONTINUED).values(row).on_conflict_do_nothing())
 
 
 def other_outputs(engine: sa.Engine, found: Mapping[str, str]) -> list[str]:
@@ -48,9 +47,8 @@ def other_outputs(engine: sa.Engine, found: Mapping[str, str]) -> list[str]:
     if not found:
         return []
     with engine.begin() as connection:
-        insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         rows = [{"topic": topic, "found": name} for topic, name in sorted(found.items())]
-        connection.execute(insert(OUTPUTS).on_conflict_do_nothing(), rows)
+        connection.execute(insert_into(connection.dialect.name, OUTPUTS).on_conflict_do_nothing(), rows)
         written = {row.topic: row.found for row in connection.execute(sa.select(OUTPUTS))}
     return [topic for topic, name in found.items() if written[topic] != name]
 
@@ -63,7 +61,6 @@ def written_outputs(engine: sa.Engine) -> dict[str, str]:
 
 def accept_outputs(connection: sa.Connection, found: Mapping[str, str]) -> None:
     """From now on the output topics are those with these ids: a worker that knows others of before is refused."""
-    insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     for topic, name in sorted(found.items()):  # in this order workers note them, too
-        row = insert(OUTPUTS).values(topic=topic, found=name)
+        row = insert_into(connection.dialect.name, OUTPUTS).values(topic=topic, found=name)
         connection.execute(row.on_conflict_do_update(index_elements=["topic"], set_={"found": name}))

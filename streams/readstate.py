@@ -16,9 +16,8 @@ from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
-from aggregates.database import brief_transaction
+from aggregates.database import brief_transaction, insert_into
 from aggregates.ledger import Fenced, Source
 from aggregates.programs import Programs
 from streams.readstate_tables import CLOSINGS, DEFINITIONS, MEMBERSHIPS, METADATA, POSITIONS, PROFILES, REJECTED
@@ -361,10 +360,9 @@ def save(engine: sa.Engine, source: Source, delta: Delta, writer: str, outputs: 
 
 
 @cache
-def _upsert(dialect: str, table: sa.Table, change: tuple[str, ...] | None = None) -> Any:
+def _upsert(dialect: str, table: sa.Table, change: tuple[str, ...] | None = None) -> sa.Insert:
     """Insert, or change the columns `change` (all by default) of the row that is there."""
-    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement = insert(table)
+    statement = insert_into(dialect, table)
     keys = [c.name for c in table.primary_key]
     names = [c.name for c in table.columns if c.name not in keys] if change is None else change
     if not names:

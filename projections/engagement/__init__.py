@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Table, bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from aggregates.database import insert_into
 from aggregates.engagement import SCOPES, TIER_SCOPES
 from projections.engagement.kept import change, hold, of_members
 from projections.engagement.members import write_members
@@ -134,8 +134,8 @@ def _advance(conn: Connection, topic: str, partition: int, expected: int, new: i
     if changed.rowcount == 1:
         return
     if expected == 0:
-        insert: Any = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
-        first = insert(POSITIONS).values(topic=topic, partition=partition, position=new).on_conflict_do_nothing()
+        row = {"topic": topic, "partition": partition, "position": new}
+        first = insert_into(conn.dialect.name, POSITIONS).values(row).on_conflict_do_nothing()
         # RETURNING, since SQLAlchemy gives no row count of an insert on PostgreSQL
         if conn.execute(first.returning(POSITIONS.c.position)).first() is not None:
             return

@@ -12,8 +12,8 @@ from operator import add, itemgetter, sub
 from typing import Any, Final
 
 from sqlalchemy import Connection, Insert, Table, case, func, or_, select, true
-from sqlalchemy.dialects import postgresql, sqlite
 
+from aggregates.database import insert_into
 from aggregates.engagement import HOUR
 from projections.engagement.tables import ACTIVE, COLUMNS, COUNTER_COLUMNS, COUNTERS_AT, ROLLUPS, Row
 from projections.rates import DAY_MS
@@ -53,9 +53,8 @@ def roll_up(conn: Connection, staged: Table) -> None:
 
 @cache
 def _adding(dialect: str, staged: Table) -> Insert:
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     columns = [column.name for column in ROLLUPS.columns]
-    statement: Any = insert(ROLLUPS).from_select(columns, select(staged).where(true()))
+    statement: Any = insert_into(dialect, ROLLUPS).from_select(columns, select(staged).where(true()))
     added: Insert = statement.on_conflict_do_update(
         index_elements=list(ROLLUPS.primary_key.columns),
         set_={name: ROLLUPS.c[name] + statement.excluded[name] for name in COUNTER_COLUMNS},
@@ -76,8 +75,7 @@ def _widening(dialect: str, staged: Table) -> Insert:
         .where(staged.c.scope.in_(("member", "campaign_member")))
         .group_by(*keys)
     )
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement: Any = insert(ACTIVE).from_select(list(ACTIVE.columns), seen)
+    statement: Any = insert_into(dialect, ACTIVE).from_select(list(ACTIVE.columns), seen)
     known, new = ACTIVE.c, statement.excluded
     earlier, later = new.first_at < known.first_at, new.last_at > known.last_at
     widened: Insert = statement.on_conflict_do_update(

@@ -6,10 +6,11 @@ A row of a digest is a sum over pane rows, so all of these are needed, not only 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import compress, groupby
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, select
+from sqlalchemy import Connection, Select, Table, bindparam, select
 
 from aggregates.database import among
 from projections.engagement.sums import totals
@@ -51,10 +52,14 @@ def canonical(sums: Iterable[tuple[Sequence[Any], Sequence[int]]]) -> Iterator[d
             yield row | filled
 
 
-def member_rows(conn: Connection, *where: ColumnElement[bool], **of: object) -> Iterator[dict[str, Any]]:
-    """The canonical rows of members' tiers; `of` are the parameters of `where`."""
-    for found in conn.execute(_MEMBER_ROWS.where(*where), of):
-        yield dict(found._mapping)
+def member_rows(conn: Connection) -> Iterator[dict[str, Any]]:
+    """The canonical rows of members' tiers."""
+    return map(dict, conn.execute(_MEMBER_ROWS).mappings())
+
+
+@cache
+def _some_of_a_brand(dialect: str) -> Select[Any]:
+    return _MEMBER_ROWS.where(MEMBERS.c.brand == bindparam("of_brand"), among(dialect, MEMBERS.c.member, "some"))
 
 
 def of_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> Digest:
@@ -64,8 +69,9 @@ def of_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> Digest
     for brand, members in groupby(met, lambda one: one[0]):
         names = [member for _, member in members]
         for start in range(0, len(names), _SOME):
-            where = MEMBERS.c.brand == brand, among(conn.dialect.name, MEMBERS.c.member, "some")
-            digest = digest.plus(of_canonical(member_rows(conn, *where, some=names[start : start + _SOME])))
+            some = {"of_brand": brand, "some": names[start : start + _SOME]}
+            found = conn.execute(_some_of_a_brand(conn.dialect.name), some)
+            digest = digest.plus(of_canonical(map(dict, found.mappings())))
     return digest
 
 

@@ -9,9 +9,8 @@ from itertools import groupby, pairwise
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Delete, Insert, Select, bindparam, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from aggregates.database import among
+from aggregates.database import among, insert_into
 from projections.engagement.tables import MEMBER_TIERS, MEMBERS
 
 _ID_CHUNK: Final = 500
@@ -76,14 +75,13 @@ def write_members(conn: Connection, records: Iterable[Mapping[str, Any]]) -> int
 
 @cache
 def _writing(dialect: str) -> Insert:
-    statement: Any = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(MEMBERS)
+    statement = insert_into(dialect, MEMBERS)
     new = statement.excluded
-    written: Insert = statement.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=list(MEMBERS.primary_key.columns),
         set_={column.name: new[column.name] for column in MEMBERS.columns if not column.primary_key},
         where=or_(new.stamp > MEMBERS.c.stamp, new.epoch != MEMBERS.c.epoch),
     )
-    return written
 
 
 @cache

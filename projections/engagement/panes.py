@@ -8,9 +8,9 @@ from operator import add, itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Delete, Insert, MetaData, Select, Table, delete, select, true
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateTable
 
+from aggregates.database import insert_into
 from projections.engagement.derived import note_active, roll_up, rolled_up
 from projections.engagement.kept import MERGED, canonical, change, hold
 from projections.engagement.tables import COLUMNS, COUNTERS_AT, ENGAGEMENT, KEY, ROLLUPS, Row
@@ -121,8 +121,7 @@ def _write_staged(conn: Connection, table: Table) -> None:
 
 @cache
 def _newer(dialect: str, table: Table) -> Insert:
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    statement: Any = insert(table).from_select(COLUMNS, select(STAGED).where(true()))
+    statement: Any = insert_into(dialect, table).from_select(COLUMNS, select(STAGED).where(true()))
     written: Insert = statement.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
         set_={name: statement.excluded[name] for name in COLUMNS if name not in KEY},

@@ -21,9 +21,8 @@ import sqlalchemy as sa
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
-from sqlalchemy.dialects import postgresql, sqlite
 
-from aggregates.database import open_database
+from aggregates.database import insert_into, open_database
 from aggregates.ledger import Ledger, brand_aggregate, campaign_aggregate
 from aggregates.program_events import BrandDefined, CampaignDefined
 from aggregates.programs import Programs
@@ -280,7 +279,6 @@ def _note(engine: sa.Engine, letters: Iterable[Letter]) -> None:
     if not rows:
         return
     with engine.begin() as connection:
-        insert: Any = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(REDRIVES)
+        statement = insert_into(connection.dialect.name, REDRIVES)
         changed = {"times": REDRIVES.c.times + 1, "at": statement.excluded.at}
         connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
