@@ -62,6 +62,11 @@ class Key(Struct, frozen=True, forbid_unknown_fields=True):
         """Whether a brand is this key's own; every brand is an operator's."""
         return self.brand in (EVERY_BRAND, brand)
 
+    @property
+    def is_operators(self) -> bool:
+        """Whether it is good for all there is: every brand, and mending what is broken."""
+        return self.brand == EVERY_BRAND and self.scope is Scope.ADMIN
+
     def check(self, brand: str) -> None:
         """Raises `Refusal` for a brand that is not the key's own, whether there is such a brand or not."""
         if not self.sees(brand):

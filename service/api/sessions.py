@@ -1,11 +1,11 @@
-"""Who is signed in to the console: a cookie that names an operator's key, signed with the secret of the settings."""
+"""Who is signed in to the console: a cookie that names an API key, signed with the secret of the settings."""
 
 from __future__ import annotations
 
 import hmac
 from typing import Final, NamedTuple
 
-from service.api_keys import EVERY_BRAND, Key, Keys, Scope
+from service.api_keys import Key, Keys
 
 COOKIE: Final = "groundswell_console"
 SECONDS: Final = 12 * 3_600
@@ -17,11 +17,6 @@ class Session(NamedTuple):
 
     key: Key
     until: int
-
-
-def may_open(key: Key) -> bool:
-    """Whether the console is for whoever has a key: it shows every brand, and mends what is broken."""
-    return key.brand == EVERY_BRAND and key.scope is Scope.ADMIN and key.revoked_at is None
 
 
 def issue(secret: bytes, key: Key, now_ms: int) -> str:
@@ -37,7 +32,7 @@ def session_of(secret: bytes, keys: Keys, cookie: str, now_ms: int) -> Session |
         return None
     key_id, _, until = said.partition(".")
     key = keys.all().get(key_id)
-    return Session(key, int(until)) if key is not None and int(until) > now_ms and may_open(key) else None
+    return Session(key, int(until)) if key is not None and int(until) > now_ms and key.revoked_at is None else None
 
 
 def _signature(secret: bytes, said: str) -> str:

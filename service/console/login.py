@@ -33,18 +33,18 @@ button {{ background: var(--accent); color: var(--on-accent); cursor: pointer; }
 [role=alert] {{ color: var(--bad); margin-top: 12px; }}</style></head>
 <body><main>{mark}<h1>Groundswell</h1>{alert}
 <form method="post" action="{action}"><input type="hidden" name="to" value="{to}">
-<label for="key">API key of an operator</label>
+<label for="key">API key</label>
 <input id="key" name="key" type="password" autocomplete="current-password" required autofocus aria-describedby="about">
 <button>Sign in</button></form>
-<p id="about">It is made by <code>groundswell keys create --brand '*' --scope admin</code>. One stays signed in for
-{hours} hours, or until the key is revoked.</p>{out}</main></body></html>
+<p id="about">A brand’s key shows that brand: <code>groundswell keys create --brand acme --scope read</code>. Operators
+see every brand, and Audit, with one of <code>--brand '*' --scope admin</code>. One stays signed in for {hours} hours,
+or until the key is revoked.</p>{out}</main></body></html>
 """
 OUT: Final = f'<form method="post" action="{LOGIN}"><button name="out" value="1">Sign out</button></form>'
 _PAGE: Final = re.compile(rf"{CONSOLE}/[a-z]+(\?[!-\[\]-~]*)?")
 """A page here and what it is asked: neither another host nor a way out of the console."""
 UNKNOWN: Final = "There is no such API key, or it was revoked."
 UNREADABLE: Final = "The API keys cannot be read; the log of the API says why."
-NOT_AN_OPERATORS: Final = "The console is for operators: it takes a key of every brand, with scope admin."
 
 
 @routes.get(LOGIN)
@@ -75,9 +75,6 @@ async def sign_in(request: Request) -> Response:
     if key is None:
         log.warning("refused at the console: no such key")
         return _page(401, to, UNKNOWN)
-    if not sessions.may_open(key):
-        log.warning("refused at the console: not an operator's key", key=key.id)
-        return _page(403, to, NOT_AN_OPERATORS)
     log.info("signed in to the console", key=key.id)
     answer = RedirectResponse(to, 303)
     cookie = sessions.issue(settings.signing_key, key, now_ms())

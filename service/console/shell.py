@@ -16,7 +16,7 @@ from nicegui import ui
 
 from service.api import sessions
 from service.api.access import KEY, UNTIL
-from service.api_keys import NOBODYS, Key, Keys
+from service.api_keys import EVERY_BRAND, NOBODYS, Key, Keys
 from service.console.markup import Child, address, empty, join, link, tag
 from service.failures import failure
 from service.instants import now_ms
@@ -28,6 +28,8 @@ T = TypeVar("T")
 log: Final = logging.getLogger(__name__)
 audit: Final = structlog.get_logger()
 PAGES: Final = ("Community", "Campaign", "Ambassadors", "Member", "Audit")
+OPERATORS: Final = "Audit"
+"""The page of all brands together, on which what is broken is mended."""
 STYLE: Final = Path(__file__).with_name("console.css").read_text(encoding="utf-8")
 EVERY_SECONDS: Final = 1.0
 """How often a page asks whether anything moved."""
@@ -200,25 +202,35 @@ class Frame:
 
 
 async def opened(page: str, brand: str, title: str | None = None) -> str | None:
-    """Lay out head and navigation; the brand to show, or None when there is none to show, which the page then says."""
+    """Lay out head and navigation; the brand to show, or None when there is none to show, which the page then says.
+
+    Whoever came with a brand's key is shown that brand alone, and nothing that the page does later is about another.
+    """
     ui.page_title(f"{title or page} · Groundswell")
     ui.add_head_html(f"<style>{STYLE}</style><script>{THEME}</script>")
+    own = key()
     try:
-        brands = await asyncio.to_thread(reads().brands)
+        brands = [one for one in await asyncio.to_thread(reads().brands) if own.sees(one)]
         problem = ""
     except Exception as error:
         known = failure(error)
         if known is None:
             raise
         brands, problem = [], known[1]
-    wanted = brand[:LONGEST_ID] or (brands[0] if brands else "")
-    ui.add_body_html(str(_top(page, wanted, brands)))
-    if wanted in brands:
+    first = brands[0] if own.brand == EVERY_BRAND and brands else own.brand.removesuffix(EVERY_BRAND)
+    wanted = brand[:LONGEST_ID] or first
+    ui.add_body_html(str(_top(page, wanted if own.sees(wanted) else first, brands)))
+    if wanted in brands and (page != OPERATORS or own.is_operators):
         return wanted
     block(tag("h1", page, id="content", tabindex="-1", cls="hidden-text"))
-    if problem:
+    if page == OPERATORS and not own.is_operators:
+        hint = "It is about every brand, and mends what is broken: sign in with a key of "
+        block(empty(f"{page} is for operators", join(hint, tag("code", "--brand '*' --scope admin"), ".")))
+    elif problem:
         block(alert(problem))
         block(empty("The database does not answer", "Open this page again once it does."))
+    elif not own.sees(wanted):
+        block(empty(f"Your key is for {first} alone", join("Go on to ", link(page, first, brand=first), ".")))
     elif wanted:
         others = join(*(join(link(page, one, brand=one), " ") for one in brands))
         block(empty(f"There is no brand {wanted}", join("Those with a definition: ", others or "none")))
@@ -233,6 +245,7 @@ def _top(page: str, brand: str, brands: list[str]) -> Markup:
     pages = [
         tag("li", tag("a", name, href=address(name, brand=brand), aria_current="page" if name == page else None))
         for name in PAGES
+        if name != OPERATORS or key().is_operators
     ]
     options = [tag("option", one, value=one, selected=one == brand) for one in brands]
     go = "location.search = '?brand=' + encodeURIComponent(this.value)"

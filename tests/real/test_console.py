@@ -359,6 +359,33 @@ def test_where_there_are_keys_operators_sign_in_and_a_revoked_key_does_nothing_m
     page.wait_for_url("**/console/login?to=*")
 
 
+def test_a_brands_own_people_see_their_brand_and_nothing_else(guarded: Any, tab: Seen) -> None:
+    address, key = guarded
+    page = tab.page
+
+    def sign_in(brand: str) -> None:
+        page.goto(f"{address}/console/login")
+        page.get_by_label("API key").fill(key("create", "--brand", brand, "--scope", "read"))
+        page.get_by_role("button", name="Sign in").click()
+
+    sign_in(BRAND)
+    page.wait_for_function("!document.querySelector('[aria-busy]')", timeout=LOADED_MS)
+    expect(page.locator(".feed li")).not_to_have_count(0)
+    assert [one.inner_text() for one in page.locator("nav a").all()] == [
+        "Community", "Campaign", "Ambassadors", "Member"
+    ]  # fmt: skip
+    page.screenshot(path=SCREENSHOTS / "brand-community-1280-light.png")
+    page.goto(f"{address}/console/audit?brand={BRAND}")
+    expect(page.get_by_text("Audit is for operators")).to_be_visible()
+    sign_in("driftwood")
+    expect(page.get_by_text("There is no brand driftwood")).to_be_visible()
+    for name in ("community", "campaign", "ambassadors", "member"):
+        page.goto(f"{address}/console/{name}?brand={BRAND}&member=m00001")
+        expect(page.get_by_text("Your key is for driftwood alone")).to_be_visible()
+        assert "m00001" not in page.inner_text("body")
+    assert [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")] == []
+
+
 def test_every_page_is_reached_by_the_keyboard_alone(demo: Demo, tab: Seen) -> None:
     page = tab.open(demo.url("community"))
     page.keyboard.press("Tab")

@@ -16,7 +16,7 @@ from serving import serving
 from projections.answers import Standing
 from projections.queries.browsing import Bucket, Lot
 from service import console
-from service.api_keys import Keys, Scope
+from service.api_keys import Key, Keys, Scope
 from service.console import ambassadors, audit, audit_whatif, campaign, charts, community, markup, member, shell
 from service.instants import now_ms
 from service.problems import Refusal
@@ -94,6 +94,52 @@ def test_a_campaign_that_is_not_there_is_said(client: httpx.Client) -> None:
 def test_a_window_that_is_not_there_is_the_usual_one(client: httpx.Client) -> None:
     text = client.get("/console/community?window=century").text
     assert re.search(r"window=30d\W+ aria-current=", text)
+
+
+# Whose key it is
+
+
+def whose(brand: str, scope: Scope, patch: pytest.MonkeyPatch) -> None:
+    """Let every page be opened with such a key."""
+    patch.setattr(shell, "key", lambda: Key(id="a", brand=brand, scope=scope, created_at="", digest="0" * 64))
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("page", sorted(set(HEADINGS) - {"audit"}))
+def test_a_brands_key_shows_the_brands_pages_and_no_way_to_the_audit(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, page: str, scope: Scope
+) -> None:
+    whose("acme", scope, monkeypatch)
+    text = client.get(f"/console/{page}").text
+    assert all(heading in text for heading in HEADINGS[page])
+    assert '<a href="community?brand=acme"' in text
+    assert '<a href="audit' not in text
+
+
+@pytest.mark.parametrize(
+    ("brand", "scope"), [("acme", Scope.ADMIN), ("*", Scope.READ), ("*", Scope.REDEEM), ("other", Scope.ADMIN)]
+)
+def test_the_audit_is_for_operators(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, brand: str, scope: Scope
+) -> None:
+    whose(brand, scope, monkeypatch)
+    for text in (client.get("/console/audit").text, client.get("/console/audit?brand=acme").text):
+        assert "Audit is for operators" in text
+        assert [heading for heading in HEADINGS["audit"][1:] if heading in text] == []
+
+
+@pytest.mark.parametrize("page", sorted(set(HEADINGS) - {"audit"}))
+@pytest.mark.parametrize("there", ["acme", "nobody"])
+def test_a_brands_key_shows_nothing_of_another_not_even_whether_it_is_there(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, page: str, there: str
+) -> None:
+    whose("other", Scope.ADMIN, monkeypatch)
+    name, _, more = page.partition("?")
+    text = client.get(f"/console/{name}?brand={there}&{more}").text
+    assert "Your key is for other alone" in text
+    assert there not in text
+    assert [heading for heading in HEADINGS[page][1:] if heading in text] == []
+    assert "There is no brand other" in client.get(f"/console/{page}").text
 
 
 # What is told

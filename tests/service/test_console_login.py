@@ -63,3 +63,19 @@ def test_a_sign_in_leads_nowhere_but_to_the_console(client: httpx.Client, token:
     assert 'name="to" value="/console">' in client.get("/console/login", params={"to": address}).text
     answer = client.post("/console/login", data={"key": token, "to": address}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+
+
+@pytest.mark.parametrize(("brand", "scope"), [("acme", Scope.READ), ("acme", Scope.ADMIN), ("*", Scope.REDEEM)])
+def test_every_key_opens_the_console_until_it_is_revoked(
+    client: httpx.Client, secured: Settings, brand: str, scope: Scope
+):
+    assert secured.api_keys_file is not None
+    keys = Keys(secured.api_keys_file)
+    key, token = keys.create(brand, scope, "2026-03-01T00:00:00Z")
+    answer = client.post("/console/login", data={"key": token}, follow_redirects=False)
+    assert answer.status_code == 303
+    cookie = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
+    assert client.get("/console/nothing", headers=cookie).status_code == 404
+    keys.revoke(key.id, "2026-03-02T00:00:00Z")
+    assert client.get("/console/nothing", headers=cookie, follow_redirects=False).status_code == 303
+    assert client.post("/console/login", data={"key": token}).status_code == 401
