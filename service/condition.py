@@ -15,7 +15,7 @@ from projections.upkeep.runner import positions as projection_positions
 from schemas.topics import ACTIVITY
 from service import database_refusal, heartbeats, outbound, outbox
 from service.broker import kafka
-from service.settings import Settings
+from service.settings import Settings, without_user
 from streams import readstate
 
 
@@ -71,7 +71,11 @@ def status(settings: Settings, log: Log = Log()) -> dict[str, Any]:
             counts[name] = counts.get(name, 0) + count
     missing = [*readiness(settings), *log.missing]
     return {
-        "settings": {**settings.model_dump(mode="json"), "database": without_password(settings.database)},
+        "settings": {
+            **settings.model_dump(mode="json"),
+            "database": without_password(settings.database),
+            "schema_registry": without_user(settings.schema_registry),
+        },
         "ready": not missing,
         "missing": missing,
         "roles": alive,

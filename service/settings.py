@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +45,9 @@ class Settings(BaseSettings):
     kafka_sasl_password: SecretStr = Field(SecretStr(""), description="What proves it.")
     database: str = Field("", description="`sqlite:///FILE` (the embedded default) or `postgresql://…`.")
     data_dir: Path = Field(DEFAULT_DATA_DIR, description="Directory of the embedded stack.")
-    schema_registry: str = Field("", description="Address of a Confluent-compatible schema registry; optional.")
+    schema_registry: str = Field(
+        "", description="Confluent-compatible schema registry, `http://USER:PASSWORD@HOST:8081`: `schemas register`."
+    )
     api_keys_file: Path | None = Field(None, description="File with hashed API keys; without it: loopback only.")
     requests_per_second: int = Field(
         500, ge=0, le=1_000_000, description="Requests a second of each API key, in each API process; 0: no limit."
@@ -67,7 +70,9 @@ class Settings(BaseSettings):
     )
     session_seconds: float = Field(6.0, ge=2, description="How long a silent worker keeps its partitions.")
     dead_letter_run: int = Field(1_000, ge=1, description="So many rejected records in a row stop the worker.")
-    dead_letter_percent: int = Field(50, ge=1, le=100, description="So many rejected of each 2,000 stop the worker.")
+    dead_letter_percent: int = Field(
+        50, ge=1, le=100, description="So many percent rejected of each 2,000 records stop the worker."
+    )
     min_posts: int = Field(1, ge=1, description="Posts a member needs for a place by engagement rate.")
 
     @property
@@ -101,6 +106,11 @@ def from_environment(**overrides: Any) -> Settings:
         first = error.errors()[0]
         name = f"GROUNDSWELL_{'_'.join(str(part) for part in first['loc']).upper()}"
         raise Unusable(f"{name}: {first['msg']}") from None
+
+
+def without_user(address: str) -> str:
+    """An address of the web as a message may show it: without who we are there."""
+    return re.sub(r"//[^/@]*@", "//***@", address)
 
 
 def stack_file(data_dir: Path) -> Path:

@@ -18,6 +18,8 @@ def register(app: typer.Typer) -> None:
     command(schemas, "list", "groundswell schemas list --json")(schemas_list)
     command(schemas, "show", "groundswell schemas show Purchase")(schemas_show)
     command(schemas, "check", "groundswell schemas check")(schemas_check)
+    example = "GROUNDSWELL_SCHEMA_REGISTRY=http://registry:8081 groundswell schemas register"
+    command(schemas, "register", example)(schemas_register)
     app.add_typer(schemas)
 
 
@@ -66,3 +68,21 @@ def schemas_check(as_json: AsJson = False, data_dir: DataDir = None) -> None:
         {"problems": wrong}, as_json, lambda _: "\n".join(wrong) or "every schema is compatible with all released"
     )
     refused(bool(wrong))
+
+
+def schemas_register(as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """Register every version of every schema with the registry at GROUNDSWELL_SCHEMA_REGISTRY.
+
+    Each under <topic>-groundswell.<type>, with FULL_TRANSITIVE compatibility; again, it changes nothing. For tools that
+    look schemas up there: the records themselves need no registry.
+    """
+    from service import schema_registry
+    from service.render import answers
+    from service.settings import from_environment
+
+    address = from_environment().schema_registry
+    if not address:
+        raise Unusable("GROUNDSWELL_SCHEMA_REGISTRY is not set: give the address of a schema registry")
+    registered = [one._asdict() for one in schema_registry.register(address)]
+    show_data({"registered": registered}, as_json, answers.registered)
+    refused(any(one["problem"] for one in registered))

@@ -171,6 +171,14 @@ def schemas(found: Mapping[str, Any]) -> RenderableType:
     return titled("Record types", made)
 
 
+def registered(found: Mapping[str, Any]) -> RenderableType:
+    """What a schema registry has of ours."""
+    made = table(("subject", "state"), ("version", "id"))
+    for one in found["registered"]:
+        row(made, (one["subject"], one["problem"] or "registered", one["version"], one["id"]))
+    return titled("Registered schemas", made)
+
+
 def status(found: Mapping[str, Any]) -> RenderableType:
     """How everything is."""
     ledger, activity = found["ledger"], found["activity"]
