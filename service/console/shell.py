@@ -217,7 +217,7 @@ async def opened(page: str, brand: str, title: str | None = None) -> str | None:
         if known is None:
             raise
         brands, problem = [], known[1]
-    first = brands[0] if own.brand == EVERY_BRAND and brands else own.brand.removesuffix(EVERY_BRAND)
+    first = own.brand if own.brand != EVERY_BRAND else next(iter(brands), "")
     wanted = brand[:LONGEST_ID] or first
     ui.add_body_html(str(_top(page, wanted if own.sees(wanted) else first, brands)))
     if wanted in brands and (page != OPERATORS or own.is_operators):
