@@ -19,7 +19,6 @@ MOST_SECONDS: Final = 600
 """After which a run is given up."""
 FAUST_RECORDS: Final = 40_000
 QUIX_RECORDS: Final = 150_000
-WORKER_RECORDS: Final = 200_000
 """The slow ones get only the first records of the workload."""
 
 
@@ -27,6 +26,7 @@ STAGE: Final = "Groundswell's stage"
 WHOLE: Final = "Groundswell's stage, every field decoded"
 SHARED: Final = "Groundswell's stage, two workers"
 WORKER: Final = "Groundswell's whole worker"
+WORKERS_TOGETHER: Final = "Groundswell's whole worker, two processes"
 RECOVERY: Final = "Groundswell's stage, recovery of its panes"
 
 
@@ -77,7 +77,8 @@ def subjects() -> list[Subject]:
         Subject(STAGE, our("stage_counts")),
         Subject(WHOLE, ["env", "DECODE=all", *our("stage_counts")]),
         Subject(SHARED, our("stage_shared"), counts=False),
-        Subject(WORKER, our("whole_worker"), WORKER_RECORDS, counts=False),
+        Subject(WORKER, our("whole_worker"), counts=False),
+        Subject(WORKERS_TOGETHER, ["env", "WORKERS=2", *our("whole_worker")], counts=False),
         Subject(RECOVERY, our("stage_recovery"), counts=False),
         Subject("Kafka Streams, in memory", [*streams, "--store", "memory"]),
         Subject("Kafka Streams, RocksDB", [*streams, "--store", "rocksdb"]),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.contest import Row as Result
-from benchmarks.peers.contestants import RECOVERY, SHARED, STAGE, WHOLE, WORKER
+from benchmarks.peers.contestants import RECOVERY, SHARED, STAGE, WHOLE, WORKER, WORKERS_TOGETHER
 
 if TYPE_CHECKING:
     from benchmarks.peers.run import Row
@@ -28,6 +28,8 @@ BY_SPEED: Final = (
     (STAGE, CEILING, 0.5),
     (WHOLE, CEILING, 0.5),
     (WORKER, FAUST, 8.0),
+    (WORKERS_TOGETHER, FAUST, None),
+    (WORKERS_TOGETHER, WORKER, None),
     (RECOVERY, FAUST_RECOVERY, 20.0),
     (SHARED, STAGE, None),
 )

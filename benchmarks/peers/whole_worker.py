@@ -2,7 +2,7 @@
 
 It counts far more than the others do: about seven panes an event, and a decision about points. Its log has the same
 interactions behind the definitions of their brand and campaigns. Its counts are those of the activity log's model in
-the tests, so none is dumped here.
+the tests, so none is dumped here. `WORKERS=2` has two processes share the partitions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -25,6 +25,7 @@ from urllib.request import urlopen
 import sqlalchemy as sa
 
 from aggregates.database import open_database
+from benchmarks.peers.contestants import WORKER, WORKERS_TOGETHER
 from benchmarks.peers.subject import PARTITIONS, arguments
 from benchmarks.peers.workload import BRAND, CAMPAIGNS, START, WORKLOADS, send
 from schemas.topics import ACTIVITY
@@ -34,6 +35,7 @@ from streams.readstate_tables import POSITIONS
 ROOT = Path(__file__).parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
 POLL_SECONDS = 0.02
+WORKERS = int(os.environ.get("WORKERS", "1"))
 DEFINITIONS = f"brand: {BRAND}\nplan: pro\ntimezone: UTC\ncurrency: EUR\n" + "".join(
     f"---\ncampaign: c{number}\nbrand: {BRAND}\nstarts_at: {START - 1}\nends_at: {START + 90 * 86_400_000}\n"
     "earn:\n  - {rule: like, on: interaction, kind: [like], points: 1, tier_multiplier: {nano: 3, micro: 2},"
@@ -47,7 +49,6 @@ class Deployment:
 
     def __init__(self, bootstrap: str, database: str) -> None:
         self.database = database
-        self.port = free_port()
         self._environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "GROUNDSWELL_KAFKA": bootstrap, "GROUNDSWELL_DATABASE": database,
             "GROUNDSWELL_SECRET": "benchmark", "GROUNDSWELL_PARTITIONS": str(PARTITIONS),
@@ -60,10 +61,9 @@ class Deployment:
                        stdout=subprocess.DEVNULL)  # fmt: skip
 
     @contextmanager
-    def role(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A role while the block runs."""
-        port = str(self.port if name == "worker" else 0)
-        environment = {**self._environment, "GROUNDSWELL_METRICS_PORT": port}
+    def role(self, name: str, port: int = 0) -> Iterator[subprocess.Popen[bytes]]:
+        """A role while the block runs; it tells its metrics at the port."""
+        environment = {**self._environment, "GROUNDSWELL_METRICS_PORT": str(port)}
         quiet = subprocess.DEVNULL
         process = subprocess.Popen([sys.executable, "-m", "service", name], env=environment, stdout=quiet, stderr=quiet)
         try:
@@ -72,20 +72,21 @@ class Deployment:
             process.terminate()
             process.wait(30)
 
-    def folded(self) -> float:
-        """Records that the worker has folded since it started; 0 while it does not answer."""
-        try:
-            with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-                lines = answer.read().decode().splitlines()
-        except OSError:
-            return 0
-        told = [line for line in lines if line.startswith("groundswell_records_total{")]
-        return sum(float(line.rpartition(" ")[2]) for line in told)
-
     def saved(self, engine: sa.Engine) -> int:
         """Records that are durable."""
         with engine.connect() as connection:
             return int(connection.execute(sa.select(sa.func.sum(POSITIONS.c.position))).scalar() or 0)
+
+
+def folded(port: int) -> float:
+    """Records that the worker there has folded since it started; 0 while it does not answer."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return 0
+    told = [line for line in lines if line.startswith("groundswell_records_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in told)
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -115,23 +116,25 @@ def prepare(deployment: Deployment, options: Namespace) -> int:
 
 
 def measured(deployment: Deployment, records: int, all_records: int) -> str:
-    """The worker's line."""
+    """The line of all workers together, from when each of them has begun."""
     engine = open_database(deployment.database)
-    with deployment.role("worker") as worker:
-        while not deployment.folded():
+    ports = [free_port() for _ in range(WORKERS)]
+    with ExitStack() as stack:
+        workers = [stack.enter_context(deployment.role("worker", port)) for port in ports]
+        while not all(map(folded, ports)):
             time.sleep(POLL_SECONDS)
-        first = deployment.folded()
-        began, cpu = time.perf_counter(), _cpu_seconds(worker.pid)
+        first = sum(map(folded, ports))
+        began, cpu = time.perf_counter(), sum(_cpu_seconds(worker.pid) for worker in workers)
         while deployment.saved(engine) < all_records:
-            if worker.poll() is not None:
-                raise SystemExit("the worker stopped")
+            if any(worker.poll() is not None for worker in workers):
+                raise SystemExit("a worker stopped")
             time.sleep(POLL_SECONDS)
-        seconds, cpu = time.perf_counter() - began, _cpu_seconds(worker.pid) - cpu
-        peak = _peak_mb(worker.pid)
+        seconds, cpu = time.perf_counter() - began, sum(_cpu_seconds(worker.pid) for worker in workers) - cpu
+        peak = sum(_peak_mb(worker.pid) for worker in workers)
     engine.dispose()
     counted = records - int(first)
     result = {"seconds": round(seconds, 3), "cpu_seconds": round(cpu, 3), "rss_mb": peak}
-    return json.dumps({"subject": "Groundswell's whole worker", "records": counted, **result})
+    return json.dumps({"subject": WORKER if WORKERS == 1 else WORKERS_TOGETHER, "records": counted, **result})
 
 
 if __name__ == "__main__":
