@@ -38,15 +38,20 @@ class Registered(NamedTuple):
 
 
 def register(address: str) -> Iterator[Registered]:
-    """Register every released version of every record type under each of its topics, one after the other.
+    """Register every version of every record type under each of its topics, one after the other.
 
     Again, it changes nothing. A subject that refuses a version gets none after it. Raises `Unusable` when nothing at
     the address answers as a registry does, or it does not let us in.
     """
     try:
         client = httpx.Client(base_url=address, timeout=SECONDS, headers={"Accept": MEDIA_TYPE})
-    except (httpx.InvalidURL, ValueError) as error:
-        raise Unusable(f"GROUNDSWELL_SCHEMA_REGISTRY: {without_user(address)}: {error}") from None
+        if client.base_url.query:
+            raise ValueError
+    except (httpx.InvalidURL, ValueError):  # whose words may have a part of a password
+        raise Unusable(
+            f"GROUNDSWELL_SCHEMA_REGISTRY: {without_user(address)} is not like http://USER:PASSWORD@HOST:8081/PATH, "
+            "with percent-encoding for what means something in an address"
+        ) from None
     with client:
         for subject, versions in _subjects():
             yield from _registered(_Registry(client, address), subject, versions)
@@ -85,16 +90,17 @@ class _Registry:
         """Its answer and nothing, or nothing and why it refuses. Raises `Unusable`."""
         try:
             answer = self._client.request(method, path, content=json.dumps(body), headers={"Content-Type": MEDIA_TYPE})
-        except (httpx.TransportError, httpx.InvalidURL, UnicodeError) as error:
+        except (httpx.RequestError, httpx.InvalidURL, UnicodeError) as error:
             raise Unusable(f"{self._where} does not answer: {str(error) or type(error).__name__}") from None
-        if answer.status_code in (401, 403):
-            raise Unusable(f"{self._where} does not let us in ({answer.status_code}): name a user in the address")
+        status = answer.status_code
+        if status in (401, 403):
+            raise Unusable(f"{self._where} does not let us in ({status}): name a user in the address")
         try:
             said = answer.json()
         except ValueError:
             said = None
-        if not isinstance(said, dict) or answer.status_code in (404, 405):
-            raise Unusable(f"{self._where} is none: {method} {path} is answered with {answer.status_code}")
-        if answer.is_success:
+        if isinstance(said, dict) and answer.is_success and (method == "PUT" or isinstance(said.get("id"), int)):
             return said, ""
-        return {}, f"{answer.status_code}: {said.get('message') or 'no reason is given'}"
+        if isinstance(said, dict) and status in (409, 422):
+            return {}, f"{status}: {said.get('message') or 'no reason is given'}"
+        raise Unusable(f"{self._where} answers {method} {path} with {status}, and not as a registry that takes schemas")

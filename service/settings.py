@@ -110,7 +110,7 @@ def from_environment(**overrides: Any) -> Settings:
 
 def without_user(address: str) -> str:
     """An address of the web as a message may show it: without who we are there."""
-    return re.sub(r"//[^/@]*@", "//***@", address)
+    return re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", r"\1***@", address, flags=re.IGNORECASE)
 
 
 def stack_file(data_dir: Path) -> Path:

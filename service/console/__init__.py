@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from nicegui import app as nicegui_app
-from nicegui import ui
+from nicegui import core, ui
 
 from service.api.access import CONSOLE
 from service.console import ambassadors, audit, campaign, community, login, member
@@ -14,6 +14,8 @@ from service.console.shell import MARK
 AT = CONSOLE
 """Under this path are the pages and all that they load."""
 FIRST = f"{AT}/community"
+PATIENCE_SECONDS = 20.0
+"""How long a page may take until there is something to see: longer than a database that is away keeps it waiting."""
 ICON = (
     str(MARK)
     .replace('stroke="currentColor"', 'stroke="#0a8a92"')
@@ -26,11 +28,10 @@ def install(app: FastAPI) -> None:
     nicegui_app.state.reads = app.state.reads
     nicegui_app.state.settings = app.state.settings
     nicegui_app.state.keys = app.state.keys
-    ui.page("/community")(community.page)
-    ui.page("/campaign")(campaign.page)
-    ui.page("/ambassadors")(ambassadors.page)
-    ui.page("/member")(member.page)
-    ui.page("/audit")(audit.page)
+    for shown in (community, campaign, ambassadors, member, audit):
+        name = shown.__name__.rpartition(".")[2]
+        ui.page(f"/{name}", response_timeout=PATIENCE_SECONDS)(shown.page)
+    core.sio.on("log", _unheard)
     app.state.home = FIRST
     app.include_router(login.routes)
     app.add_api_route(AT, _first, include_in_schema=False)
@@ -45,6 +46,10 @@ def install(app: FastAPI) -> None:
         show_welcome_message=False,
         reconnect_timeout=10,
     )
+
+
+async def _unheard(_socket: str, _said: object) -> None:
+    """What a browser would have logged here: anybody who is signed in could write lines that look like ours."""
 
 
 async def _first() -> RedirectResponse:

@@ -63,6 +63,8 @@ def build(frame: shell.Frame) -> None:
             draw()
 
     async def choose(event: GenericEventArguments) -> None:
+        if not await frame.attempt_async(_nothing_more, LETTERS):
+            return
         letters.reason, letters.brand = (str(part) for part in event.args)
         planned.content = detail.content = ""
         draw()
@@ -94,6 +96,11 @@ def build(frame: shell.Frame) -> None:
     listed.on("click", show, js_handler=_pick("letter", "b.dataset.letter"))
     actions.on("click", send, js_handler=_pick("act", "b.dataset.act"))
     ui.timer(EVERY_SECONDS, load)
+
+
+async def _nothing_more() -> bool:
+    """All that an attempt needs that shows what was read before: the key has to be good still."""
+    return True
 
 
 async def _send(frame: shell.Frame, settings: Settings, made: Plan) -> list[Refused]:

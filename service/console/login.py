@@ -65,7 +65,9 @@ async def sign_in(request: Request) -> Response:
         return RedirectResponse(CONSOLE, 303)
     form = parse_qs((await request.body()).decode("utf-8", "replace"))
     if "out" in form:
-        return _page(200)
+        answer = _page(200)
+        answer.delete_cookie(sessions.COOKIE, path=CONSOLE)
+        return answer
     to = page_of(form.get("to", [""])[0])
     try:
         key = keys.authenticate(form.get("key", [""])[0].strip())
@@ -76,9 +78,9 @@ async def sign_in(request: Request) -> Response:
         log.warning("refused at the console: no such key")
         return _page(401, to, UNKNOWN)
     log.info("signed in to the console", key=key.id)
-    answer = RedirectResponse(to, 303)
+    opened = RedirectResponse(to, 303)
     cookie = sessions.issue(settings.signing_key, key, now_ms())
-    answer.set_cookie(
+    opened.set_cookie(
         sessions.COOKIE,
         cookie,
         max_age=sessions.SECONDS,
@@ -87,7 +89,7 @@ async def sign_in(request: Request) -> Response:
         httponly=True,
         samesite="lax",
     )
-    return answer
+    return opened
 
 
 def page_of(address: str) -> str:
@@ -99,7 +101,4 @@ def _page(status: int, to: str = CONSOLE, alert: str = "", out: str = "") -> Res
     said = f'<p role="alert">{alert}</p>' if alert else ""
     hours = sessions.SECONDS // 3_600
     content = PAGE.format(style=STYLE, mark=MARK, alert=said, action=LOGIN, hours=hours, out=out, to=escape(to))
-    answer = HTMLResponse(content, status, {"Cache-Control": "no-store"})
-    if not out:
-        answer.delete_cookie(sessions.COOKIE, path=CONSOLE)
-    return answer
+    return HTMLResponse(content, status, {"Cache-Control": "no-store"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -34,6 +35,10 @@ STYLE: Final = Path(__file__).with_name("console.css").read_text(encoding="utf-8
 EVERY_SECONDS: Final = 1.0
 """How often a page asks whether anything moved."""
 LONGEST_ID: Final = 200
+MOST_AT_ONCE: Final = 16
+"""Questions of one open page that are under way; no page has as many parts."""
+THREADS: Final = ThreadPoolExecutor(4, "console")
+"""What pages read waits for one of these, so that no page keeps what the API reads waiting."""
 
 THEME: Final = """
 (() => {
@@ -73,7 +78,7 @@ def settings() -> Settings:
 
 def key() -> Key:
     """The key of whoever opened the page that is being laid out."""
-    found: Key = ui.context.client.request.scope.get(KEY, NOBODYS)
+    found: Key = NOBODYS if nicegui_app.state.keys is None else ui.context.client.request.scope[KEY]
     return found
 
 
@@ -125,6 +130,7 @@ class Frame:
         """Lays out the page's head; `side` stands at its end."""
         self.brand = brand
         self.paused = False
+        self._under_way = 0
         self.key = key()
         self.until: int | None = ui.context.client.request.scope.get(UNTIL)
         self.problems: dict[str, str] = {}
@@ -153,7 +159,7 @@ class Frame:
 
         It says so until the same thing, `what`, works again.
         """
-        return await self.attempt_async(lambda: asyncio.to_thread(work), what)
+        return await self.attempt_async(lambda: _apart(work), what)
 
     async def attempt_async(self, work: Callable[[], Awaitable[T]], what: str = "page") -> T | None:
         """The same for work that is asynchronous itself."""
@@ -167,14 +173,16 @@ class Frame:
 
     async def tried(self, work: Callable[[], Awaitable[T]]) -> tuple[T | None, str]:
         """The result of work, or None and why there is none, for who says that in a place of their own."""
+        if self._under_way >= MOST_AT_ONCE:
+            return None, "This page has asked for too much at once; wait a moment."
+        self._under_way += 1
         try:
             check(self.key, self.until)
             return await work(), ""
         except Exception as error:
-            known = failure(error)
-            if known is None:
-                log.error("the console failed", exc_info=error)
-            return None, known[1] if known else "Groundswell failed here; the log of the API has the details."
+            return None, _words(error, self.key)
+        finally:
+            self._under_way -= 1
 
     def live(self, load: Callable[[], Awaitable[bool]]) -> None:
         """Load now, and again whenever something moved, until paused; a load that failed is tried again."""
@@ -201,6 +209,23 @@ class Frame:
         return tag("button", tag("i", ""), text, cls="button live", aria_pressed=pressed, type="button", title=label)
 
 
+async def _apart(work: Callable[[], T]) -> T:
+    """The result of blocking work, off the event loop, in threads of the console's own."""
+    return await asyncio.get_running_loop().run_in_executor(THREADS, work)
+
+
+def _words(error: Exception, key: Key) -> str:
+    """What a page says of an error. Where something is, and who we are there, is for operators alone."""
+    known = failure(error)
+    if known is None:
+        log.error("the console failed", exc_info=error)
+        return "Groundswell failed here; the log of the API has the details."
+    if isinstance(error, Refusal) or key.is_operators:
+        return known[1]
+    log.warning("the console cannot answer: %s", known[1])
+    return "Groundswell cannot answer now; the log of the API says why."
+
+
 async def opened(page: str, brand: str, title: str | None = None) -> str | None:
     """Lay out head and navigation; the brand to show, or None when there is none to show, which the page then says.
 
@@ -210,13 +235,12 @@ async def opened(page: str, brand: str, title: str | None = None) -> str | None:
     ui.add_head_html(f"<style>{STYLE}</style><script>{THEME}</script>")
     own = key()
     try:
-        brands = [one for one in await asyncio.to_thread(reads().brands) if own.sees(one)]
+        brands = [one for one in await _apart(reads().brands) if own.sees(one)]
         problem = ""
     except Exception as error:
-        known = failure(error)
-        if known is None:
+        if failure(error) is None:
             raise
-        brands, problem = [], known[1]
+        brands, problem = [], _words(error, own)
     first = own.brand if own.brand != EVERY_BRAND else next(iter(brands), "")
     wanted = brand[:LONGEST_ID] or first
     ui.add_body_html(str(_top(page, wanted if own.sees(wanted) else first, brands)))
@@ -232,8 +256,8 @@ async def opened(page: str, brand: str, title: str | None = None) -> str | None:
     elif not own.sees(wanted):
         block(empty(f"Your key is for {first} alone", join("Go on to ", link(page, first, brand=first), ".")))
     elif wanted:
-        others = join(*(join(link(page, one, brand=one), " ") for one in brands))
-        block(empty(f"There is no brand {wanted}", join("Those with a definition: ", others or "none")))
+        others = join("Those with a definition: ", join(*(join(link(page, one, brand=one), " ") for one in brands)))
+        block(empty(f"There is no brand {wanted}", others if brands else "It has no definition yet."))
     else:
         hint = join("Define one with ", tag("code", "groundswell apply brand.yaml"), ", then open this page again.")
         block(empty("No brand is defined yet", hint))

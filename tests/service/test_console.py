@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 from nicegui import app as nicegui_app
+from nicegui import core
 from serving import serving
 
+from aggregates.database import Unavailable
 from projections.answers import Standing
 from projections.queries.browsing import Bucket, Lot
 from service import console
-from service.api_keys import Key, Keys, Scope
+from service.api_keys import NOBODYS, Key, Keys, Scope
 from service.console import ambassadors, audit, audit_whatif, campaign, charts, community, markup, member, shell
 from service.instants import now_ms
 from service.problems import Refusal
@@ -417,3 +420,42 @@ def test_an_open_page_of_the_console_ends_with_its_session(tmp_path: Path):
         shell.check(key, now + 60_000)
         with pytest.raises(Refusal, match="signed in for 12 hours"):
             shell.check(key, now)
+
+
+# What somebody who is signed in could do to others
+
+
+def test_nobody_writes_lines_into_the_log_of_the_api(client: httpx.Client):
+    assert core.sio.handlers["/"]["log"] is console._unheard
+
+
+@pytest.mark.parametrize(("brand", "scope"), [("acme", Scope.ADMIN), ("*", Scope.READ), ("*", Scope.ADMIN)])
+def test_where_the_database_is_and_who_we_are_there_is_said_to_operators_alone(brand: str, scope: Scope):
+    key = Key(id="a", brand=brand, scope=scope, created_at="", digest="0" * 64)
+    away = Unavailable("postgresql://groundswell:***@db.internal/groundswell is away")
+    assert ("db.internal" in shell._words(away, key)) is key.is_operators
+    assert (
+        shell._words(Refusal("unknown_brand", "No brand is called x."), key) == "No brand is called x. [unknown_brand]"
+    )
+
+
+def test_a_page_has_so_many_questions_under_way_and_no_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(nicegui_app.state, "keys", None, raising=False)
+    frame = object.__new__(shell.Frame)
+    frame.key, frame.until, frame._under_way = NOBODYS, None, 0
+
+    async def ask() -> list[tuple[int | None, str]]:
+        goes_on = asyncio.Event()
+
+        async def work() -> int:
+            await goes_on.wait()
+            return 1
+
+        asked = [asyncio.ensure_future(frame.tried(work)) for _ in range(shell.MOST_AT_ONCE + 3)]
+        await asyncio.sleep(0)
+        goes_on.set()
+        return [*await asyncio.gather(*asked), await frame.tried(work)]
+
+    found = asyncio.run(ask())
+    too_much = (None, "This page has asked for too much at once; wait a moment.")
+    assert found == [(1, "")] * shell.MOST_AT_ONCE + [too_much] * 3 + [(1, "")]

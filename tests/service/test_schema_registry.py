@@ -181,6 +181,27 @@ def test_an_address_where_no_registry_is_ends_with_one_line(address: str, why: s
 
 
 def test_what_is_no_registry_is_told_apart(registry: Registry) -> None:
-    with pytest.raises(Unusable, match=r"is none: PUT /config/.* is answered with 404"):
+    with pytest.raises(Unusable, match=r"answers PUT /config/.* with 404, and not as a registry"):
         list(schema_registry.register(f"{registry.address}/elsewhere"))
     assert registry.asked == 1
+
+
+@pytest.mark.parametrize("status", [200, 301, 429, 500, 503])
+def test_no_answer_counts_as_registered_or_refused_that_is_neither(registry: Registry, status: int) -> None:
+    registry.post = lambda _subject, _body: (status, {"message": "something"})  # type: ignore[method-assign]
+    with pytest.raises(Unusable, match=f"answers POST /subjects/.* with {status}"):
+        list(schema_registry.register(registry.address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:{}@x@127.0.0.1:1", "me:{}@127.0.0.1:1", "http://me:a/{}@127.0.0.1:1", "HTTP://me:{}@127.0.0.1:1",
+        "http://me:{}@127.0.0.1:1/base?x=1",
+    ],
+)  # fmt: skip
+def test_no_part_of_a_password_is_said(address: str) -> None:
+    done = run(address.format(PASSWORD))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert PASSWORD not in done.stdout + done.stderr
