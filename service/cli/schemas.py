@@ -18,8 +18,7 @@ def register(app: typer.Typer) -> None:
     command(schemas, "list", "groundswell schemas list --json")(schemas_list)
     command(schemas, "show", "groundswell schemas show Purchase")(schemas_show)
     command(schemas, "check", "groundswell schemas check")(schemas_check)
-    example = "GROUNDSWELL_SCHEMA_REGISTRY=http://registry:8081 groundswell schemas register"
-    command(schemas, "register", example)(schemas_register)
+    command(schemas, "register", "groundswell schemas register")(schemas_register)
     app.add_typer(schemas)
 
 
@@ -71,7 +70,7 @@ def schemas_check(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 
 
 def schemas_register(as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Register every version of every schema with the registry at GROUNDSWELL_SCHEMA_REGISTRY.
+    """Register every version of every schema with the registry at GROUNDSWELL_SCHEMA_REGISTRY (http://HOST:8081).
 
     Each under <topic>-groundswell.<type>, with FULL_TRANSITIVE compatibility; again, it changes nothing. For tools that
     look schemas up there: the records themselves need no registry.

@@ -138,6 +138,7 @@ PLANTED = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of garbage that others left
 @pytest.mark.parametrize(
     ("plant", "finds"), PLANTED, ids=[f"{plant.__name__}-{finds.__name__}" for plant, finds in PLANTED]
 )
