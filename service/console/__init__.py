@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from nicegui import app as nicegui_app
@@ -14,7 +17,15 @@ from service.console.shell import MARK
 AT = CONSOLE
 """Under this path are the pages and all that they load."""
 FIRST = f"{AT}/community"
-PATIENCE_SECONDS = 20.0
+PAGES: Final[Mapping[str, Callable[..., Awaitable[None]]]] = {
+    "/community": community.page,
+    "/campaign": campaign.page,
+    "/ambassadors": ambassadors.page,
+    "/member": member.page,
+    "/audit": audit.page,
+}
+"""Below `AT`."""
+PATIENCE_SECONDS: Final = 20.0
 """How long a page may take until there is something to see: longer than a database that is away keeps it waiting."""
 ICON = (
     str(MARK)
@@ -28,9 +39,8 @@ def install(app: FastAPI) -> None:
     nicegui_app.state.reads = app.state.reads
     nicegui_app.state.settings = app.state.settings
     nicegui_app.state.keys = app.state.keys
-    for shown in (community, campaign, ambassadors, member, audit):
-        name = shown.__name__.rpartition(".")[2]
-        ui.page(f"/{name}", response_timeout=PATIENCE_SECONDS)(shown.page)
+    for path, page in PAGES.items():
+        ui.page(path, response_timeout=PATIENCE_SECONDS)(page)
     core.sio.on("log", _unheard)
     app.state.home = FIRST
     app.include_router(login.routes)
